@@ -68,7 +68,12 @@ class ResultNotReadyError(LongTaskError):
 
 
 class EnqueueRefusedError(LongTaskError):
-    """The queue has certainly not taken the task, and asking again unchanged would not help."""
+    """The queue has certainly not taken the task; what stands in its way has to be mended first."""
+
+    #: The task that is `failed` now and can be retried; None where there is none yet.
+    task_id: str | None = None
+    #: What the log line about it carries.
+    reference: str | None = None
 
 
 class EnqueueUncertainError(LongTaskError):

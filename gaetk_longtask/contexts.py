@@ -1,0 +1,57 @@
+"""Enters NDB contexts and namespaces: the application's own context where one is active."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from google.cloud import ndb
+
+
+class NdbContexts:
+    """Opens an NDB context only where none is active, and makes the client only when one has to be opened."""
+
+    def __init__(self, client: ndb.Client | None, project: Callable[[], str]) -> None:
+        self._client = client
+        self._project = project
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Enter a context outside of any transaction: what the library does must not hang on the author's."""
+        active = ndb.context.get_context(raise_context_error=False)
+        if active is None:
+            with self._the_client().context():
+                yield
+        elif active.in_transaction():
+            with active.new(transaction=None).use():
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Enter a context, in the author's transaction where one is active."""
+        if ndb.context.get_context(raise_context_error=False) is None:
+            with self._the_client().context():
+                yield
+        else:
+            yield
+
+    @staticmethod
+    @contextmanager
+    def namespace(namespace: str | None) -> Iterator[None]:
+        """Work in a task's namespace; a context must be active."""
+        context = ndb.get_context()
+        if context.get_namespace() == namespace:
+            yield
+        else:
+            with context.new(namespace=namespace).use():
+                yield
+
+    def _the_client(self) -> ndb.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = ndb.Client(project=self._project())
+            return self._client

@@ -1,0 +1,221 @@
+"""One attempt, from the queue's delivery to its commit; knows no Flask."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gaetk_longtask import blobs
+from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads import decode, encode, encode_pieces
+from gaetk_longtask.progress import Reporter
+from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.snapshot import Snapshot
+from gaetk_longtask.starting import CHUNK_GRACE, DEADLINE_MARGIN
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """The answer to a delivery: 2xx deletes the Cloud Tasks task, anything else has it delivered again."""
+
+    code: int
+    reason: str
+
+
+class Job(Protocol):
+    """The author's part of an attempt."""
+
+    def execute(self, task: LongTask, parameters: Any, reporter: Reporter) -> Any:
+        """Do the work and give its result; may raise anything."""
+
+    def report_exception(self, exc: Exception) -> None:
+        """Tell the application's error reporting; must not raise."""
+
+
+class _WorkError(Exception):
+    """The author's code has raised something."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
+    """Answer a delivery: claim the task and work, or say why there is nothing to do (now).
+
+    An NDB context must be active. 503 is never answered: App Engine slows the whole queue down for it.
+    """
+    try:
+        verdict, task = services.store.claim(delivery, max_attempts=options.max_attempts)
+        if verdict is Verdict.BUSY and _owner_is_dead(services, task, delivery):
+            verdict, task = services.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=task.fence)
+    except STORE_ERRORS as exc:
+        log.warning("no claim of %s, the store does not answer: %s", delivery.task_id[:8], exc)
+        return Reply(code=500, reason="the store does not answer")
+    match verdict:
+        case Verdict.FORBIDDEN:
+            return Reply(code=403, reason=verdict.value)
+        case Verdict.OVER:
+            return Reply(code=200, reason=verdict.value)
+        case Verdict.BUSY:
+            return Reply(code=409, reason=verdict.value)
+        case Verdict.WORK:
+            with services.ndb_context.namespace(task.namespace):
+                return _Attempt(services, task, options, job).run()
+
+
+def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bool:
+    """Judge an owner by its beats; only a later delivery of the same Cloud Tasks task may ask.
+
+    Such a delivery comes when the earlier one has ended without an answer, or has passed its deadline. A duplicate
+    has no higher retry count, and no snapshot is no evidence.
+    """
+    if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
+        return False
+    snapshot = services.progress.read(task.id)
+    return snapshot is not None and snapshot.fence == task.fence and snapshot.is_silent(services.clock())
+
+
+class _Attempt:
+    """Owns the task until its commit, or until another takes it away."""
+
+    def __init__(self, services: Services, task: LongTask, options: TaskOptions, job: Job) -> None:
+        self._services = services
+        self._task = task
+        self._fence = task.fence
+        self._options = options
+        self._job = job
+        store, progress = services.store, services.progress
+
+        def renew() -> Status | None:
+            with services.ndb_context():
+                return store.renew(task.id, task.fence)
+
+        self._reporter = Reporter(
+            Snapshot.of(task, now=services.clock(), beat_seconds=progress.interval_seconds),
+            progress,
+            renew=renew,
+            renew_every=LEASE / 2,
+            stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
+            clock=services.clock,
+        )
+
+    def run(self) -> Reply:
+        """Work, and commit what came of it."""
+        self._reporter.start()
+        try:
+            return self._work()
+        except STORE_ERRORS as exc:
+            # Nobody knows what was committed. Our beats cease now, so the next delivery finds out or takes over.
+            log.warning("attempt at %s ends, the store does not answer: %s", self._task.id[:8], exc)
+            return Reply(code=500, reason="the store does not answer")
+        finally:
+            self._reporter.stop()
+
+    def _work(self) -> Reply:
+        try:
+            parameters = self._load_parameters()
+            with _authors_code():
+                result = self._job.execute(self._task, parameters, self._reporter)
+            manifest, inline = self._write_result(result)
+        except TaskCancelled:
+            return self._leave()
+        except (PermanentTaskFailure, DamagedDataError) as exc:
+            return self._fail(exc, permanent=True)
+        except _WorkError as exc:
+            return self._fail(exc.cause, permanent=False)
+        self._say_last_words()
+        finished = self._services.store.finish(
+            self._task.id, self._fence, manifest=manifest, inline=inline, progress=self._reporter.progress
+        )
+        return Reply(code=200, reason="done") if finished else self._leave()
+
+    def _load_parameters(self) -> Any:
+        manifest = Manifest.from_json(self._task.parameters_manifest)
+        data = blobs.read(manifest, self._task.parameters_blob, task_id=self._task.id)
+        signer = self._services.signer(self._task.id, "parameters")
+        return decode(manifest.layout, data, self._options.serializer, signer)
+
+    def _write_result(self, result: Any) -> tuple[Manifest, bytes | None]:
+        signer = self._services.signer(self._task.id, "result")
+        parts: Iterable[bytes]
+        if inspect.isgenerator(result):
+            layout, parts = encode_pieces(_of_author(result), signer)
+        else:
+            encoded = encode(result, self._options.serializer, signer)
+            layout, parts = encoded.layout, encoded.parts
+        return blobs.write(
+            parts,
+            layout,
+            task_id=self._task.id,
+            fence=self._fence,
+            expires_at=self._services.clock() + self._options.keep_result + CHUNK_GRACE,
+            what="result",
+        )
+
+    def _fail(self, exc: Exception, *, permanent: bool) -> Reply:
+        reference = new_reference()
+        log.error("attempt %d at %s failed, reference %s", self._task.attempt, self._task.id[:8], reference)
+        self._job.report_exception(exc)
+        self._say_last_words()
+        status = self._services.store.fail(
+            self._task.id,
+            self._fence,
+            permanent=permanent,
+            error=str(exc) if isinstance(exc, PermanentTaskFailure) else None,
+            reference=reference,
+            progress=self._reporter.progress,
+            max_attempts=self._options.max_attempts,
+        )
+        match status:
+            case None:
+                return self._leave()
+            case Status.FAILED:
+                return Reply(code=200, reason="failed for good")
+            case _:
+                return Reply(code=500, reason="failed, try again")
+
+    def _leave(self) -> Reply:
+        """End without a commit; a 200 would delete the very Cloud Tasks task that a successor was delivered by."""
+        task = self._services.store.get(self._task.id)
+        if task is None or task.status.ended:
+            return Reply(code=200, reason="ended by somebody else")
+        return Reply(code=409, reason="superseded")
+
+    def _say_last_words(self) -> None:
+        """Report for the last time: after the commit, nothing of this attempt may overwrite what the commit says."""
+        self._reporter.stop()
+        if not self._reporter.lost:
+            self._reporter.beat()
+
+
+@contextmanager
+def _authors_code() -> Iterator[None]:
+    """Tell the author's errors from ours, and ours from those that are for the visitor."""
+    try:
+        yield
+    except PermanentTaskFailure:
+        raise
+    except Exception as exc:  # the author's code may raise anything; all of it means: try again
+        raise _WorkError(exc) from exc
+
+
+def _of_author(pieces: Iterator[object]) -> Iterator[object]:
+    """Run a generator that was written by the author."""
+    while True:
+        with _authors_code():
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                return
+        yield piece

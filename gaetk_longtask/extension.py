@@ -1,0 +1,153 @@
+"""Joins the library to a Flask application; keeps nothing of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, current_app, has_request_context, request, url_for
+from google.cloud import ndb
+
+from gaetk_longtask import starting
+from gaetk_longtask.config import Config, find_location, need_project
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
+from gaetk_longtask.protocol import normal_path
+from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
+from gaetk_longtask.services import Services
+from gaetk_longtask.starting import Draft
+from gaetk_longtask.store import TaskStore
+from gaetk_longtask.views import EXTENSION, handler_class, services_of_current_app
+
+#: Where the static files are.
+URL_PREFIX = "/_longtask"
+
+
+def utcnow() -> datetime:
+    """Give the present, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class LongTaskManager:
+    """Gives an application its long-running tasks: ``LongTaskManager(app)``, or ``LongTaskManager().init_app(app)``.
+
+    Makes no connection by itself; each client connects when it is first used.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        ndb_client: ndb.Client | None = None,
+        queue: TaskQueue | None = None,
+        progress: ProgressStore | None = None,
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        """Use the application's own NDB client where it has one.
+
+        Queue, progress store and clock are for tests (see `gaetk_longtask.testing`) and for stores of your own.
+        """
+        self._ndb_client = ndb_client
+        self._queue = queue
+        self._progress = progress
+        self._clock = clock
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the ``LONGTASK_*`` settings and serve the static files.
+
+        Raises:
+            ConfigurationError: a setting is unknown or impossible.
+
+        """
+        config = Config.from_mapping(app.config, os.environ)
+        contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
+        progress = self._progress or _progress_store(config.progress_url, contexts)
+        queue = self._queue or CloudTasksQueue(
+            project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
+        )
+        app.extensions[EXTENSION] = Services(
+            config=config,
+            store=TaskStore(progress, self._clock),
+            queue=queue,
+            progress=progress,
+            ndb_context=contexts,
+            clock=self._clock,
+            secret_keys=lambda: _secret_keys(app.config),
+        )
+        blueprint = Blueprint(
+            "longtask", __name__, url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
+        )
+        app.register_blueprint(blueprint)
+
+    @staticmethod
+    def start(
+        endpoint: str,
+        parameters: Any,
+        *,
+        url_values: Mapping[str, Any] | None = None,
+        created_by: str | None = None,
+    ) -> LongTask:
+        """Start a task from code (cron, webhook, command line, test) and give it as it is stored.
+
+        Needs an application context. `endpoint` is the handler's; `url_values` fill its URL rule and, as in a request,
+        join `parameters` where these are a `dict`. Inside an NDB transaction the task is created with it and enqueued
+        after its commit.
+
+        Raises:
+            LongTaskError: there is no such handler.
+            SerializationError, TooLargeError: the parameters can't be stored; nothing was.
+            EnqueueRefusedError: the task is stored and `failed`.
+
+        """
+        services = services_of_current_app()
+        cls = handler_class(current_app.view_functions.get(endpoint))
+        if cls is None:
+            message = f"There is no long-running task at the endpoint {endpoint!r}: give the name given to as_view()."
+            raise LongTaskError(message)
+        values = dict(url_values or {})
+        if isinstance(parameters, dict):
+            parameters = parameters | values
+        path, base_url = _place(endpoint, values)
+        draft = Draft(
+            endpoint=endpoint,
+            path=path,
+            base_url=services.config.base_url or base_url,
+            method="GET",
+            created_by=created_by,
+        )
+        with services.ndb_context.joining():
+            return starting.start(services, draft, parameters, cls.options(services.config))
+
+
+def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
+    """Give path and base URL of a handler, with or without a request to go by."""
+    if has_request_context():
+        return normal_path(urlsplit(url_for(endpoint, **values)).path), request.host_url.rstrip("/")
+    server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]
+    adapter = current_app.url_map.bind(server or "localhost", script_name=current_app.config["APPLICATION_ROOT"])
+    path = normal_path(urlsplit(adapter.build(endpoint, values, force_external=True)).path)
+    return path, f"{scheme}://{server}" if server else ""
+
+
+def _progress_store(url: str, contexts: NdbContexts) -> ProgressStore:
+    scheme, _, rest = url.partition(":")
+    match scheme:
+        case "memcached" if servers := [server for server in rest.strip("/").split(",") if server]:
+            return MemcacheProgressStore(servers)
+        case "datastore" if not rest:
+            return DatastoreProgressStore(contexts)
+        case _:
+            message = f"LONGTASK_PROGRESS_URL is memcached://host:port[,host:port] or datastore:, not {url!r}."
+            raise ConfigurationError(message, key="LONGTASK_PROGRESS_URL")
+
+
+def _secret_keys(settings: Mapping[str, Any]) -> Sequence[str | bytes]:
+    fallbacks = settings.get("SECRET_KEY_FALLBACKS") or []
+    return [key for key in (settings.get("SECRET_KEY"), *fallbacks) if key]

@@ -1,0 +1,174 @@
+"""The library's own NDB kinds (fields only), and what a visitor's hook gets to know of a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from google.cloud import ndb
+
+from gaetk_longtask.status import Status
+
+#: The namespace of our kinds, whatever namespace the application works in.
+NAMESPACE = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskInfo:
+    """What hooks that serve a visitor know of a task; the entity `LongTask` has the same attributes."""
+
+    id: str  #: random and unguessable; whoever has it has the task's URL
+    endpoint: str  #: the Flask endpoint that started it
+    path: str  #: the URL path that it was started under, with the script root
+    base_url: str  #: scheme and host that it was started under, without a slash at the end
+    status: Status
+    attempt: int  #: counts from 1; rises with every attempt that failed or died
+    created_at: datetime  #: aware, UTC
+    created_by: str | None  #: what ``get_user_id()`` said when it was started
+    namespace: str | None  #: the NDB namespace that it was started in
+
+    @property
+    def url(self) -> str:
+        """The absolute URL of the status page, fit for a mail."""
+        return self.base_url + job_url(self.path, self.id, "query")
+
+
+def job_url(path: str, task_id: str, job: str) -> str:
+    """Give the URL path that asks for `job` on a task."""
+    return f"{path}?{urlencode({'_longtaskjob': job, '_longtaskid': task_id})}"
+
+
+def _moment(*, indexed: bool = False) -> Any:
+    return ndb.DateTimeProperty(tzinfo=UTC, indexed=indexed)
+
+
+class _Own(ndb.Model):
+    """Root entities outside of NDB's caches: a cached task would break every promise about it."""
+
+    _use_cache = False
+    _use_global_cache = False
+
+    @classmethod
+    def key_of(cls, name: str) -> ndb.Key:
+        """Give the key for a name; keys never come from a request."""
+        return ndb.Key(cls, name, namespace=NAMESPACE)
+
+
+class LongTask(_Own):
+    """One click's work. Only `store` writes it."""
+
+    endpoint = ndb.StringProperty()
+    path = ndb.TextProperty()
+    base_url = ndb.TextProperty()
+    method = ndb.TextProperty()
+    namespace = ndb.TextProperty()
+    created_by = ndb.StringProperty()
+    created_at = _moment(indexed=True)
+    updated_at = _moment()
+    #: When this run was asked for: the start, or the last retry.
+    requested_at = _moment()
+    #: When the attempt that owns or owned the task began.
+    started_at = _moment()
+    ended_at = _moment()
+    last_accessed_at = _moment()
+
+    status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
+    #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
+    fence = ndb.IntegerProperty(default=0, indexed=False)
+    #: Exceptions and deaths of this run.
+    failures = ndb.IntegerProperty(default=0, indexed=False)
+    #: When silence has lasted too long; empty once the task has ended.
+    due_at = _moment(indexed=True)
+    #: How often this run was enqueued again because it was due.
+    heals = ndb.IntegerProperty(default=0, indexed=False)
+    #: The owner's right to work ends here; empty if it was given back.
+    lease_until = _moment()
+    #: Drawn anew for every transaction; says whether a commit was applied whose reply was lost.
+    token = ndb.TextProperty()
+    #: The Cloud Tasks name and retry count of the delivery that the owner works for.
+    delivered_by = ndb.TextProperty()
+    delivery_retries = ndb.IntegerProperty(default=0, indexed=False)
+    #: What a delivery must show; on no page and in no log.
+    execute_key = ndb.TextProperty()
+    #: Everything that has ended goes then; fit for a TTL policy.
+    expires_at = _moment(indexed=True)
+
+    queue = ndb.TextProperty()
+    service = ndb.TextProperty()
+    version = ndb.TextProperty()
+    time_limit_seconds = ndb.FloatProperty(indexed=False)
+    keep_result_seconds = ndb.FloatProperty(indexed=False)
+
+    #: The last progress that a transition wrote down.
+    progress = ndb.JsonProperty()
+    #: For the visitor: why it failed, if somebody said so.
+    error = ndb.TextProperty()
+    #: For the operator: the log line about the failure carries it.
+    error_reference = ndb.TextProperty()
+
+    #: Manifests (see `blobs`) with what lies in the entity itself.
+    parameters_manifest = ndb.JsonProperty()
+    parameters_blob = ndb.BlobProperty()
+    result_manifest = ndb.JsonProperty()
+    result_blob = ndb.BlobProperty()
+
+    @property
+    def id(self) -> str:
+        """The random id in the task's URL."""
+        return str(self.key.id())
+
+    @property
+    def status(self) -> Status:
+        """Where the task stands."""
+        return Status(self.status_name)
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1; rises with every attempt that failed or died."""
+        return int(self.failures) + 1
+
+    @property
+    def info(self) -> TaskInfo:
+        """The same task as a visitor's hook sees it."""
+        return TaskInfo(
+            id=self.id,
+            endpoint=self.endpoint,
+            path=self.path,
+            base_url=self.base_url,
+            status=self.status,
+            attempt=self.attempt,
+            created_at=self.created_at,
+            created_by=self.created_by,
+            namespace=self.namespace,
+        )
+
+    @property
+    def url(self) -> str:
+        """The absolute URL of the status page, fit for a mail."""
+        return self.info.url
+
+    @property
+    def starttime(self) -> float | None:
+        """When the last attempt began, in Unix seconds as the original kept it."""
+        return self.started_at.timestamp() if self.started_at else None
+
+    @property
+    def endtime(self) -> float | None:
+        """When the task ended, in Unix seconds as the original kept it."""
+        return self.ended_at.timestamp() if self.ended_at else None
+
+
+class LongTaskChunk(_Own):
+    """A piece of parameters or of a result that is too large for the task's entity; its name is ``id.fence.n``."""
+
+    data = ndb.BlobProperty()
+    expires_at = _moment(indexed=True)
+
+
+class LongTaskProgress(_Own):
+    """A task's snapshot, where Datastore is the progress store; its name is the task's id."""
+
+    snapshot = ndb.BlobProperty()
+    expires_at = _moment(indexed=True)

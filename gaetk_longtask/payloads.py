@@ -1,0 +1,180 @@
+"""Decides which part of a value is stored raw and which goes through a serializer, and puts it together again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
+from gaetk_longtask.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
+
+
+class Kind(StrEnum):
+    """How a payload's bytes are to be read."""
+
+    TEXT = "text"  #: UTF-8, as it is
+    BYTES = "bytes"  #: as they are
+    OBJECT = "object"  #: one serialized object
+    MAPPING = "mapping"  #: a table of the uploads (JSON), the rest of the dict (serialized), the uploads (raw)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """A value as bytes."""
+
+    #: What `decode` needs besides the bytes; a small JSON object for the manifest, whatever the number of uploads.
+    layout: dict[str, Any]
+    #: The bytes, in order, not yet joined; uploads are the very objects that were in the value.
+    parts: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """All parts together, in bytes."""
+        return sum(map(len, self.parts))
+
+
+def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
+    """Encode parameters, a result or a checkpoint's state.
+
+    `str` and `bytes` are stored raw, and so are in a `dict` the values that are `bytes` or a list of `bytes`
+    (uploads). A subclass of `str` or `bytes`, such as ``markupsafe.Markup``, is stored as the plain text or bytes that
+    it is equal to. All else goes through the serializer; what can't be stored raises `SerializationError`.
+    """
+    match value:
+        case str():
+            return Encoded(layout={"kind": Kind.TEXT.value}, parts=[_utf8(value, signer)])
+        case bytes():
+            return Encoded(layout={"kind": Kind.BYTES.value}, parts=[value if type(value) is bytes else bytes(value)])
+        case dict() if type(value) is dict and any(_is_upload(*item) for item in value.items()):
+            return _encode_mapping(value, serializer, signer)
+        case _:
+            layout = {"kind": Kind.OBJECT.value, "serializer": serializer.name}
+            return Encoded(layout=layout, parts=[serializer.dumps(value, signer)])
+
+
+def decode(layout: dict[str, Any], data: bytes | bytearray | memoryview, serializer: Serializer, signer: Signer) -> Any:
+    """Give back an equal value, a `dict` in the same order.
+
+    The layout names the serializer: the handler's own, or one of ours, so that a handler may move from one to the
+    other. A pickle, however, is only read for a handler whose own serializer is a `PickleSerializer`. Whatever
+    `encode` has not made raises `DamagedDataError`.
+    """
+    match layout:
+        case {"kind": Kind.TEXT.value}:
+            try:
+                return str(data, "utf-8")
+            except UnicodeDecodeError as exc:
+                raise DamagedDataError(f"The stored {signer.field} is not UTF-8.") from exc
+        case {"kind": Kind.BYTES.value}:
+            return bytes(data)
+        case {"kind": Kind.OBJECT.value, "serializer": str(name)}:
+            return _serializer(name, serializer, signer).loads(bytes(data), signer)
+        case {"kind": Kind.MAPPING.value, "serializer": str(name), "table": int(table), "rest": int(rest)}:
+            return _decode_mapping((table, rest), memoryview(data), _serializer(name, serializer, signer), signer)
+        case _:
+            raise DamagedDataError(f"The layout of the stored {signer.field} is unknown: {layout!r}")
+
+
+def _utf8(text: str, signer: Signer) -> bytes:
+    try:
+        return str.encode(text, "utf-8")
+    except UnicodeEncodeError as exc:
+        type_name = describe_type(text)
+        message = (
+            f"{signer.field}, of class {type_name}, can't be stored: the character at index {exc.start} is a "
+            "surrogate, which is no text; return bytes, for instance from os.fsencode(…)."
+        )
+        raise SerializationError(message, path=signer.field, type_name=type_name) from exc
+
+
+def _serializer(name: str, own: Serializer, signer: Signer) -> Serializer:
+    match name:
+        case own.name:
+            return own
+        case JSONSerializer.name:
+            return JSONSerializer()
+        case PickleSerializer.name if isinstance(own, PickleSerializer):
+            return PickleSerializer()
+        case _:
+            message = (
+                f"The stored {signer.field} was written by the serializer {name!r}, but the handler's is {own.name!r}; "
+                "give the handler the former one back, or start the task again."
+            )
+            raise DamagedDataError(message)
+
+
+def _is_upload(key: Any, value: Any) -> bool:
+    if type(key) is not str or key.encode(errors="ignore").decode() != key:
+        return False
+    values = value if type(value) is list else [value]
+    return bool(values) and all(type(one) is bytes for one in values)
+
+
+def _encode_mapping(value: dict[Any, Any], serializer: Serializer, signer: Signer) -> Encoded:
+    sizes: dict[str, int | list[int]] = {}
+    uploads: list[bytes] = []
+    rest: dict[Any, Any] = {}
+    for key, one in value.items():
+        if not _is_upload(key, one):
+            rest[key] = one
+            continue
+        rest[key] = None  # keeps the key's place
+        sizes[key] = [len(upload) for upload in one] if type(one) is list else len(one)
+        uploads += one if type(one) is list else [one]
+    # The table is data, not layout: a result of ten thousand pictures would burst the manifest.
+    table = json.dumps(sizes, separators=(",", ":")).encode()
+    dumped = serializer.dumps(rest, signer)
+    layout = {"kind": Kind.MAPPING.value, "serializer": serializer.name, "table": len(table), "rest": len(dumped)}
+    return Encoded(layout=layout, parts=[table, dumped, *uploads])
+
+
+def _decode_mapping(heads: tuple[int, int], data: memoryview, serializer: Serializer, signer: Signer) -> dict[Any, Any]:
+    damaged = DamagedDataError(f"The uploads in the stored {signer.field} do not fit its table.")
+    start = 0
+
+    def take(size: Any) -> bytes:
+        nonlocal start
+        if type(size) is not int or not 0 <= size <= len(data) - start:
+            raise damaged
+        start += size
+        return bytes(data[start - size : start])
+
+    table, dumped = map(take, heads)
+    try:
+        sizes = json.loads(table)
+    except (ValueError, RecursionError) as exc:
+        raise damaged from exc
+    value = serializer.loads(dumped, signer)
+    if type(value) is not dict or type(sizes) is not dict or not value.keys() >= sizes.keys():
+        raise damaged
+    for key, size in sizes.items():
+        value[key] = [take(one) for one in size] if type(size) is list else take(size)
+    if start != len(data):
+        raise damaged
+    return value
+
+
+def encode_pieces(pieces: Iterator[object], signer: Signer) -> tuple[dict[str, Any], Iterator[bytes]]:
+    """Encode a result that is yielded piece by piece: all of them `str`, or all of them `bytes`.
+
+    The layout is complete once the pieces have been taken. The first piece decides of which kind the result is; one of
+    another kind raises `SerializationError` on its turn.
+    """
+    layout: dict[str, Any] = {"kind": Kind.TEXT.value}
+
+    def parts() -> Iterator[bytes]:
+        kind: type | None = None
+        for number, piece in enumerate(pieces):
+            if kind is None:
+                kind = bytes if isinstance(piece, bytes) else str
+                layout["kind"] = (Kind.BYTES if kind is bytes else Kind.TEXT).value
+            if not isinstance(piece, kind):
+                path, type_name = f"{signer.field}, piece {number}", describe_type(piece)
+                message = f"{path}, is of class {type_name}: yield only str, or only bytes."
+                raise SerializationError(message, path=path, type_name=type_name)
+            yield bytes(piece) if isinstance(piece, bytes) else _utf8(str(piece), signer)
+
+    return layout, parts()

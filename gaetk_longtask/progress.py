@@ -1,0 +1,145 @@
+"""What an attempt reports of itself, and the thread that carries it out of the process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import grpc
+from google.api_core.exceptions import GoogleAPIError
+from google.cloud import ndb
+
+from gaetk_longtask.estimate import Estimator
+from gaetk_longtask.exceptions import TaskCancelled
+from gaetk_longtask.progress_stores import ProgressStore, Written
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.status import Status
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How often the task itself is looked at while the progress store is out of reach.
+BLIND_CHECK = timedelta(seconds=5)
+
+
+class Reporter:
+    """Reports one attempt's progress, keeps its lease and notices when it has lost its task.
+
+    The work calls `report` and `track`, which only store; all input and output happens on a daemon thread of its own,
+    at the progress store's pace.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        store: ProgressStore,
+        *,
+        renew: Callable[[], Status | None],
+        renew_every: timedelta,
+        stop_at: datetime,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Report for the attempt that owns `snapshot`.
+
+        `renew` prolongs the lease and gives None, or the status of a task that is no longer ours. Beats cease at
+        `stop_at`, when the request that the attempt runs in is over by the platform's rules.
+        """
+        self._snapshot = snapshot
+        self._store = store
+        self._renew = renew
+        self._renew_every = renew_every
+        self._renewed_at = clock()
+        self._stop_at = stop_at
+        self._clock = clock
+        self._monotonic = monotonic
+        self._estimator = Estimator()
+        progress = snapshot.progress
+        self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
+        self._lost: Status | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"longtask-{snapshot.info.id[:8]}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._thread.start()
+
+    def stop(self, *, seconds: float = 5) -> None:
+        """Report for the last time and end the thread; waits no longer than `seconds` for a store that hangs."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def report(self, message: str, step: float = 0, total_steps: float = 0) -> None:
+        """Store what the work says.
+
+        Raises:
+            TaskCancelled: the attempt no longer owns the task.
+
+        """
+        if self._lost is not None:
+            self._leave()
+        if step or total_steps:
+            self._latest = (message, step, total_steps or self._latest[2])
+        else:
+            self._latest = (message, self._latest[1], self._latest[2])
+
+    def track(self, iterable: Iterable[T], message: str = "", total: float | None = None) -> Iterator[T]:
+        """Go through `iterable` and count what is done with."""
+        if total is None:
+            total = len(iterable) if isinstance(iterable, Sized) else 0
+        self.report(message or self._latest[0])
+        self._latest = (self._latest[0], 0, total)
+        for step, item in enumerate(iterable, start=1):
+            yield item
+            if self._lost is not None:
+                self._leave()
+            self._latest = (self._latest[0], step, total)
+
+    @property
+    def progress(self) -> Progress:
+        """The latest that the work has said, with the time left."""
+        message, step, total_steps = self._latest
+        eta = self._estimator.seconds_left(self._monotonic())
+        return Progress(message=message, step=step, total_steps=total_steps, eta_seconds=eta)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the attempt no longer owns its task."""
+        return self._lost is not None
+
+    def beat(self) -> None:
+        """Report once, prolong the lease if it is time to, and find out whether the task is still ours."""
+        now = self._clock()
+        self._estimator.update(self._latest[1], self._latest[2], self._monotonic())
+        written = self._store.write(self._snapshot.beating(self.progress, now))
+        match written:
+            case Written.OUTDATED:
+                patience = timedelta(0)
+            case Written.LOST:
+                patience = min(BLIND_CHECK, self._renew_every)
+            case Written.YES:
+                patience = self._renew_every
+        if now - self._renewed_at >= patience:
+            try:
+                self._lost = self._renew()
+            except (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error) as exc:
+                log.warning("lease not renewed, trying again: %s", exc)
+            else:
+                self._renewed_at = now
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._store.interval_seconds):
+            if self._lost is not None or self._clock() >= self._stop_at:
+                return
+            self.beat()
+
+    def _leave(self) -> None:
+        superseded = self._lost is not Status.CANCELLED
+        reason = "a later attempt has taken the task over" if superseded else "the task was cancelled"
+        raise TaskCancelled(reason, superseded=superseded)

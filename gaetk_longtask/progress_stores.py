@@ -1,0 +1,157 @@
+"""Keeps the latest snapshot of a task where a poll finds it cheaply: in memcache, or in Datastore without one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol
+
+import grpc
+import pymemcache
+from google.api_core.exceptions import GoogleAPIError
+from google.cloud import ndb
+from pymemcache.exceptions import MemcacheError
+
+from gaetk_longtask.models import LongTaskProgress
+from gaetk_longtask.snapshot import Snapshot
+
+#: How long a snapshot is kept that nobody renews: longer than any beat, short enough to cost nothing.
+KEPT_SECONDS = 3600
+
+
+class Written(Enum):
+    """What became of a snapshot."""
+
+    YES = "it is the latest"
+    OUTDATED = "a later one stands there: the writer no longer owns the task"
+    LOST = "the store did not answer, or others were faster each time"
+
+
+class ProgressStore(Protocol):
+    """Latest value wins; losing a value is allowed, raising is not, nor is taking longer than about a second."""
+
+    #: The pace at which an attempt reports and beats.
+    interval_seconds: float
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Give the latest snapshot, or None where it is unknown, lost or unreadable."""
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later."""
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Keep it for `seconds`, only where there is none."""
+
+
+def memcache_key(task_id: str) -> str:
+    """Give the key that the original used."""
+    return f"longtask_status_{task_id}"
+
+
+class MemcacheProgressStore:
+    """Snapshots in memcached, through pymemcache."""
+
+    interval_seconds = 0.5
+
+    _TRIES = 3
+    _ERRORS = (OSError, MemcacheError, ValueError, IndexError, KeyError)
+
+    def __init__(self, servers: Sequence[str], *, timeout_seconds: float = 0.5) -> None:
+        """Take ``host:port`` names; connects when first used. The time-out holds for each call."""
+        self._client: Any = pymemcache.HashClient(
+            list(servers),
+            connect_timeout=timeout_seconds,
+            timeout=timeout_seconds,
+            use_pooling=True,
+            max_pool_size=32,
+            no_delay=True,
+            # A server that is gone is left alone for so long before it is tried again.
+            retry_attempts=1,
+            retry_timeout=1,
+            dead_timeout=5,
+        )
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Give the latest snapshot; one memcache get."""
+        try:
+            return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
+        except self._ERRORS:
+            return None
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Keep it; two round trips, more only if somebody else writes at the same moment."""
+        task_id = snapshot.info.id
+        key, data = memcache_key(task_id), snapshot.to_json()
+        try:
+            for _ in range(self._TRIES):
+                stored, cas = self._client.gets(key)
+                if stored is None:
+                    if self._client.add(key, data, expire=KEPT_SECONDS, noreply=False):
+                        return Written.YES
+                    continue
+                if _is_later(Snapshot.from_json(stored, task_id), snapshot):
+                    return Written.OUTDATED
+                if self._client.cas(key, data, cas, expire=KEPT_SECONDS, noreply=False):
+                    return Written.YES
+        except self._ERRORS:
+            pass
+        return Written.LOST
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Keep it where there is none."""
+        with contextlib.suppress(*self._ERRORS):
+            self._client.add(memcache_key(snapshot.info.id), snapshot.to_json(), expire=seconds, noreply=False)
+
+
+class DatastoreProgressStore:
+    """Snapshots in Datastore, for applications without a memcache: slower, and each write is billed."""
+
+    interval_seconds = 5.0
+
+    _ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
+
+    def __init__(self, ndb_context: Callable[[], AbstractContextManager[Any]]) -> None:
+        """`ndb_context` enters an NDB context outside of any transaction, on any thread."""
+        self._ndb_context = ndb_context
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Give the latest snapshot; one Datastore read."""
+        try:
+            with self._ndb_context():
+                return self._load(task_id)
+        except self._ERRORS:
+            return None
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Keep it; one Datastore read and write."""
+
+        def compare_and_set() -> Written:
+            if _is_later(self._load(snapshot.info.id), snapshot):
+                return Written.OUTDATED
+            self._save(snapshot, KEPT_SECONDS)
+            return Written.YES
+
+        try:
+            with self._ndb_context():
+                return ndb.transaction(compare_and_set, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
+        except self._ERRORS:
+            return Written.LOST
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Do nothing: a poll that finds no snapshot reads the task itself, which costs the same."""
+
+    def _load(self, task_id: str) -> Snapshot | None:
+        entity = LongTaskProgress.key_of(task_id).get()
+        return Snapshot.from_json(entity.snapshot, task_id) if entity else None
+
+    def _save(self, snapshot: Snapshot, seconds: int) -> None:
+        expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        key = LongTaskProgress.key_of(snapshot.info.id)
+        LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).put()
+
+
+def _is_later(stored: Snapshot | None, snapshot: Snapshot) -> bool:
+    return stored is not None and stored.order > snapshot.order

@@ -1,0 +1,157 @@
+"""The request protocol's vocabulary: what a request asks for, who sends it, what it wants to read."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from flask import Request, Response, current_app
+from flask import request as current_request
+from werkzeug.datastructures import MultiDict
+
+from gaetk_longtask.starting import KEY_HEADER
+from gaetk_longtask.store import Delivery
+
+JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
+#: What App Engine takes from every request that its own queue has not sent.
+QUEUE_HEADER = "X-AppEngine-QueueName"
+
+#: 128 random bits or more in URL-safe base64; nothing else is ever looked up.
+_ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
+#: The original's limit for a parameter that goes into a bookmark, in characters, and ours for all of them.
+_LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
+
+#: On every answer about a task: its URL is a secret, and its state changes.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+
+
+class JobName(StrEnum):
+    """What ``_longtaskjob`` may ask for, besides starting."""
+
+    QUERY = "query"
+    SHOWRESULT = "showresult"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    EXECUTE = "execute"
+
+
+def is_task_id(text: str) -> bool:
+    """Tell whether it can be the id of a task at all."""
+    return _ID.fullmatch(text) is not None
+
+
+def wants_json(request: Request) -> bool:
+    """Tell a program from a browser: it prefers JSON to HTML."""
+    accept = request.accept_mimetypes
+    return accept["application/json"] > accept["text/html"]
+
+
+def is_prefetch(request: Request) -> bool:
+    """Tell whether a browser only guesses that its user might come here."""
+    purpose = f"{request.headers.get('Sec-Purpose', '')} {request.headers.get('Purpose', '')}"
+    return "prefetch" in purpose or "prerender" in purpose
+
+
+def is_cross_site(request: Request) -> bool:
+    """Tell whether another site's page has made the browser send this."""
+    return request.headers.get("Sec-Fetch-Site") == "cross-site"
+
+
+def is_same_origin(request: Request) -> bool:
+    """Tell whether one of our own pages has sent this; a program sends neither header and is believed."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    return origin is None or urlsplit(origin).netloc == request.host
+
+
+def delivery_of(request: Request) -> Delivery | None:
+    """Read what the queue says of a delivery; None where its headers are missing."""
+    key = request.headers.get(KEY_HEADER)
+    if not key or QUEUE_HEADER not in request.headers:
+        return None
+    retries = request.headers.get("X-AppEngine-TaskRetryCount", "")
+    return Delivery(
+        task_id=request.args.get(ID_FIELD, ""),
+        execute_key=key,
+        task_name=request.headers.get("X-AppEngine-TaskName", ""),
+        retry_count=int(retries) if retries.isascii() and retries.isdigit() else 0,
+    )
+
+
+def bookmark(
+    query: MultiDict[str, str], form: MultiDict[str, str], form_names: Iterable[str], csrf_name: str
+) -> list[tuple[str, str]]:
+    """Choose the parameters that make a status page's URL meaningful: short ones, and of the form those named."""
+    named = frozenset(form_names)
+    offered = [item for item in query.items(multi=True) if item[0] not in form]
+    offered += [item for item in form.items(multi=True) if item[0] in named]
+    chosen: list[tuple[str, str]] = []
+    for name, value in offered:
+        fits = len(value) < _LONGEST_VALUE and len(urlencode([*chosen, (name, value)])) <= _LONGEST_BOOKMARK
+        if fits and is_parameter(name, csrf_name):
+            chosen.append((name, value))
+    return chosen
+
+
+def is_parameter(name: str, csrf_name: str) -> bool:
+    """Tell the visitor's parameters from ours, and from the token of the application's CSRF protection."""
+    return not name.startswith("_") and name != csrf_name
+
+
+def gather(sources: Iterable[Mapping[str, list[Any]]], csrf_name: str) -> dict[str, Any]:
+    """Make parameters of fields: a later source hides a name of an earlier one, repetition becomes a list."""
+    parameters: dict[str, Any] = {}
+    for source in sources:
+        for name, values in source.items():
+            if is_parameter(name, csrf_name):
+                parameters[name] = values[0] if len(values) == 1 else values
+    return parameters
+
+
+def csrf_field() -> str:
+    """Give the form field in which the application's CSRF protection (Flask-WTF's, say) has its token."""
+    return str(current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"))
+
+
+def current_path() -> str:
+    """Give the current request's path as a visitor and the queue write it."""
+    return normal_path(current_request.script_root + current_request.path)
+
+
+def normal_path(path: str) -> str:
+    """Quote a path in one way, so that two of them can be compared; never the start of another host's URL."""
+    return "/" + quote(unquote(path), safe="/:@!$&'()*+,;=~").lstrip("/")
+
+
+def jsonable(value: Any) -> Any:
+    """Make of a result something that Flask's JSON takes: sets become lists, keys strings, bytes Base64."""
+    match value:
+        case dict():
+            return {
+                key if isinstance(key, str | int | float | None) else str(key): jsonable(one)
+                for key, one in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [jsonable(one) for one in value]
+        case bytes():
+            return base64.b64encode(value).decode()
+        case _:
+            return value
+
+
+def protect(response: Response) -> Response:
+    """Set what every answer about a task carries."""
+    response.headers.update(HEADERS)
+    response.vary.add("Accept")
+    return response

@@ -1,0 +1,44 @@
+"""What one application's tasks run on, put together once and passed down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gaetk_longtask.config import Config
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.progress_stores import ProgressStore
+from gaetk_longtask.queues import TaskQueue
+from gaetk_longtask.serializers import Serializer, Signer
+from gaetk_longtask.store import TaskStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    """Store, queue and progress of one application."""
+
+    config: Config
+    store: TaskStore
+    queue: TaskQueue
+    progress: ProgressStore
+    ndb_context: NdbContexts
+    clock: Callable[[], datetime]  #: the present, aware, UTC
+    secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
+
+    def signer(self, task_id: str, field: str) -> Signer:
+        """Sign and verify what is stored in a task's field."""
+        return Signer(self.secret_keys(), task_id=task_id, field=field)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskOptions:
+    """How the tasks of one handler are to be treated."""
+
+    serializer: Serializer
+    max_attempts: int
+    time_limit: timedelta
+    keep_result: timedelta
+    queue: str
+    service: str | None
+    version: str | None

@@ -1,0 +1,144 @@
+"""From parameters to a task that is stored and in the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from google.cloud import ndb
+
+from gaetk_longtask import blobs
+from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.models import LongTask, job_url
+from gaetk_longtask.payloads import encode
+from gaetk_longtask.queues import QueueRequest
+from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.store import new_reference, new_token
+
+log = logging.getLogger(__name__)
+
+#: The header of a delivery that carries the task's execute key.
+KEY_HEADER = "X-Longtask-Execute-Key"
+#: Cloud Tasks gives up on an attempt so long after the handler's own time limit.
+DEADLINE_MARGIN = timedelta(seconds=15)
+#: How long chunks outlive the task that they belong to, should nobody purge them before.
+CHUNK_GRACE = timedelta(days=365)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """Where a task comes from."""
+
+    endpoint: str
+    path: str  #: with the script root: the queue calls it from outside
+    base_url: str
+    method: str
+    created_by: str | None = None
+
+
+def start(services: Services, draft: Draft, parameters: Any, options: TaskOptions) -> LongTask:
+    """Store a task and hand it to the queue.
+
+    Inside the author's own NDB transaction the task is created with that transaction and enqueued after its commit.
+
+    Raises:
+        ConfigurationError: nothing was stored.
+        SerializationError, TooLargeError: the parameters can't be stored; nothing was.
+        EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
+
+    """
+    services.queue.check()
+    task_id = new_token()
+    encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
+    with services.ndb_context():
+        manifest, inline = blobs.write(
+            encoded.parts,
+            encoded.layout,
+            task_id=task_id,
+            fence=0,
+            expires_at=services.clock() + options.keep_result + CHUNK_GRACE,
+            what="parameters",
+        )
+    with services.ndb_context.joining():
+        task = LongTask(
+            key=LongTask.key_of(task_id),
+            endpoint=draft.endpoint,
+            path=draft.path,
+            base_url=draft.base_url,
+            method=draft.method,
+            created_by=draft.created_by,
+            namespace=ndb.get_context().get_namespace(),
+            execute_key=new_token(),
+            queue=options.queue,
+            service=options.service,
+            version=options.version,
+            time_limit_seconds=options.time_limit.total_seconds(),
+            keep_result_seconds=options.keep_result.total_seconds(),
+            parameters_manifest=manifest.to_json(),
+            parameters_blob=inline,
+        )
+        services.store.create(task)
+        _after_commit(lambda: enqueue(services, task))
+    return task
+
+
+def enqueue(services: Services, task: LongTask, *, default_version: bool = False) -> None:
+    """Have the task delivered; a lost answer is left to `due_at`, by which the task is enqueued again.
+
+    Raises:
+        EnqueueRefusedError: the task has become `failed`, unless an earlier enqueuing has done its work.
+
+    """
+    request = QueueRequest(
+        queue=task.queue,
+        uri=job_url(task.path, task.id, "execute"),
+        headers={KEY_HEADER: task.execute_key},
+        service=task.service,
+        version=None if default_version else task.version,
+        deadline=timedelta(seconds=task.time_limit_seconds) + DEADLINE_MARGIN,
+    )
+    try:
+        services.queue.enqueue(request)
+    except EnqueueUncertainError as exc:
+        log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
+    except EnqueueRefusedError as exc:
+        reference = new_reference()
+        log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
+        with services.ndb_context():
+            services.store.refuse(task.id, reference)
+        exc.task_id, exc.reference = task.id, reference
+        raise
+
+
+def retry(services: Services, task_id: str) -> LongTask | None:
+    """Start a task again that failed or was cancelled; any other is given back as it is.
+
+    Raises:
+        EnqueueRefusedError: the task is `failed` again.
+
+    """
+    task, ready = services.store.retry(task_id)
+    if task is not None and ready:
+        enqueue(services, task)
+    return task
+
+
+def heal(services: Services, task: LongTask) -> LongTask:
+    """Enqueue a task again that has gone too long without news; one caller does, the others see its mark."""
+    if task.due_at is None or task.due_at > services.clock():
+        return task
+    healed = services.store.heal(task.id)
+    if healed is None:
+        return task
+    try:
+        enqueue(services, healed, default_version=True)
+    except EnqueueRefusedError:
+        return services.store.get(task.id) or healed
+    return healed
+
+
+def _after_commit(callback: Callable[[], None]) -> None:
+    ndb.get_context().call_on_commit(callback)

@@ -1,0 +1,332 @@
+"""Moves a task between its states; the only module that writes LongTask.
+
+Every change is one transaction over one entity, guarded by what it expects to find there: a status, a fence, a time.
+Each carries a token drawn outside of it. Where a commit was applied and its reply was lost, ndb runs the transaction
+again, or it raises; whoever then finds the own token on the entity has succeeded.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import grpc
+from google.api_core.exceptions import GoogleAPIError
+from google.cloud import ndb
+
+from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.progress_stores import ProgressStore
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.status import Status
+
+#: How long an owner may work without a word to Datastore. Renewed by its reporter.
+LEASE = timedelta(seconds=120)
+#: A task that is `ready` is delivered within seconds; after so long its enqueuing is in doubt.
+READY_PATIENCE = timedelta(minutes=1)
+#: The longest back-off of our queue.yaml, twice.
+ERROR_PATIENCE = timedelta(seconds=120)
+#: Healing waits 1, 2, 4 … minutes, and never longer than this.
+LONGEST_HEALING = timedelta(minutes=60)
+
+#: What Datastore raises when it does not answer, or nobody knows what became of a commit.
+STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
+
+#: The progress of a task that nobody works on yet.
+STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
+
+_RETRIES = 2
+
+
+def new_token() -> str:
+    """Draw 128 random bits, fit for a URL."""
+    return secrets.token_urlsafe(16)
+
+
+class Verdict(Enum):
+    """What a delivery has to do."""
+
+    WORK = "it owns the task now"
+    FORBIDDEN = "it has not proved that it comes from the queue"
+    OVER = "there is nothing to do any more, now or later"
+    BUSY = "another attempt owns the task; ask again later"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """What a request from the queue says of itself."""
+
+    task_id: str
+    execute_key: str
+    task_name: str = ""  #: the Cloud Tasks name: the same for every delivery of one task
+    retry_count: int = 0  #: rises with its deliveries
+
+
+class TaskStore:
+    """The tasks of one application. Needs an NDB context, outside of any transaction but for `create`."""
+
+    def __init__(self, progress: ProgressStore, clock: Callable[[], datetime]) -> None:
+        self._progress = progress
+        self._clock = clock
+
+    def get(self, task_id: str) -> LongTask | None:
+        """Read the durable state; one read."""
+        return LongTask.key_of(task_id).get()  # type: ignore[no-any-return]  # ndb is untyped
+
+    def create(self, task: LongTask) -> None:
+        """Store a new task, `ready`; one write. Repeating it after an error is harmless: the key is the same."""
+        now = self._clock()
+        task.created_at = task.updated_at = task.requested_at = now
+        task.due_at = now + READY_PATIENCE
+        task.progress = dict(STARTING)
+        task.token = new_token()
+        task.put()
+        ndb.get_context().call_on_commit(lambda: self.publish(task))
+
+    def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> tuple[Verdict, Any]:
+        """Take the task for an attempt, or say why not; one read, and one write if the state changes.
+
+        `silent_fence` names the owner that has missed its beats: if it still owns the task, it is taken over.
+        The second value is the task as it is then, or None where there is none.
+        """
+        now = self._clock()
+        verdict = Verdict.OVER
+
+        def change(task: LongTask) -> bool:
+            nonlocal verdict
+            verdict = Verdict.OVER
+            if not hmac.compare_digest(task.execute_key.encode(), delivery.execute_key.encode()):
+                verdict = Verdict.FORBIDDEN
+                return False
+            if task.status.ended:
+                return False
+            if task.status is Status.STARTED and task.lease_until is not None:
+                if task.lease_until > now and task.fence != silent_fence:
+                    verdict = Verdict.BUSY
+                    return False
+                task.failures += 1
+            if task.failures >= max_attempts:
+                _end(task, Status.FAILED, now)
+                task.error = None
+                task.error_reference = task.error_reference or new_reference()
+                return True
+            verdict = Verdict.WORK
+            task.status_name = Status.STARTED.value
+            task.fence += 1
+            task.heals = 0
+            task.started_at = now
+            task.lease_until = task.due_at = now + LEASE
+            task.delivered_by = delivery.task_name
+            task.delivery_retries = delivery.retry_count
+            return True
+
+        task, _ = self._change(delivery.task_id, change, beats=True)
+        return verdict, task
+
+    def renew(self, task_id: str, fence: int) -> Status | None:
+        """Prolong an attempt's lease; gives None, or the status of a task that is no longer this attempt's."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if not _owns(task, fence):
+                return False
+            task.lease_until = task.due_at = now + LEASE
+            return True
+
+        task, done = self._change(task_id, change, publish=False)
+        if done:
+            return None
+        return task.status if task else Status.CANCELLED
+
+    def finish(
+        self,
+        task_id: str,
+        fence: int,
+        *,
+        manifest: Manifest,
+        inline: bytes | None,
+        progress: Progress,
+    ) -> bool:
+        """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
+        now = self._clock()
+        named = manifest.to_json()
+
+        def change(task: LongTask) -> bool:
+            if not _owns(task, fence):
+                return False
+            _end(task, Status.DONE, now)
+            task.result_manifest, task.result_blob = named, inline
+            task.progress = progress.stored()
+            task.error = task.error_reference = None
+            return True
+
+        task, done = self._change(task_id, change)
+        # The token is gone where the result was shown before its commit was known to us; fence and manifest are not.
+        return done or (
+            task is not None and task.status.has_result and task.fence == fence and task.result_manifest == named
+        )
+
+    def fail(
+        self,
+        task_id: str,
+        fence: int,
+        *,
+        permanent: bool,
+        error: str | None,
+        reference: str,
+        progress: Progress,
+        max_attempts: int,
+    ) -> Status | None:
+        """Record that an attempt failed: `error`, or `failed` for good; None if it no longer owns the task."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if not _owns(task, fence):
+                return False
+            task.failures += 1
+            task.progress = progress.stored()
+            task.error_reference = reference
+            if permanent or task.failures >= max_attempts:
+                _end(task, Status.FAILED, now)
+                task.error = error
+            else:
+                task.status_name = Status.ERROR.value
+                task.lease_until = None
+                task.due_at = now + ERROR_PATIENCE
+            return True
+
+        task, done = self._change(task_id, change)
+        return task.status if task and done else None
+
+    def show(self, task_id: str) -> LongTask | None:
+        """Give the task to somebody who is about to show its result: the first time `done` becomes `finished`.
+
+        One read, and one write the first time.
+        """
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if task.status is not Status.DONE:
+                return False
+            task.status_name = Status.FINISHED.value
+            task.last_accessed_at = now
+            return True
+
+        task, _ = self._change(task_id, change)
+        return task
+
+    def refuse(self, task_id: str, reference: str) -> None:
+        """End a task that the queue has certainly not taken; nothing else may have happened to it since."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if task.status is not Status.READY:
+                return False
+            _end(task, Status.FAILED, now)
+            task.error_reference = reference
+            return True
+
+        self._change(task_id, change)
+
+    def cancel(self, task_id: str) -> LongTask | None:
+        """End a task that has not ended, whoever works on it; gives the task as it is then."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if task.status.ended:
+                return False
+            _end(task, Status.CANCELLED, now)
+            task.fence += 1
+            return True
+
+        task, _ = self._change(task_id, change)
+        return task
+
+    def retry(self, task_id: str) -> tuple[LongTask | None, bool]:
+        """Lead a task that failed or was cancelled back to `ready`; the caller enqueues it if this says True."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if not task.status.may_retry:
+                return False
+            task.status_name = Status.READY.value
+            task.fence += 1
+            task.failures = task.heals = 0
+            task.requested_at = now
+            task.due_at = now + READY_PATIENCE
+            task.ended_at = task.expires_at = task.lease_until = None
+            task.error = task.error_reference = None
+            task.progress = dict(STARTING)
+            return True
+
+        return self._change(task_id, change)
+
+    def heal(self, task_id: str) -> LongTask | None:
+        """Pick who enqueues a task again that is past its `due_at`: the caller, if the task is given back."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if task.due_at is None or task.due_at > now:
+                return False
+            task.due_at = now + min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
+            task.heals += 1
+            return True
+
+        task, done = self._change(task_id, change)
+        return task if done else None
+
+    def publish(self, task: LongTask, *, beats: bool = False) -> None:
+        """Tell the progress store of a state that is durable."""
+        beat_seconds = self._progress.interval_seconds if beats and task.status is Status.STARTED else 0
+        self._progress.write(Snapshot.of(task, now=self._clock(), beat_seconds=beat_seconds))
+
+    def _change(
+        self, task_id: str, change: Callable[[LongTask], bool], *, beats: bool = False, publish: bool = True
+    ) -> tuple[LongTask | None, bool]:
+        """Apply `change` to the task if there is one and `change` agrees; say whether it is applied."""
+        token = new_token()
+        key = LongTask.key_of(task_id)
+
+        def transact() -> tuple[LongTask | None, bool]:
+            task = key.get()
+            if task is None:
+                return None, False
+            if task.token != token:  # else an earlier run was committed, and its reply lost
+                if not change(task):
+                    return task, False
+                task.token = token
+                task.updated_at = self._clock()
+                task.put()
+            return task, True
+
+        try:
+            task, done = ndb.transaction(transact, retries=_RETRIES)
+        except STORE_ERRORS:
+            task = key.get()
+            done = task is not None and task.token == token
+            if not done:
+                raise
+        if done and publish:
+            self.publish(task, beats=beats)
+        return task, done
+
+
+def new_reference() -> str:
+    """Draw what joins a visitor's page to a log line: short enough to be read out on the telephone."""
+    return secrets.token_hex(4)
+
+
+def _owns(task: LongTask, fence: int) -> bool:
+    return task.status is Status.STARTED and bool(task.fence == fence)
+
+
+def _end(task: LongTask, status: Status, now: datetime) -> None:
+    task.status_name = status.value
+    task.ended_at = now
+    task.due_at = task.lease_until = None
+    task.expires_at = now + timedelta(seconds=task.keep_result_seconds)

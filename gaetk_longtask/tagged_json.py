@@ -1,0 +1,234 @@
+"""JSON with tags: which objects it carries, and how."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from enum import Enum
+from math import inf, isfinite, isnan
+from types import NoneType
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
+
+from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
+
+#: How many containers may be in one another. A value of this depth needs about a third of Python's default recursion
+#: limit, so that a web framework's own stack fits beside it.
+MAX_DEPTH = 100
+
+_ITEM, _MEMBER, _ZONE = "{path}[{step}]", "list({path})[{step}]", "{path}.tzinfo"
+
+#: What damaged data makes the readers of the tags raise; a missing time zone is a LookupError or an OSError.
+_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
+
+
+def dumps(value: Any, field: str) -> bytes:
+    """Write as UTF-8; raise `SerializationError`, whose path begins with the field, for what would not come back."""
+    try:
+        packed = _Packer(field).pack(value)
+        return json.dumps(packed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except RecursionError as exc:
+        type_name = describe_type(value)
+        message = f"{field}, of class {type_name}, can't be stored: it is nested too deeply; flatten it."
+        raise SerializationError(message, path=field, type_name=type_name) from exc
+
+
+def loads(data: bytes, field: str) -> Any:
+    """Read what `dumps` has written, and raise `DamagedDataError` for what it would never write."""
+    try:
+        return json.loads(str(data, "utf-8"), object_hook=_revive, parse_constant=_no_constant)
+    except _DAMAGE as exc:
+        raise DamagedDataError(f"The stored {field} can't be read: {exc!r}") from exc
+
+
+class _Packer:
+    """Turns one value into what `json` writes as it is, and knows the way to where it stands."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._path: list[list[Any]] = []
+        self._open: set[int] = set()
+
+    def pack(self, value: Any) -> Any:
+        packer = _PACKERS.get(type(value))
+        if packer is None:
+            self._refuse(value, "it would not come back as what it is", _remedy(type(value)))
+        return packer(self, value)
+
+    def pack_text(self, value: str) -> str:
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                self._refuse(value, "it holds surrogates, which are no text", "convert it with os.fsencode(…)")
+        return value
+
+    def pack_int(self, value: int) -> int:
+        if value.bit_length() > 2048:  # Python lets nobody set its limit lower than this
+            try:
+                str(value)
+            except ValueError:
+                self._refuse(value, "it has more digits than Python reads", "convert it with hex(…)")
+        return value
+
+    def pack_float(self, value: float) -> Any:
+        if isfinite(value):
+            return value
+        if isnan(value):
+            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+        return {"$float": str(value)}
+
+    def pack_decimal(self, value: Decimal) -> Any:
+        if value.is_nan():
+            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+        return {"$decimal": str(value)}
+
+    def pack_list(self, value: Iterable[Any], step: str = _ITEM) -> list[Any]:
+        return self._each(value, enumerate(value), step)
+
+    def pack_dict(self, value: dict[Any, Any]) -> Any:
+        keys = self.pack_list(value.keys(), _MEMBER)
+        values = self._each(value, value.items(), _ITEM)
+        plain = all(type(key) is str for key in keys) and not (len(keys) == 1 and keys[0].startswith("$"))
+        return dict(zip(keys, values, strict=True)) if plain else {"$dict": list(zip(keys, values, strict=True))}
+
+    def pack_clock(self, value: time | datetime) -> Any:
+        zone = self._each(value, [(None, value.tzinfo)], _ZONE)[0]
+        return {f"${type(value).__name__}": [value.replace(tzinfo=None).isoformat(), value.fold, zone]}
+
+    def pack_timezone(self, value: timezone) -> Any:
+        offset, name = value.utcoffset(None), value.tzname(None)
+        named = name != timezone(offset).tzname(None)
+        return {"$timezone": [self.pack(offset), *([self.pack(name)] if named else [])]}
+
+    def pack_zone(self, value: ZoneInfo) -> Any:
+        # Times are only equal for sure, also in the hour that comes twice (PEP 495), if they share the zone object.
+        try:
+            shared = ZoneInfo(value.key)
+        except _DAMAGE:  # read from a file, it may have any name or none
+            shared = None
+        if shared is not value:
+            self._refuse(value, "it is not the zone of its name", "make it with zoneinfo.ZoneInfo(…)")
+        return {"$zone": value.key}
+
+    def _each(self, container: Any, steps: Iterable[tuple[Any, Any]], how: str) -> list[Any]:
+        if id(container) in self._open:
+            self._refuse(container, "it contains itself", "take the inner one out")
+        if len(self._path) >= MAX_DEPTH:
+            self._refuse(container, f"it is nested more than {MAX_DEPTH} deep", "flatten it")
+        packed = []
+        here = [how, None]
+        self._path.append(here)
+        self._open.add(id(container))
+        for here[1], item in steps:  # a refusal reads here[1]
+            packed.append(self.pack(item))
+        self._open.remove(id(container))
+        self._path.pop()
+        return packed
+
+    def _refuse(self, value: Any, reason: str, remedy: str) -> NoReturn:
+        path = self._field
+        for how, step in self._path:
+            path = how.format(path=path, step=reprlib.repr(step))
+        short = path if len(path) <= 100 else f"{path[:48]}…{path[-48:]}"
+        type_name = describe_type(value)
+        message = f"{short}, of class {type_name}, can't be stored: {reason}; {remedy}."
+        raise SerializationError(message, path=path, type_name=type_name)
+
+
+_PACKERS: dict[type, Callable[[_Packer, Any], Any]] = {
+    NoneType: lambda _, value: value,
+    bool: lambda _, value: value,
+    int: _Packer.pack_int,
+    float: _Packer.pack_float,
+    str: _Packer.pack_text,
+    list: _Packer.pack_list,
+    dict: _Packer.pack_dict,
+    tuple: lambda packer, value: {"$tuple": packer.pack_list(value)},
+    set: lambda packer, value: {"$set": packer.pack_list(value, _MEMBER)},
+    frozenset: lambda packer, value: {"$frozenset": packer.pack_list(value, _MEMBER)},
+    bytes: lambda _, value: {"$bytes": base64.b64encode(value).decode()},
+    Decimal: _Packer.pack_decimal,
+    date: lambda _, value: {"$date": value.isoformat()},
+    time: _Packer.pack_clock,
+    datetime: _Packer.pack_clock,
+    timedelta: lambda _, value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    timezone: _Packer.pack_timezone,
+    ZoneInfo: _Packer.pack_zone,
+}
+
+
+def _revive(packed: dict[str, Any]) -> Any:
+    """Undo a tag: an object with one key that begins with ``$``; `json` calls it from the inside out."""
+    if len(packed) != 1:
+        return packed
+    [(tag, content)] = packed.items()
+    return _REVIVERS[tag](content) if tag.startswith("$") else packed
+
+
+def _items(content: Any) -> list[Any]:
+    if type(content) is not list:
+        raise TypeError("not a list")
+    return content
+
+
+def _decimal(content: str) -> Decimal:
+    if (value := Decimal(content)).is_nan():
+        raise ValueError("not a number")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_REVIVERS: dict[str, Callable[[Any], Any]] = {
+    "$dict": lambda content: dict(_items(content)),
+    "$tuple": lambda content: tuple(_items(content)),
+    "$set": lambda content: set(_items(content)),
+    "$frozenset": lambda content: frozenset(_items(content)),
+    "$bytes": lambda content: base64.b64decode(content, validate=True),
+    "$float": lambda content: {"inf": inf, "-inf": -inf}[content],
+    "$decimal": _decimal,
+    "$date": date.fromisoformat,
+    "$time": lambda content: time.fromisoformat(content[0]).replace(fold=content[1], tzinfo=content[2]),
+    "$datetime": lambda content: datetime.fromisoformat(content[0]).replace(fold=content[1], tzinfo=content[2]),
+    "$timedelta": lambda content: timedelta(*_items(content)),
+    "$timezone": lambda content: timezone(*_items(content)),
+    "$zone": ZoneInfo,
+}
+
+
+#: What makes a plain object of one whose class derives from this; the first that fits.
+_REMEDIES: dict[type, str] = {
+    **{base: f"convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
+    tzinfo: "use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
+    **{
+        base: f"convert it with {base.__name__}(…)"
+        for base in (str, int, float, tuple, list, dict, set, frozenset, bytes, Decimal)
+    },
+    bytearray: "convert it with bytes(…)",
+    memoryview: "convert it with bytes(…)",
+    Mapping: "convert it with dict(…)",
+    AbstractSet: "convert it with set(…)",
+    Iterable: "convert it with list(…)",
+    object: "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
+}
+
+
+def _remedy(cls: type) -> str:
+    """Say what the author can do with an object of a class that JSON does not take."""
+    if issubclass(cls, Enum):
+        return "store its .value"
+    for method in ("to_dict", "tolist"):
+        if hasattr(cls, method):
+            return f"convert it with its {method}()"
+    if dataclasses.is_dataclass(cls):
+        return "convert it with dataclasses.asdict(…)"
+    return next(remedy for base, remedy in _REMEDIES.items() if issubclass(cls, base))

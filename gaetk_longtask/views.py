@@ -1,0 +1,299 @@
+"""The handler that authors subclass: one URL that starts a task, shows it at work and shows its result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from flask import Response, current_app, jsonify, render_template, request
+from flask.typing import ResponseReturnValue, RouteCallable
+from flask.views import View
+
+from gaetk_longtask import execution, visits
+from gaetk_longtask.config import Config
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.problems import ProblemError
+from gaetk_longtask.progress import Reporter
+from gaetk_longtask.protocol import JOB_FIELD, JobName, csrf_field, delivery_of, gather, is_task_id, jsonable, protect
+from gaetk_longtask.rendering import StatusPage
+from gaetk_longtask.serializers import JSONSerializer, Serializer
+from gaetk_longtask.services import Services, TaskOptions
+
+T = TypeVar("T")
+
+#: Where the manager puts the application's `Services`.
+EXTENSION = "gaetk_longtask"
+
+
+class LongRunningTaskHandler(View):
+    """A view whose work takes longer than anyone will wait for.
+
+    Subclass it, write `execute_task`, and add it to an application that has a `LongTaskManager`, under one URL rule
+    that takes GET and POST (as ``as_view`` arranges it).
+    """
+
+    #: The total of steps where `log_progress` does not say; 0 for unknown.
+    total_steps: ClassVar[float] = 0
+    #: Exceptions and deaths after which a task is `failed`.
+    max_attempts: ClassVar[int] = 5
+    #: How long an attempt may take. Automatic scaling ends every request after 10 minutes.
+    time_limit: ClassVar[timedelta] = timedelta(minutes=10)
+    #: How long a task is kept after it has ended.
+    keep_result: ClassVar[timedelta] = timedelta(days=30)
+    #: The methods that start a task; Flask's own ``methods`` in a subclass means the same.
+    start_methods: ClassVar[Collection[str]] = ("GET", "POST")
+    #: Form fields that may go into the status page's URL. Not passwords: a URL ends up in logs and histories.
+    bookmark_parameters: ClassVar[Collection[str]] = ()
+    #: The queue; None for ``LONGTASK_QUEUE``.
+    queue: ClassVar[str | None] = None
+    #: The App Engine service that works; None for ``LONGTASK_SERVICE``.
+    service: ClassVar[str | None] = None
+    #: How parameters and results become bytes, unless they are `str` or `bytes`.
+    serializer: ClassVar[Serializer] = JSONSerializer()
+    #: The waiting page; it gets a `StatusPage` as ``page``.
+    status_template: ClassVar[str] = "gaetk_longtask/status.html"
+    #: The waiting page's heading.
+    title: ClassVar[str] = "Please wait"
+
+    methods: ClassVar[Collection[str] | None] = ("GET", "POST")
+
+    #: A `TaskInfo` in hooks that serve a visitor, a `LongTask` in `execute_task` and `display_result`; None before
+    #: there is a task.
+    task: TaskInfo | LongTask | None = None
+
+    _display_takes_task: ClassVar[bool] = True
+    _reporter: Reporter | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Understand what the subclass says, and refuse what can't work."""
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "methods" in own:
+            if "start_methods" not in own:
+                cls.start_methods = tuple(method.upper() for method in own["methods"] or ("GET",))
+            cls.methods = LongRunningTaskHandler.methods
+        if "display_result" in own:
+            cls._display_takes_task = _takes_three(own["display_result"])
+        if isinstance(cls.serializer, type):
+            cls.serializer = cls.serializer()
+        _check(cls)
+
+    # What an author overrides.
+
+    if TYPE_CHECKING:
+        # Gradual on purpose: mypy and pyright let an override name the arguments that it wants.
+        def prepare_task(self, *args: Any, **kwargs: Any) -> Any:
+            """Turn the request into the parameters."""
+
+        def display_result(self, *args: Any, **kwargs: Any) -> ResponseReturnValue:
+            """Answer with the result."""
+            raise NotImplementedError
+    else:
+
+        def prepare_task(self, **kwargs: Any) -> Any:
+            """Turn the request into the parameters, which the task keeps.
+
+            Every query, form and file field whose name does not start with ``_`` (nor is the CSRF token), then the
+            URL's own arguments. A name in the body hides the same name in the query; repetition within one becomes a
+            list; a file arrives as `bytes`.
+            """
+            if request.mimetype == "application/json":
+                message = "This handler takes form fields; override prepare_task to take a JSON body."
+                raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+            body = request.form.to_dict(flat=False)
+            for name, files in request.files.lists():
+                body[name] = body.get(name, []) + [file.read() for file in files]
+            return gather([request.args.to_dict(flat=False), body], csrf_field()) | kwargs
+
+        def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
+            """Answer with the result; an override may leave out `task`.
+
+            By default a `str` is HTML in which nothing can run, `bytes` are a download, anything else is JSON.
+            """
+            match result:
+                case str():
+                    return Response(result, mimetype="text/html", headers={"Content-Security-Policy": "sandbox"})
+                case bytes():
+                    headers = {"Content-Disposition": "attachment"}
+                    return Response(result, mimetype="application/octet-stream", headers=headers)
+                case _:
+                    return jsonify(jsonable(result))
+
+    def execute_task(self, parameters: Any) -> Any:
+        """Do the work and return the result, or yield pieces of `str` or `bytes` that become it.
+
+        Runs in a request of the queue: no session, no user, no arguments of the visitor. What it raises is an attempt
+        that failed; `PermanentTaskFailure` ends the task at once. It may run more than once: make what it writes
+        harmless twice.
+        """
+        raise NotImplementedError
+
+    def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
+        """Answer with the waiting page."""
+        return render_template(self.status_template, page=display)
+
+    def may_access(self, task: TaskInfo) -> bool:
+        """Tell whether this visitor may see, cancel and repeat the task.
+
+        By default whoever has its unguessable URL, and only its creator if `get_user_id` knew who that was.
+        """
+        return not task.created_by or task.created_by == self.get_user_id()
+
+    def get_user_id(self) -> str | None:
+        """Tell who is asking; kept as the task's ``created_by``. Nobody by default."""
+        return None
+
+    # What an author calls.
+
+    def log_progress(self, message: str, step: float = 0, total_steps: float = 0) -> None:
+        """Tell the visitor how far the work has come; stores and returns, cheap enough for the innermost loop.
+
+        Without `step` and `total_steps` only the message changes.
+
+        Raises:
+            TaskCancelled: the task was cancelled, or another attempt has taken it over.
+
+        """
+        if self._reporter is not None:
+            self._reporter.report(message, step, total_steps or (step and self.total_steps))
+
+    def track(self, iterable: Iterable[T], message: str = "", total: float | None = None) -> Iterator[T]:
+        """Go through `iterable` and report each item as a step; `total` where `iterable` has no length."""
+        return iter(iterable) if self._reporter is None else self._reporter.track(iterable, message, total)
+
+    # What Flask calls.
+
+    @classmethod
+    def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> RouteCallable:
+        """Make the view function. The class's ``decorators`` guard visitors; the queue passes them, with its key."""
+        if cls.execute_task is LongRunningTaskHandler.execute_task:
+            message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
+            raise TypeError(message)
+        guarded: Any = super().as_view(name, *class_args, **class_kwargs)
+
+        @functools.wraps(guarded)
+        def view(**url_values: Any) -> ResponseReturnValue:
+            if request.args.get(JOB_FIELD) == JobName.EXECUTE:
+                return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
+            return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
+
+        return view
+
+    def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
+        """Answer a visitor."""
+        services = services_of_current_app()
+        with services.ndb_context():
+            return visits.Visit(self, services, self.options(services.config), self._show).answer()
+
+    def _deliver(self) -> Response:
+        """Answer the queue, or somebody who pretends to be it."""
+        delivery = delivery_of(request)
+        if delivery is None or request.method != "GET":
+            reply = execution.Reply(code=403, reason="only the task queue may ask for this")
+        elif not is_task_id(delivery.task_id):
+            reply = execution.Reply(code=200, reason="no such task")
+        else:
+            services = services_of_current_app()
+            with services.ndb_context():
+                reply = execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
+        return protect(Response(reply.reason + "\n", status=reply.code, mimetype="text/plain"))
+
+    def _work(self, task: LongTask, parameters: Any, reporter: Reporter) -> Any:
+        self.task, self._reporter = task, reporter
+        return self.execute_task(parameters)
+
+    def _show(self, parameters: Any, result: Any, task: LongTask) -> ResponseReturnValue:
+        if self._display_takes_task:
+            return self.display_result(parameters, result, task)
+        return self.display_result(parameters, result)
+
+    @classmethod
+    def options(cls, config: Config) -> TaskOptions:
+        """Join what the class and the application's settings say."""
+        elsewhere = cls.service is not None and cls.service != config.service
+        return TaskOptions(
+            serializer=cls.serializer,
+            max_attempts=cls.max_attempts,
+            time_limit=cls.time_limit,
+            keep_result=cls.keep_result,
+            queue=cls.queue or config.queue,
+            service=cls.service or config.service,
+            version=None if elsewhere else config.version,
+        )
+
+
+class _Job:
+    """The author's part of an attempt, for `execution`, which knows no Flask."""
+
+    def __init__(self, work: Callable[[LongTask, Any, Reporter], Any]) -> None:
+        self.execute = work
+
+    report_exception = staticmethod(visits.report_exception)
+
+
+def is_queue_request() -> bool:
+    """Tell whether this request is a delivery to one of our handlers, for the application's own ``before_request``.
+
+    Exempt such a request from login and redirects: it gets nowhere but to the check of the task's execute key.
+    """
+    view = current_app.view_functions.get(request.endpoint or "")
+    return (
+        handler_class(view) is not None
+        and request.method == "GET"
+        and request.args.get(JOB_FIELD) == JobName.EXECUTE
+        and delivery_of(request) is not None
+    )
+
+
+def handler_class(view: Any) -> type[LongRunningTaskHandler] | None:
+    """Give the handler behind a view function, if it is one of ours."""
+    cls = getattr(view, "view_class", None)
+    return cls if isinstance(cls, type) and issubclass(cls, LongRunningTaskHandler) else None
+
+
+def services_of_current_app() -> Services:
+    """Give what the manager has put together for the current application."""
+    services = current_app.extensions.get(EXTENSION)
+    if not isinstance(services, Services):
+        message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."
+        raise ConfigurationError(message)
+    return services
+
+
+def _takes_three(display_result: Any) -> bool:
+    """Tell the original's signature ``(parameters, result, task)`` from the article's ``(parameters, result)``."""
+    try:
+        inspect.signature(display_result).bind(None, None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _check(cls: type[LongRunningTaskHandler]) -> None:
+    """Find a permanent mistake when the class is made."""
+    name = cls.__qualname__
+    for attribute in ("time_limit", "keep_result"):
+        value = getattr(cls, attribute)
+        if not isinstance(value, timedelta) or value <= timedelta(0):
+            message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
+            raise TypeError(message)
+    if cls.max_attempts < 1:
+        message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
+        raise TypeError(message)
+    for attribute in ("start_methods", "bookmark_parameters"):
+        value = getattr(cls, attribute)
+        if isinstance(value, str):
+            message = f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},)."
+            raise TypeError(message)
+    unknown = set(cls.start_methods) - {"GET", "POST"}
+    if unknown or not cls.start_methods:
+        message = f"{name}.start_methods may hold GET and POST, not {sorted(unknown)}."
+        raise TypeError(message)
+    if not cls.init_every_request:
+        message = f"{name}.init_every_request must stay True: a handler keeps the request's task on itself."
+        raise TypeError(message)

@@ -1,0 +1,311 @@
+"""One request of a visitor, from dispatch to answer; calls the handler's hooks."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, assert_never
+from urllib.parse import urlencode
+
+from flask import Response, current_app, got_request_exception, make_response, redirect, render_template, request
+
+from gaetk_longtask import blobs, starting
+from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.exceptions import DamagedDataError, EnqueueRefusedError, SerializationError, TooLargeError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads import decode
+from gaetk_longtask.problems import ProblemError
+from gaetk_longtask.protocol import (
+    ID_FIELD,
+    JOB_FIELD,
+    JobName,
+    bookmark,
+    csrf_field,
+    current_path,
+    is_cross_site,
+    is_parameter,
+    is_prefetch,
+    is_same_origin,
+    is_task_id,
+    protect,
+    wants_json,
+)
+from gaetk_longtask.rendering import StatusPage
+from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.snapshot import Snapshot
+from gaetk_longtask.starting import Draft
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import STORE_ERRORS
+
+if TYPE_CHECKING:
+    from gaetk_longtask.views import LongRunningTaskHandler
+
+log = logging.getLogger(__name__)
+
+#: How long a poll's own reading of the durable state serves the polls behind it.
+_READ_AHEAD_SECONDS = 5
+
+
+class Visit:
+    """A visitor's request to a handler; an NDB context must be active."""
+
+    def __init__(
+        self,
+        handler: LongRunningTaskHandler,
+        services: Services,
+        options: TaskOptions,
+        show: Callable[[Any, Any, LongTask], Any],
+    ) -> None:
+        """Serve with the handler's hooks; `show` is its `display_result`, whatever that takes."""
+        self._handler = handler
+        self._services = services
+        self._options = options
+        self._show = show
+        self._json = wants_json(request)
+
+    def answer(self) -> Response:
+        """Do what the request asks for."""
+        try:
+            return protect(make_response(self._dispatch()))
+        except ProblemError as problem:
+            return protect(problem.response())
+
+    def _dispatch(self) -> Any:
+        task_id = request.args.get(ID_FIELD)
+        job = request.args.get(JOB_FIELD)
+        if task_id is None and job is None:
+            return self._consider_start()
+        if task_id is None:
+            message = f"{JOB_FIELD}={job} needs a {ID_FIELD}: follow the link of the status page."
+            raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=self._start_url())
+        try:
+            name = JobName(job or JobName.QUERY)
+        except ValueError:
+            message = f"{JOB_FIELD} is one of {', '.join(JobName)}."
+            raise ProblemError(HTTPStatus.BAD_REQUEST, message) from None
+        snapshot = self._find(task_id)
+        self._handler.task = snapshot.info
+        with self._services.ndb_context.namespace(snapshot.info.namespace):
+            if not self._handler.may_access(snapshot.info):
+                raise ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to somebody else.")
+            match name:
+                case JobName.QUERY:
+                    return self._query(snapshot)
+                case JobName.SHOWRESULT:
+                    return self._show_result(snapshot)
+                case JobName.CANCEL | JobName.RETRY:
+                    return self._steer(name, snapshot)
+                case JobName.EXECUTE:
+                    raise ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.")
+                case _:  # pragma: no cover  # mypy proves that there is none
+                    assert_never(name)
+
+    # Starting.
+
+    def _consider_start(self) -> Any:
+        if request.method == "HEAD":
+            return Response()
+        if is_prefetch(request):
+            return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+        allowed = tuple(self._handler.start_methods)
+        if request.method not in allowed:
+            message = f"This task is started by {' or '.join(allowed)}."
+            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=allowed)
+        if is_cross_site(request):
+            return self._start_button()
+        return self._start()
+
+    def _start(self) -> Any:
+        handler = self._handler
+        draft = Draft(
+            endpoint=request.endpoint or "",
+            path=current_path(),
+            base_url=self._services.config.base_url or request.host_url.rstrip("/"),
+            method=request.method,
+            created_by=handler.get_user_id(),
+        )
+        parameters = handler.prepare_task(**(request.view_args or {}))
+        try:
+            with _reaching_the_store():
+                task = starting.start(self._services, draft, parameters, self._options)
+        except TooLargeError as exc:
+            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
+        except SerializationError as exc:
+            report_exception(exc)  # prepare_task made it: the visitor can't help it
+            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(exc)) from exc
+        except EnqueueRefusedError as exc:
+            raise self._refused(exc) from exc
+        handler.task = task.info
+        url = self._url(JobName.QUERY, task.id, self._bookmark())
+        if not self._json:
+            # 307 has the browser send the form once more, which is harmless, but not an upload.
+            return redirect(url, HTTPStatus.SEE_OTHER if request.files else HTTPStatus.TEMPORARY_REDIRECT)
+        snapshot = Snapshot.of(task, now=self._services.clock())
+        headers = {"Location": url, "Retry-After": str(self._page(snapshot).refresh)}
+        return self._document(snapshot), HTTPStatus.ACCEPTED, headers
+
+    def _start_button(self) -> Any:
+        """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
+        if request.files:
+            message = "Another site has sent a file here. Open our own form and choose the file there."
+            raise ProblemError(HTTPStatus.FORBIDDEN, message)
+        source = request.form if request.method == "POST" else request.args
+        return render_template(
+            "gaetk_longtask/start.html",
+            title=self._handler.title,
+            method=request.method.lower(),
+            action=current_path() + (f"?{request.query_string.decode()}" if request.method == "POST" else ""),
+            fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
+        )
+
+    # Watching.
+
+    def _find(self, task_id: str) -> Snapshot:
+        """Give the latest that is known of the task: from the progress store alone, if it has fresh news."""
+        unknown = ProblemError(HTTPStatus.NOT_FOUND, "There is no such task (any more).", start_url=self._start_url())
+        if not is_task_id(task_id):
+            raise unknown
+        now = self._services.clock()
+        snapshot = self._services.progress.read(task_id)
+        if snapshot is None or snapshot.needs_check(now):
+            with _reaching_the_store():
+                snapshot = self._read_task(task_id, snapshot)
+        if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (request.endpoint, current_path()):
+            raise unknown
+        if snapshot.expires_at is not None and snapshot.expires_at <= now:
+            message = "This task's result is no longer kept."
+            raise ProblemError(HTTPStatus.GONE, message, start_url=self._start_url())
+        return snapshot
+
+    def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
+        """Read the durable state, and have the task enqueued again if it has been silent for too long."""
+        task = self._services.store.get(task_id)
+        if task is None:
+            return None
+        task = starting.heal(self._services, task)
+        snapshot = Snapshot.of(task, now=self._services.clock())
+        if known is not None and known.order == snapshot.order:
+            return known  # it has heard more of the work's progress than the entity
+        self._services.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
+        return snapshot
+
+    def _query(self, snapshot: Snapshot) -> Any:
+        if self._json:
+            return self._document(snapshot)
+        info = snapshot.info
+        if request.method == "POST":
+            return redirect(self._url(JobName.QUERY, info.id, self._given()), HTTPStatus.SEE_OTHER)
+        if info.status is Status.DONE:
+            return redirect(self._url(JobName.SHOWRESULT, info.id, self._given()), HTTPStatus.SEE_OTHER)
+        return self._handler.render_status(self._page(snapshot), info)
+
+    # Collecting.
+
+    def _show_result(self, snapshot: Snapshot) -> Any:
+        store, task_id = self._services.store, snapshot.info.id
+        first = snapshot.info.status is Status.DONE and request.method != "HEAD"
+        with _reaching_the_store():
+            task = store.show(task_id) if first else store.get(task_id)
+        if task is None or not task.status.has_result:
+            if self._json:
+                state = task.status if task else "gone"
+                message = f"There is no result: the task is {state}."
+                raise ProblemError(HTTPStatus.CONFLICT, message)
+            return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+        try:
+            with _reaching_the_store():
+                parameters = self._load(task, "parameters")
+                result = self._load(task, "result")
+        except DamagedDataError as exc:
+            log.exception("result of %s is damaged", task_id[:8])
+            message = "The stored result is damaged and can't be shown."
+            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, message, start_url=self._start_url()) from exc
+        self._handler.task = task
+        return self._show(parameters, result, task)
+
+    def _load(self, task: LongTask, field: str) -> Any:
+        stored = task.parameters_manifest if field == "parameters" else task.result_manifest
+        inline = task.parameters_blob if field == "parameters" else task.result_blob
+        manifest = Manifest.from_json(stored)
+        data = blobs.read(manifest, inline, task_id=task.id)
+        return decode(manifest.layout, data, self._handler.serializer, self._services.signer(task.id, field))
+
+    # Steering.
+
+    def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
+        if request.method != "POST":
+            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, f"{name} takes POST alone.", allow=("POST",))
+        if not is_same_origin(request):
+            raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
+        task_id = snapshot.info.id
+        task: LongTask | None
+        with _reaching_the_store():
+            if name is JobName.CANCEL:
+                task = self._services.store.cancel(task_id)
+            else:
+                try:
+                    task = starting.retry(self._services, task_id)
+                except EnqueueRefusedError as exc:
+                    raise self._refused(exc) from exc
+        if self._json and task is not None:
+            return self._document(Snapshot.of(task, now=self._services.clock()))
+        return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+
+    # Answers.
+
+    def _page(self, snapshot: Snapshot) -> StatusPage:
+        return StatusPage.of(
+            snapshot,
+            title=self._handler.title,
+            now=self._services.clock(),
+            progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
+        )
+
+    def _document(self, snapshot: Snapshot) -> Response:
+        text = json.dumps(self._page(snapshot).document(), separators=(",", ":"), ensure_ascii=False)
+        return Response(text, mimetype="application/json")
+
+    def _refused(self, exc: EnqueueRefusedError) -> ProblemError:
+        message = "The work could not be started just now. Nothing is lost: try again."
+        retry = self._url(JobName.RETRY, exc.task_id, []) if exc.task_id else None
+        return ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, message, retry_url=retry, reference=exc.reference, retry_after_seconds=60
+        )
+
+    def _url(self, job: JobName, task_id: str, parameters: list[tuple[str, str]]) -> str:
+        return f"{current_path()}?{urlencode([(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])}"
+
+    def _given(self) -> list[tuple[str, str]]:
+        """Give the parameters that this URL has besides ours."""
+        return [item for item in request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
+
+    def _bookmark(self) -> list[tuple[str, str]]:
+        return bookmark(request.args, request.form, self._handler.bookmark_parameters, csrf_field())
+
+    def _start_url(self) -> str | None:
+        if "GET" not in self._handler.start_methods:
+            return None
+        given = self._given()
+        return current_path() + (f"?{urlencode(given)}" if given else "")
+
+
+def report_exception(exc: Exception) -> None:
+    """Log it and send Flask's signal, as Flask does for an exception that nobody handles."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
+    app.log_exception((type(exc), exc, exc.__traceback__))
+    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
+
+
+@contextmanager
+def _reaching_the_store() -> Iterator[None]:
+    """Turn Datastore's silence into an answer for the visitor."""
+    try:
+        yield
+    except STORE_ERRORS as exc:
+        log.warning("the store does not answer a visitor: %s", exc)
+        message = "The database does not answer just now. Try again in a moment."
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after_seconds=5) from exc
