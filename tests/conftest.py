@@ -1,0 +1,49 @@
+"""Services that the tests run on: the real ones, started once for the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached
+from gaetk_longtask.dev.processes import StackError
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--datastore",
+        choices=[kind.value for kind in DatastoreKind],
+        default=DatastoreKind.SDK.value,
+        help="the Datastore that integration tests run on",
+    )
+
+
+def missing(service: str, error: Exception) -> None:
+    """Skip for want of a service on a developer's machine; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{service} is missing: {error}")
+    pytest.skip(f"{service} is missing: {error}")
+
+
+@pytest.fixture(scope="session")
+def datastore_piece(request: pytest.FixtureRequest) -> Iterator[Piece]:
+    try:
+        piece = start_datastore(request.config.getoption("--datastore"))
+    except StackError as exc:
+        missing("The Datastore emulator", exc)
+        raise
+    yield piece
+    piece.stop()
+
+
+@pytest.fixture(scope="session")
+def memcached_host() -> Iterator[str]:
+    try:
+        piece = start_memcached()
+    except StackError as exc:
+        missing("memcached", exc)
+        raise
+    yield piece.host
+    piece.stop()

@@ -1,0 +1,63 @@
+"""An application on a real Datastore, with the queue and the progress in the test's hands."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from google.cloud import ndb
+
+from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.services import Services
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.views import EXTENSION
+
+
+@pytest.fixture
+def ndb_client(datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndb.Client]:
+    """A Datastore of the test's own: each test has its own project."""
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_piece.host)
+    yield ndb.Client(project=f"test-{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def queue() -> InMemoryQueue:
+    return InMemoryQueue()
+
+
+@pytest.fixture
+def progress() -> InMemoryProgressStore:
+    return InMemoryProgressStore()
+
+
+@pytest.fixture
+def make_app(
+    ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
+) -> Callable[..., Flask]:
+    """Make an application that has the handlers, each under its own name in lower case: ``/report`` for Report."""
+
+    def make(*handlers: type[LongRunningTaskHandler], **settings: Any) -> Flask:
+        app = Flask("tests")
+        app.config.update(SECRET_KEY="for tests alone", **settings)
+        LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=progress, clock=clock)
+        for handler in handlers:
+            name = handler.__name__.lower()
+            app.add_url_rule(f"/{name}", view_func=handler.as_view(name))
+        return app
+
+    return make
+
+
+def services_of(app: Flask) -> Services:
+    services = app.extensions[EXTENSION]
+    assert isinstance(services, Services)
+    return services

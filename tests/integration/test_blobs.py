@@ -1,0 +1,126 @@
+"""Bytes of any size go into Datastore and come back, or nothing does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from google.cloud import ndb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gaetk_longtask import blobs
+from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest
+from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
+from gaetk_longtask.models import LongTaskChunk
+
+EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _context(ndb_client: ndb.Client) -> Iterator[None]:
+    with ndb_client.context():
+        yield
+
+
+def write(*buffers: blobs.Buffer, fence: int = 1) -> tuple[Manifest, bytes | None]:
+    manifest, inline = blobs.write(
+        buffers, {"kind": "bytes"}, task_id="t", fence=fence, expires_at=EXPIRES_AT, what="result"
+    )
+    return Manifest.from_json(manifest.to_json()), inline
+
+
+def chunks() -> list[LongTaskChunk]:
+    return LongTaskChunk.query().fetch()
+
+
+@pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1, PIECE_BYTES, PIECE_BYTES + 1, 4 * PIECE_BYTES])
+def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
+    data = os.urandom(size)
+    manifest, inline = write(data)
+    assert manifest.size == size
+    assert blobs.read(manifest, inline, task_id="t") == data
+
+
+def test_little_lies_in_the_entity_and_much_in_chunks() -> None:
+    assert write(os.urandom(INLINE_BYTES))[0].inline
+    assert chunks() == []
+    assert not write(os.urandom(INLINE_BYTES + 1))[0].inline
+    assert [chunk.key.id() for chunk in chunks()] == ["t.1.0"]
+    assert chunks()[0].expires_at == EXPIRES_AT
+
+
+def test_what_compresses_well_lies_in_the_entity_however_long() -> None:
+    manifest, inline = write(b"again and again " * 500_000)
+    assert manifest.inline
+    assert inline is not None
+    assert len(inline) < 100_000
+    assert blobs.read(manifest, inline, task_id="t") == b"again and again " * 500_000
+
+
+def test_no_stored_piece_is_larger_than_datastore_takes() -> None:
+    manifest, _ = write(os.urandom(3 * PIECE_BYTES + 7))
+    assert max(piece.stored for piece in manifest.pieces) <= 1_048_487
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.one_of(st.integers(0, 20), st.integers(0, PIECE_BYTES * 2)), max_size=5), data=st.data())
+def test_buffers_are_joined_wherever_they_are_cut(sizes: list[int], data: st.DataObject) -> None:
+    noise = memoryview(os.urandom(1000))
+    wrap = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
+    buffers = [wrap((bytes(noise) * (size // 1000 + 1))[:size]) for size in sizes]
+    manifest, inline = write(*buffers)
+    assert blobs.read(manifest, inline, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
+    assert all(piece.size == PIECE_BYTES for piece in manifest.pieces[:-1])
+
+
+def test_more_than_the_limit_is_refused() -> None:
+    with pytest.raises(TooLargeError, match=r"33,554,432 bytes") as caught:
+        write(b"x" * (LIMIT_BYTES + 1))
+    assert caught.value.limit == LIMIT_BYTES
+
+
+def test_the_limit_itself_is_taken() -> None:
+    manifest, _ = write(b"x" * LIMIT_BYTES)
+    assert manifest.size == LIMIT_BYTES
+
+
+def test_a_missing_chunk_is_damage() -> None:
+    manifest, inline = write(os.urandom(2 * PIECE_BYTES))
+    chunks()[1].key.delete()
+    with pytest.raises(DamagedDataError, match="missing"):
+        blobs.read(manifest, inline, task_id="t")
+
+
+def test_an_altered_chunk_is_damage() -> None:
+    manifest, inline = write(os.urandom(2 * PIECE_BYTES))
+    chunk = chunks()[0]
+    chunk.data = bytes(len(chunk.data))
+    chunk.put()
+    with pytest.raises(DamagedDataError, match="not what was stored"):
+        blobs.read(manifest, inline, task_id="t")
+
+
+def test_a_shortened_entity_is_damage() -> None:
+    manifest, inline = write(b"0123456789")
+    assert inline is not None
+    with pytest.raises(DamagedDataError):
+        blobs.read(manifest, inline[:-1], task_id="t")
+
+
+def test_a_manifest_that_does_not_add_up_is_damage() -> None:
+    manifest, inline = write(b"0123456789")
+    wrong = replace(manifest, pieces=(replace(manifest.pieces[0], size=11),))
+    with pytest.raises(DamagedDataError, match="add up"):
+        blobs.read(wrong, inline, task_id="t")
+
+
+def test_two_attempts_do_not_share_chunks() -> None:
+    first, second = os.urandom(PIECE_BYTES), os.urandom(PIECE_BYTES)
+    earlier, _ = write(first, fence=1)
+    later, _ = write(second, fence=2)
+    assert blobs.read(earlier, None, task_id="t") == first
+    assert blobs.read(later, None, task_id="t") == second

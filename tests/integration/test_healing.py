@@ -1,0 +1,177 @@
+"""Nothing waits for ever, and nothing is flooded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.snapshot import Progress
+from gaetk_longtask.store import ERROR_PATIENCE, LEASE, READY_PATIENCE, Delivery
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.integration.conftest import services_of
+
+JSON = {"Accept": "application/json"}
+
+
+class Work(LongRunningTaskHandler):
+    def execute_task(self, parameters: dict[str, Any]) -> str:
+        return "result"
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(Work, LONGTASK_VERSION="v1")
+
+
+def start(app: Flask) -> LongTask:
+    with app.app_context():
+        return LongTaskManager.start("work", {})
+
+
+def poll(app: Flask, task: LongTask) -> dict[str, Any]:
+    document = app.test_client().get(f"/work?_longtaskid={task.id}", headers=JSON).json
+    assert document is not None
+    return document
+
+
+def test_a_task_whose_enqueuing_was_lost_is_enqueued_by_a_poll_when_it_is_due(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    queue.errors = [EnqueueUncertainError("no answer")]
+    task = start(app)
+    assert queue.tasks == []
+    poll(app, task)
+    assert queue.tasks == []
+    clock.advance(READY_PATIENCE)
+    poll(app, task)
+    assert len(queue.tasks) == 1
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["status"] == "done"
+
+
+def test_a_second_delivery_of_a_task_that_was_enqueued_twice_is_absorbed(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    queue.errors, queue.keeps_uncertain = [EnqueueUncertainError("no answer")], True
+    task = start(app)
+    clock.advance(READY_PATIENCE)
+    poll(app, task)
+    assert len(queue.tasks) == 2
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["attempt"] == 1
+
+
+def test_many_polls_enqueue_once_and_then_ever_more_rarely(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app)
+    enqueued = []
+    for _ in range(6 * 60):
+        clock.advance(timedelta(minutes=1))
+        for _ in range(3):
+            poll(app, task)
+        enqueued.append(len(queue.tasks))
+    # After 1 minute, then 1, 2, 4, 8, 16, 32 and from then on 60 minutes later.
+    assert [minute for minute, (before, now) in enumerate(zip([1, *enqueued], enqueued), start=1) if now > before] == [
+        1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304,
+    ]  # fmt: skip
+
+
+def test_a_healed_task_goes_to_the_default_version(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    task = start(app)
+    clock.advance(READY_PATIENCE)
+    poll(app, task)
+    assert [queued.request.version for queued in queue.tasks] == ["v1", None]
+
+
+def test_a_worker_that_died_with_its_cloud_tasks_task_is_replaced_when_its_lease_has_lapsed(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app)
+    queue.tasks.clear()
+    with services_of(app).ndb_context():
+        services_of(app).store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5)
+    clock.advance(LEASE)
+    poll(app, task)
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["attempt"] == 2
+
+
+def test_a_failed_attempt_that_the_queue_forgets_is_repeated_when_it_is_due(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app)
+    with services_of(app).ndb_context():
+        store = services_of(app).store
+        _, claimed = store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5)
+        store.fail(
+            task.id, claimed.fence, permanent=False, error=None, reference="r", progress=Progress(), max_attempts=5
+        )
+    queue.tasks.clear()
+    assert poll(app, task)["status"] == "error"
+    clock.advance(ERROR_PATIENCE)
+    poll(app, task)
+    assert len(queue.tasks) == 1
+
+
+def test_a_refused_enqueuing_fails_the_task_and_the_page_repeats_the_same_id(app: Flask, queue: InMemoryQueue) -> None:
+    client = app.test_client()
+    queue.errors = [EnqueueRefusedError("no such queue")]
+    answer = client.get("/work")
+    assert answer.status_code == 503
+    assert "Try again" in answer.text
+    with services_of(app).ndb_context():
+        (task,) = LongTask.query().fetch()
+    assert task.status is Status.FAILED
+    assert task.id in answer.text
+    assert client.post(f"/work?_longtaskjob=retry&_longtaskid={task.id}").status_code == 303
+    queue.deliver_all(client)
+    assert poll(app, task)["status"] == "done"
+
+
+def test_a_refusal_does_not_end_a_task_that_an_earlier_enqueuing_has_brought_to_work(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = start(app)
+
+    def deliver_the_earlier_one_then_refuse(request: object) -> None:
+        queue.deliver(app.test_client())
+        raise EnqueueRefusedError("the queue is gone")
+
+    monkeypatch.setattr(queue, "enqueue", deliver_the_earlier_one_then_refuse)
+    clock.advance(READY_PATIENCE)
+    assert poll(app, task)["status"] == "done"
+
+
+def test_a_healing_that_is_refused_shows_the_task_as_failed(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app)
+    queue.errors = [EnqueueRefusedError("the queue is gone")]
+    clock.advance(READY_PATIENCE)
+    assert poll(app, task)["status"] == "failed"
+
+
+def test_pages_show_the_durable_state_while_the_progress_store_is_down(
+    app: Flask, queue: InMemoryQueue, progress: InMemoryProgressStore
+) -> None:
+    progress.is_down = True
+    task = start(app)
+    assert poll(app, task)["status"] == "ready"
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["status"] == "done"
+
+
+def test_a_snapshot_that_was_lost_is_read_from_the_task_and_kept(
+    app: Flask, queue: InMemoryQueue, progress: InMemoryProgressStore
+) -> None:
+    task = start(app)
+    progress.stored.clear()
+    assert poll(app, task)["status"] == "ready"
+    assert task.id in progress.stored
