@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -104,9 +103,8 @@ def need_project(config: Config) -> str:
     return config.project
 
 
-@functools.cache
 def _instance_region() -> str | None:
-    """Ask the metadata server, once for each process: ``projects/123/regions/europe-west1`` or nobody there."""
+    """Ask the metadata server, which answers ``projects/123/regions/europe-west1``; None if there is none."""
     request = urllib.request.Request(METADATA_URL, headers={"Metadata-Flavor": "Google"})  # constant
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from gaetk_longtask import blobs
 from gaetk_longtask.blobs import Manifest
-from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode, encode, encode_pieces
 from gaetk_longtask.progress import Reporter
@@ -39,7 +39,7 @@ class Job(Protocol):
         """Do the work and give its result; may raise anything."""
 
     def report_exception(self, exc: Exception) -> None:
-        """Tell the application's error reporting; must not raise."""
+        """Tell the application's error reporting."""
 
 
 class _WorkError(Exception):
@@ -66,6 +66,9 @@ def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: J
         case Verdict.FORBIDDEN:
             return Reply(code=403, reason=verdict.value)
         case Verdict.OVER:
+            return Reply(code=200, reason=verdict.value)
+        case Verdict.EXHAUSTED:
+            log.error("%s has died too often, reference %s", task.id[:8], task.error_reference)
             return Reply(code=200, reason=verdict.value)
         case Verdict.BUSY:
             return Reply(code=409, reason=verdict.value)
@@ -132,6 +135,8 @@ class _Attempt:
             return self._leave()
         except (PermanentTaskFailure, DamagedDataError) as exc:
             return self._fail(exc, permanent=True)
+        except ConfigurationError as exc:  # the next version of the application may have it right
+            return self._fail(exc, permanent=False)
         except _WorkError as exc:
             return self._fail(exc.cause, permanent=False)
         self._say_last_words()
@@ -166,7 +171,6 @@ class _Attempt:
     def _fail(self, exc: Exception, *, permanent: bool) -> Reply:
         reference = new_reference()
         log.error("attempt %d at %s failed, reference %s", self._task.attempt, self._task.id[:8], reference)
-        self._job.report_exception(exc)
         self._say_last_words()
         status = self._services.store.fail(
             self._task.id,
@@ -177,6 +181,7 @@ class _Attempt:
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
         )
+        self._job.report_exception(exc)
         match status:
             case None:
                 return self._leave()

@@ -80,20 +80,20 @@ class CloudTasksQueue:
         self._project = project
         self._location = location
         self._lock = threading.Lock()
+        self._place: tuple[str, str] | None = None
         self._client: tasks_v2.CloudTasksClient | None = None
         self._pid = 0
 
     def check(self) -> None:
         """Find out project and location."""
-        self._project()
-        self._location()
+        self._find_place()
 
     def enqueue(self, request: QueueRequest) -> None:
         """Create the Cloud Tasks task; unnamed, because names cost latency and our deliveries need none."""
         if len(request.uri) > LONGEST_URI:
             message = f"The URL {request.uri[:80]}… is longer than the {LONGEST_URI} characters of Cloud Tasks."
             raise EnqueueRefusedError(message)
-        parent = tasks_v2.CloudTasksClient.queue_path(self._project(), self._location(), request.queue)
+        parent = tasks_v2.CloudTasksClient.queue_path(*self._find_place(), request.queue)
         try:
             self._process_client().create_task(parent=parent, task=_task(request), timeout=CREATE_SECONDS)
         except self._REFUSALS as exc:
@@ -102,6 +102,12 @@ class CloudTasksQueue:
         except (api_exceptions.GoogleAPIError, grpc.RpcError) as exc:
             message = f"No answer from Cloud Tasks about a task for {parent}: {exc}"
             raise EnqueueUncertainError(message) from exc
+
+    def _find_place(self) -> tuple[str, str]:
+        """Ask for project and location until they are known; they do not change then."""
+        if self._place is None:
+            self._place = self._project(), self._location()
+        return self._place
 
     def _process_client(self) -> tasks_v2.CloudTasksClient:
         """One client for each process: a gRPC channel does not outlive a fork."""

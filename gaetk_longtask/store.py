@@ -54,6 +54,7 @@ class Verdict(Enum):
     WORK = "it owns the task now"
     FORBIDDEN = "it has not proved that it comes from the queue"
     OVER = "there is nothing to do any more, now or later"
+    EXHAUSTED = "it has failed too often and is `failed` now"
     BUSY = "another attempt owns the task; ask again later"
 
 
@@ -112,8 +113,8 @@ class TaskStore:
                 task.failures += 1
             if task.failures >= max_attempts:
                 _end(task, Status.FAILED, now)
-                task.error = None
-                task.error_reference = task.error_reference or new_reference()
+                task.error, task.error_reference = None, new_reference()
+                verdict = Verdict.EXHAUSTED
                 return True
             verdict = Verdict.WORK
             task.status_name = Status.STARTED.value
@@ -277,8 +278,12 @@ class TaskStore:
             task.heals += 1
             return True
 
-        task, done = self._change(task_id, change)
-        return task if done else None
+        task, done = self._change(task_id, change, publish=False)
+        if task is None or not done:
+            return None
+        if task.status is not Status.STARTED:  # a silent owner's own news say more than the entity does
+            self.publish(task)
+        return task
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Tell the progress store of a state that is durable."""

@@ -1,4 +1,4 @@
-"""Twins of the services for tests: a queue that delivers when told to, progress in a dict, a clock that stands still."""
+"""Twins of the services for tests: a queue that waits to be told, progress in a dict, a clock that stands still."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from gaetk_longtask.protocol import JOB_FIELD, JobName, csrf_field, delivery_of,
 from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, Serializer
 from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.store import Delivery
 
 T = TypeVar("T")
 
@@ -198,10 +199,17 @@ class LongRunningTaskHandler(View):
         elif not is_task_id(delivery.task_id):
             reply = execution.Reply(code=200, reason="no such task")
         else:
+            reply = self._execute(delivery)
+        return protect(Response(reply.reason + "\n", status=reply.code, mimetype="text/plain"))
+
+    def _execute(self, delivery: Delivery) -> execution.Reply:
+        try:
             services = services_of_current_app()
             with services.ndb_context():
-                reply = execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
-        return protect(Response(reply.reason + "\n", status=reply.code, mimetype="text/plain"))
+                return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
+        except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200
+            visits.report_exception(exc)
+            return execution.Reply(code=500, reason="this attempt has failed, see the log")
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter) -> Any:
         self.task, self._reporter = task, reporter

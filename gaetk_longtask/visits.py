@@ -15,7 +15,13 @@ from flask import Response, current_app, got_request_exception, make_response, r
 
 from gaetk_longtask import blobs, starting
 from gaetk_longtask.blobs import Manifest
-from gaetk_longtask.exceptions import DamagedDataError, EnqueueRefusedError, SerializationError, TooLargeError
+from gaetk_longtask.exceptions import (
+    ConfigurationError,
+    DamagedDataError,
+    EnqueueRefusedError,
+    SerializationError,
+    TooLargeError,
+)
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode
 from gaetk_longtask.problems import ProblemError
@@ -115,6 +121,9 @@ class Visit:
         if request.method not in allowed:
             message = f"This task is started by {' or '.join(allowed)}."
             raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=allowed)
+        if request.url_rule is not None and "GET" not in (request.url_rule.methods or ()):
+            message = f"The rule {request.url_rule} must take GET besides {request.method}, for the page that watches."
+            raise ConfigurationError(f"{message} Restrict starting by start_methods on the class, not by methods.")
         if is_cross_site(request):
             return self._start_button()
         return self._start()
