@@ -1,0 +1,95 @@
+"""The project's sessions; `nox` alone runs lint, typing and tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+GROUPS = PYPROJECT["dependency-groups"]
+
+#: Program to look for, and the Debian package that brings it.
+DEBIAN_PACKAGES = {
+    "memcached": "memcached",
+    "chromium": "chromium",
+    "java": "default-jre-headless",
+}
+
+
+def provide(session: nox.Session, *programs: str, required: bool = False) -> None:
+    """Install the programs that are missing where that is possible, and name them where it is not."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    packages = [DEBIAN_PACKAGES[program] for program in missing]
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        # 100: some list could not be fetched; whether that matters shows when the packages are installed.
+        session.run("apt-get", "update", "-qq", external=True, success_codes=[0, 100])
+        session.run(
+            "apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, external=True, env=env, silent=True
+        )
+        return
+    message = f"not found: {', '.join(missing)} (on Debian: apt-get install {' '.join(packages)})"
+    if required:
+        session.error(message)
+    session.warn(message)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the layers of imports."""
+    session.install(*GROUPS["lint"])
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types: mypy, strict."""
+    session.install("-e", ".[dev,redis]", *GROUPS["typing"], "nox")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Set up and run the tests; whatever follows `--` goes to pytest, and coverage is measured without it only."""
+    provide(session, "memcached", "chromium", "java", required=os.environ.get("CI") == "true")
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["--cov"]))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Start the local stack and the sample app, run both of its tasks; `-- --once` ends after the report."""
+    provide(session, "memcached")
+    session.install("-e", ".[dev]")
+    # The stack ends what it started before it ends itself: leave it the time.
+    session.run("python", "-m", "sample_app.demo", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
+
+
+# With pip, as App Engine does it.
+@nox.session(venv_backend="virtualenv")
+def deployable(session: nox.Session) -> None:
+    """Check that requirements.txt is complete, and alone enough to load the sample app."""
+    session.install("--no-deps", "-r", "requirements.txt")
+    session.run("python", "-m", "pip", "check")
+    session.run("python", "-c", "import gaetk_longtask, sample_app.main")
+
+
+@nox.session(venv_backend="virtualenv")
+def pin(session: nox.Session) -> None:
+    """Write requirements.txt: what a deployment installs, to the last version as of today."""
+    session.install("--upgrade", *PYPROJECT["project"]["dependencies"], "gunicorn")
+    frozen = session.run("python", "-m", "pip", "freeze", silent=True)
+    header = "# What a deployment installs, every version pinned. Written by `nox -s pin`; not edited by hand.\n"
+    Path("requirements.txt").write_text(header + str(frozen).strip() + "\n", encoding="utf-8")

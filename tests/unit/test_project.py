@@ -1,0 +1,93 @@
+"""What the project says about itself agrees with what it is."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gaetk_longtask.config import Config
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = {
+    "demo": "pip install nox && nox -s demo",
+    "tests": "pip install nox && nox -s tests",
+}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def sessions():
+    """The names of the functions in noxfile.py that are sessions."""
+    statements = ast.parse((ROOT / "noxfile.py").read_text()).body
+    functions = [node for node in statements if isinstance(node, ast.FunctionDef)]
+    return {node.name for node in functions if any("nox.session" in ast.unparse(each) for each in node.decorator_list)}
+
+
+def class_source(source, name):
+    (found,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name]
+    return ast.get_source_segment(source, found)
+
+
+@pytest.mark.parametrize("session", COMMANDS)
+def test_the_readme_gives_each_command_in_one_line(session):
+    assert COMMANDS[session] + "\n" in blocks("sh")
+    assert session in sessions()
+
+
+def test_ci_runs_the_command_that_the_readme_gives_for_the_tests():
+    assert re.search(rf"^{re.escape(COMMANDS['tests'])}\b", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_every_session_that_a_document_names_exists(document):
+    named = re.findall(r"\bnox -s ([a-z]+(?: [a-z]+)*)", (ROOT / document).read_text())
+    assert {name for names in named for name in names.split()} <= sessions()
+
+
+@pytest.mark.parametrize(("block", "url"), list(zip(blocks("python"), ["/count/3", "/squares"], strict=True)))
+def test_an_example_of_the_readme_makes_an_application_with_the_task_at_its_url(block, url):
+    namespace = {"__name__": "example"}
+    exec(compile(block, "README.md", "exec"), namespace)
+    endpoint, _ = namespace["app"].url_map.bind("localhost").match(url)
+    assert url.startswith(f"/{endpoint}")
+
+
+def test_the_few_line_example_is_the_task_of_the_sample_app():
+    sample = (ROOT / "sample_app" / "counting.py").read_text()
+    assert class_source(blocks("python")[0], "Count") == class_source(sample, "Count")
+
+
+def test_the_readme_lists_exactly_the_settings_that_exist():
+    listed = re.findall(r"^\| `(LONGTASK_[A-Z_]+)` \|", README, re.MULTILINE)
+    assert sorted(listed) == sorted(f"LONGTASK_{field.name.upper()}" for field in fields(Config))
+
+
+def test_every_file_that_a_document_links_to_exists():
+    for document in ROOT.glob("*.md"):
+        links = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8"))
+        assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_changelog_has_a_place_for_what_is_not_released_yet():
+    assert re.search(r"^## \[Unreleased\]$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_every_exemption_from_a_check_names_its_code_and_gives_its_reason():
+    exemption = re.compile(r"# (?:noqa|type: ignore|pragma: no cover)")
+    with_code = re.compile(r"# (?:noqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*|type: ignore\[[a-z, -]+\]|pragma: no cover)")
+    sources = [path for folder in ("gaetk_longtask", "sample_app", "tests") for path in (ROOT / folder).rglob("*.py")]
+    bare = []
+    for path in {ROOT / "noxfile.py", *sources} - {Path(__file__)}:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if found := exemption.search(line):
+                reason = with_code.sub("", line[found.start() :]).strip(" #-")
+                if not reason or exemption.search(reason):
+                    bare.append(f"{path.relative_to(ROOT)}:{number}")
+    assert bare == []
