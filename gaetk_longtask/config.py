@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -57,11 +57,10 @@ class Config:
                 raise ConfigurationError(message, key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}
         values.setdefault("project", environ.get("GOOGLE_CLOUD_PROJECT"))
-        if "service" in values:
-            # A version belongs to a service: ours says nothing about another one's.
-            values.setdefault("version", None)
         values.setdefault("service", environ.get("GAE_SERVICE"))
-        values.setdefault("version", environ.get("GAE_VERSION"))
+        if values["service"] == environ.get("GAE_SERVICE"):
+            # A version belongs to a service: ours says nothing about another one's.
+            values.setdefault("version", environ.get("GAE_VERSION"))
         values.setdefault("progress_url", _progress_url(environ))
         if "base_url" in values:
             values["base_url"] = _base_url(values["base_url"])
@@ -109,7 +108,7 @@ def _instance_region() -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
             return str(response.read(1000).decode("ascii").rpartition("/")[2]) or None
-    except (urllib.error.URLError, OSError, UnicodeDecodeError):
+    except (OSError, http.client.HTTPException, UnicodeDecodeError):
         return None
 
 
@@ -126,8 +125,16 @@ def _progress_url(environ: Mapping[str, str]) -> str:
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or parts.path.strip("/")
+        or parts.query + parts.fragment
+    ):
         message = f"LONGTASK_BASE_URL must be scheme and host alone, like https://www.example.com, not {url!r}."
         raise ConfigurationError(message, key="LONGTASK_BASE_URL")
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,8 +1,8 @@
 """The time left; pure.
 
-An estimate is the remaining steps at the recent pace, and recent means: since the pace last changed clearly, and of that
-the later part. So neither bursts nor pauses sway it as they sway an average over the last few seconds, nor does
-it cling to an early phase as an average over everything does.
+What is left takes the recent pace, and recent means: of the time since the pace last changed clearly, the later half. A
+pace is trusted to last twice as long as it has lasted; what is left beyond that takes the attempt's average. So
+bursts do not sway the estimate, as they sway an average over the last seconds, nor does an early phase.
 """
 
 from __future__ import annotations
@@ -11,23 +11,33 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 from statistics import median
+from typing import NamedTuple
 
-#: Less than this is too little to go on: seconds, and news of progress within them.
+#: Less than this is too little to go on: seconds, and changes of the step.
 MIN_SECONDS = 5.0
 MIN_CHANGES = 3
 #: How many runs make something usual.
 MIN_RUNS = 3
+#: A wait for the next step is a stall beyond this, and beyond this multiple of the longest wait so far.
+STALL_SECONDS = 10.0
+STALL_FACTOR = 4.0
 
-#: How much clearer than chance a change of pace has to be; an F value, tuned on the traces in the tests.
-_CLEAR = 30.0
-#: By how much the pace has to differ for a change to matter.
-_MATTERS = 0.2
-#: The later part of the time since the pace changed that counts.
-_RECENT = 0.5
-#: Two remembered moments are at least this share of their age apart.
-_FINENESS = 0.02
+# Tuned on the traces of benchmarks/estimate.py; none of them is touchy.
+_CLEAR = 15.0  # how much clearer than chance a change of pace has to be, as the F value of the two paces
+_MATTERS = 0.2  # by what share the pace has to change to be another one
+_PERSISTENCE = 2.0  # how much longer a pace is trusted to last, in times of what it has lasted
+_RECENT = 0.5  # the part of the time since the pace changed that counts
+_RECENT_CHANGES = 9  # but no fewer changes of the step than these
+_FINENESS = 0.02  # two remembered moments are this share of their age apart, so that a day takes a few hundred
 
-_Points = list[tuple[float, float]]
+
+class _Point(NamedTuple):
+    at: float  # monotonic seconds
+    step: float
+
+    def pace(self, later: _Point) -> float:
+        """Seconds a step from here to there."""
+        return (later.at - self.at) / (later.step - self.step)
 
 
 def typical_seconds(durations: Sequence[float]) -> float | None:
@@ -36,46 +46,75 @@ def typical_seconds(durations: Sequence[float]) -> float | None:
 
 
 class Estimator:
-    """Estimates one attempt's time left; not thread-safe.
-
-    Starts anew whenever the total changes or the steps go back. Times are seconds of a monotonic clock.
-    """
+    """Estimates one attempt's time left; starts anew when the total changes or the steps go back."""
 
     def __init__(self) -> None:
         self._total = 0.0
-        self._points: _Points = []
+        self._start = _Point(0, 0)
+        self._points: list[_Point] = []
+        self._longest_wait = 0.0
 
     def update(self, step: float, total: float, now: float) -> None:
-        """Take the latest that the work has reported, at any pace; a total of 0 is unknown."""
+        """Take the latest that the work has said, at monotonic seconds `now`; a total of 0 is unknown."""
         known = isfinite(step) and isfinite(total) and total > 0
-        if not known or total != self._total or (self._points and step < self._points[-1][1]):
-            self._total, self._points = total, []
-        if known and (not self._points or step > self._points[-1][1]):
-            self._points = [*_thinned(self._points, now), (now, step)]
+        if not known or total != self._total or (self._points and step < self._points[-1].step):
+            self._total, self._points, self._longest_wait = total, [], 0.0
+        if not known:
+            return
+        here = _Point(now, step)
+        if not self._points:
+            self._start, self._points = here, [here]
+        elif step > self._points[-1].step:
+            kept = [] if self._stalled(now) else _thinned(self._points, now)
+            self._longest_wait = max(self._longest_wait, now - self._points[-1].at)
+            self._points = [*kept, here]
 
     def seconds_left(self, now: float) -> float | None:
-        """Give the time left, or None while it would be a guess: at first, in a stall, and when all steps are done."""
-        if len(self._points) <= MIN_CHANGES or self._points[-1][1] >= self._total:
+        """Give the time left; None at first, in a stall, and when nothing but the last step's end is awaited."""
+        points = self._points
+        if len(points) <= MIN_CHANGES or self._stalled(now):
             return None
-        last, step = self._points[-1]
-        # Waiting for the next step is no delay until it takes longer than steps do.
-        gap = (last - self._points[0][0]) / (len(self._points) - 1)
-        wait = min(now - last, gap)
-        points = _since_change([*self._points, (now - wait, step)])
-        begin = points[-1][0] - _RECENT * (points[-1][0] - points[0][0])
-        points = [first for first, second in pairwise(points) if second[0] > begin] + points[-1:]
-        (first, step_then), (end, _) = points[0], points[-1]
-        if end - first < MIN_SECONDS or step <= step_then:
+        first, last = points[0], points[-1]
+        rest = self._total - last.step
+        if rest <= 0 or last.at - first.at < MIN_SECONDS:
             return None
-        return max(0.0, (self._total - step) * (end - first) / (step - step_then) - wait)
+        since = _since_change(points)
+        begin = last.at - max(MIN_SECONDS, _RECENT * (last.at - since[0].at))
+        recent = [point for point in since if point.at >= begin]
+        if len(recent) <= _RECENT_CHANGES:
+            recent = since[-_RECENT_CHANGES - 1 :]
+        near = min(rest, _PERSISTENCE * (last.step - since[0].step))
+        left = near * recent[0].pace(last) + (rest - near) * self._start.pace(last)
+        # To wait as long as the steps take is no delay.
+        return max(0.0, left - min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1)))
+
+    def _stalled(self, now: float) -> bool:
+        patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_wait)
+        return len(self._points) > MIN_CHANGES and now - self._points[-1].at > patience
 
 
-def _thinned(points: _Points, now: float) -> _Points:
-    kept: _Points = points[:1]
+def _thinned(points: list[_Point], now: float) -> list[_Point]:
+    kept = points[:1]
     for point in points[1:]:
-        if point[0] - kept[-1][0] >= _FINENESS * (now - point[0]):
+        if point.at - kept[-1].at >= _FINENESS * (now - point.at):
             kept.append(point)
-    return kept
+    return [point for point in kept if point.at < now]
 
 
-def _since_change(points: _Points) -> _Points: ...
+def _since_change(points: list[_Point]) -> list[_Point]:
+    """Drop what lies before the last clear change of pace; steps are taken as a random walk with drift."""
+    while True:
+        first, last = points[0], points[-1]
+        drift = (last.step - first.step) / first.pace(last)
+        noise = sum((b.step - a.step) / a.pace(b) for a, b in pairwise(points)) - drift
+        gain, change = 0.0, 0
+        for index, point in enumerate(points[MIN_CHANGES + 1 : -MIN_CHANGES], MIN_CHANGES + 1):
+            before, after = first.pace(point), point.pace(last)
+            if last.at - point.at < MIN_SECONDS:
+                break
+            if abs(before - after) > _MATTERS * max(before, after):
+                explained = (point.step - first.step) / before + (last.step - point.step) / after - drift
+                gain, change = max((gain, change), (explained, index))
+        if not change or gain <= _CLEAR * (noise - gain) / (len(points) - 3):
+            return points
+        points = points[change:]

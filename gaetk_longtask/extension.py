@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Blueprint, Flask, current_app, has_request_context, request, url_for
 from google.cloud import ndb
@@ -17,12 +18,14 @@ from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
-from gaetk_longtask.protocol import normal_path
+from gaetk_longtask.protocol import quoted_path
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
 from gaetk_longtask.starting import Draft
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.views import EXTENSION, handler_class, services_of_current_app
+
+_SERVERS = re.compile(r"//[^,:/\s]+(:\d{1,5})?(,[^,:/\s]+(:\d{1,5})?)*/?")
 
 #: Where the static files are.
 URL_PREFIX = "/_longtask"
@@ -68,10 +71,13 @@ class LongTaskManager:
         """
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
-        progress = self._progress or _progress_store(config.progress_url, contexts)
-        queue = self._queue or CloudTasksQueue(
-            project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
-        )
+        progress, queue = self._progress, self._queue
+        if progress is None:
+            progress = _progress_store(config.progress_url, contexts)
+        if queue is None:
+            queue = CloudTasksQueue(
+                project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
+            )
         app.extensions[EXTENSION] = Services(
             config=config,
             store=TaskStore(progress, self._clock),
@@ -129,18 +135,22 @@ class LongTaskManager:
 def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
     """Give path and base URL of a handler, with or without a request to go by."""
     if has_request_context():
-        return normal_path(urlsplit(url_for(endpoint, **values)).path), request.host_url.rstrip("/")
+        return _path_of(url_for(endpoint, **values)), request.host_url.rstrip("/")
     server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]
     adapter = current_app.url_map.bind(server or "localhost", script_name=current_app.config["APPLICATION_ROOT"])
-    path = normal_path(urlsplit(adapter.build(endpoint, values, force_external=True)).path)
+    path = _path_of(adapter.build(endpoint, values, force_external=True))
     return path, f"{scheme}://{server}" if server else ""
+
+
+def _path_of(url: str) -> str:
+    return quoted_path(unquote(urlsplit(url).path))
 
 
 def _progress_store(url: str, contexts: NdbContexts) -> ProgressStore:
     scheme, _, rest = url.partition(":")
     match scheme:
-        case "memcached" if servers := [server for server in rest.strip("/").split(",") if server]:
-            return MemcacheProgressStore(servers)
+        case "memcached" if _SERVERS.fullmatch(rest):
+            return MemcacheProgressStore(rest.strip("/").split(","))
         case "datastore" if not rest:
             return DatastoreProgressStore(contexts)
         case _:

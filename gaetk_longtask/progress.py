@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import TypeVar
 
 import grpc
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 #: How often the task itself is looked at while the progress store is out of reach.
 BLIND_CHECK = timedelta(seconds=5)
+#: What a page shows of a message, in characters.
+LONGEST_MESSAGE = 500
 
 
 class Reporter:
@@ -70,7 +73,7 @@ class Reporter:
         self._thread.start()
 
     def stop(self, *, seconds: float = 5) -> None:
-        """Report for the last time and end the thread; waits no longer than `seconds` for a store that hangs."""
+        """End the thread; waits no longer than `seconds` for a store that hangs."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
@@ -103,10 +106,14 @@ class Reporter:
 
     @property
     def progress(self) -> Progress:
-        """The latest that the work has said, with the time left."""
+        """The latest that the work has said, made presentable, with the time left."""
         message, step, total_steps = self._latest
-        eta = self._estimator.seconds_left(self._monotonic())
-        return Progress(message=message, step=step, total_steps=total_steps, eta_seconds=eta)
+        return Progress(
+            message=str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode(),
+            step=_finite(step),
+            total_steps=_finite(total_steps),
+            eta_seconds=self._estimator.seconds_left(self._monotonic()),
+        )
 
     @property
     def lost(self) -> bool:
@@ -116,7 +123,8 @@ class Reporter:
     def beat(self) -> None:
         """Report once, prolong the lease if it is time to, and find out whether the task is still ours."""
         now = self._clock()
-        self._estimator.update(self._latest[1], self._latest[2], self._monotonic())
+        _, step, total_steps = self._latest
+        self._estimator.update(_finite(step), _finite(total_steps), self._monotonic())
         written = self._store.write(self._snapshot.beating(self.progress, now))
         match written:
             case Written.OUTDATED:
@@ -143,3 +151,12 @@ class Reporter:
         superseded = self._lost is not Status.CANCELLED
         reason = "a later attempt has taken the task over" if superseded else "the task was cancelled"
         raise TaskCancelled(reason, superseded=superseded)
+
+
+def _finite(value: float) -> float:
+    """Make of whatever an author calls a number one that can be shown; the work must not fail for its report."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return number if isfinite(number) else 0.0

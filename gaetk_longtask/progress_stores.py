@@ -20,6 +20,8 @@ from gaetk_longtask.snapshot import Snapshot
 
 #: How long a snapshot is kept that nobody renews: longer than any beat, short enough to cost nothing.
 KEPT_SECONDS = 3600
+#: How long a page waits for Datastore's news before it does without; ndb's own patience is a minute.
+_READ_SECONDS = 1.0
 
 
 class Written(Enum):
@@ -31,7 +33,7 @@ class Written(Enum):
 
 
 class ProgressStore(Protocol):
-    """Latest value wins; losing a value is allowed, raising is not, nor is taking longer than about a second."""
+    """Latest value wins; losing a value is allowed, raising is not, nor is letting a reader wait for over a second."""
 
     #: The pace at which an attempt reports and beats.
     interval_seconds: float
@@ -43,7 +45,7 @@ class ProgressStore(Protocol):
         """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later."""
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it for `seconds`, only where there is none."""
+        """Keep it for `seconds` where there is none; a store no cheaper to ask than the task itself may do nothing."""
 
 
 def memcache_key(task_id: str) -> str:
@@ -57,7 +59,8 @@ class MemcacheProgressStore:
     interval_seconds = 0.5
 
     _TRIES = 3
-    _ERRORS = (OSError, MemcacheError, ValueError, IndexError, KeyError)
+    # RuntimeError: the pool is exhausted, or another thread has just taken a dead server out of the ring.
+    _ERRORS = (OSError, MemcacheError, RuntimeError, ValueError, IndexError, KeyError)
 
     def __init__(self, servers: Sequence[str], *, timeout_seconds: float = 0.5) -> None:
         """Take ``host:port`` names; connects when first used. The time-out holds for each call."""
@@ -87,7 +90,8 @@ class MemcacheProgressStore:
         key, data = memcache_key(task_id), snapshot.to_json()
         try:
             for _ in range(self._TRIES):
-                stored, cas = self._client.gets(key)
+                # A server that is being left alone answers None instead of a pair.
+                stored, cas = self._client.gets(key) or (None, None)
                 if stored is None:
                     if self._client.add(key, data, expire=KEPT_SECONDS, noreply=False):
                         return Written.YES
@@ -121,7 +125,7 @@ class DatastoreProgressStore:
         """Give the latest snapshot; one Datastore read."""
         try:
             with self._ndb_context():
-                return self._load(task_id)
+                return self._load(task_id, retries=0, timeout=_READ_SECONDS)
         except self._ERRORS:
             return None
 
@@ -143,8 +147,8 @@ class DatastoreProgressStore:
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
         """Do nothing: a poll that finds no snapshot reads the task itself, which costs the same."""
 
-    def _load(self, task_id: str) -> Snapshot | None:
-        entity = LongTaskProgress.key_of(task_id).get()
+    def _load(self, task_id: str, **options: float) -> Snapshot | None:
+        entity = LongTaskProgress.key_of(task_id).get(**options)
         return Snapshot.from_json(entity.snapshot, task_id) if entity else None
 
     def _save(self, snapshot: Snapshot, seconds: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from datetime import time, timedelta
 from enum import StrEnum
+from math import isfinite
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from flask import Request, Response, current_app
 from flask import request as current_request
@@ -51,8 +53,7 @@ def is_task_id(text: str) -> bool:
 
 def wants_json(request: Request) -> bool:
     """Tell a program from a browser: it prefers JSON to HTML."""
-    accept = request.accept_mimetypes
-    return accept["application/json"] > accept["text/html"]
+    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
 
 
 def is_prefetch(request: Request) -> bool:
@@ -72,7 +73,7 @@ def is_same_origin(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    return origin is None or origin.partition("://")[2] == request.host
 
 
 def delivery_of(request: Request) -> Delivery | None:
@@ -85,7 +86,7 @@ def delivery_of(request: Request) -> Delivery | None:
         task_id=request.args.get(ID_FIELD, ""),
         execute_key=key,
         task_name=request.headers.get("X-AppEngine-TaskName", ""),
-        retry_count=int(retries) if retries.isascii() and retries.isdigit() else 0,
+        retry_count=int(retries) if re.fullmatch(r"[0-9]{1,9}", retries) else 0,
     )
 
 
@@ -126,26 +127,29 @@ def csrf_field() -> str:
 
 def current_path() -> str:
     """Give the current request's path as a visitor and the queue write it."""
-    return normal_path(current_request.script_root + current_request.path)
+    return quoted_path(current_request.script_root + current_request.path)
 
 
-def normal_path(path: str) -> str:
+def quoted_path(path: str) -> str:
     """Quote a path in one way, so that two of them can be compared; never the start of another host's URL."""
-    return "/" + quote(unquote(path), safe="/:@!$&'()*+,;=~").lstrip("/")
+    return "/" + quote(path, safe="/:@!$&'()*+,;=~").lstrip("/")
 
 
 def jsonable(value: Any) -> Any:
     """Make of a result something that Flask's JSON takes: sets become lists, keys strings, bytes Base64."""
     match value:
         case dict():
-            return {
-                key if isinstance(key, str | int | float | None) else str(key): jsonable(one)
-                for key, one in value.items()
-            }
+            return {str(key): jsonable(one) for key, one in value.items()}
         case list() | tuple() | set() | frozenset():
             return [jsonable(one) for one in value]
         case bytes():
             return base64.b64encode(value).decode()
+        case float() if not isfinite(value):
+            return None
+        case time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
         case _:
             return value
 

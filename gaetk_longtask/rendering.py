@@ -103,9 +103,12 @@ class StatusPage:
 
     def __getitem__(self, name: str) -> Any:
         """Give an attribute by its name, as the original's dictionary did."""
-        if name.startswith("_") or not hasattr(self, name):
+        if name.startswith("_"):
             raise KeyError(name)
-        return getattr(self, name)
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
 
     def document(self) -> dict[str, Any]:
         """Give the status document: one small JSON object, for programs. Unknown numbers are None, never 0."""

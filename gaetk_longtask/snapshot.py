@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from gaetk_longtask.models import TaskInfo
 from gaetk_longtask.status import Status
@@ -120,7 +120,9 @@ class Snapshot:
     def from_json(cls, data: bytes | None, task_id: str) -> Self | None:
         """Read what `to_json` wrote for this task; anything else is no news."""
         try:
-            fields = json.loads(data or b"null")
+            fields = json.loads(data or b"null", parse_constant=_no_number)
+            if not isinstance(fields, list):
+                return None
             (found_id, endpoint, path, base_url, status, attempt, created_at, created_by, namespace, fence) = fields[
                 :10
             ]
@@ -131,30 +133,46 @@ class Snapshot:
             return cls(
                 info=TaskInfo(
                     id=found_id,
-                    endpoint=endpoint,
-                    path=path,
-                    base_url=base_url,
+                    endpoint=str(endpoint),
+                    path=str(path),
+                    base_url=str(base_url),
                     status=Status(status),
-                    attempt=attempt,
+                    attempt=int(attempt),
                     created_at=datetime.fromtimestamp(created_at, UTC),
-                    created_by=created_by,
-                    namespace=namespace,
+                    created_by=_text(created_by),
+                    namespace=_text(namespace),
                 ),
                 fence=int(fence),
                 progress=Progress(
-                    message=str(message), step=float(step), total_steps=float(total_steps), eta_seconds=eta
+                    message=str(message), step=float(step), total_steps=float(total_steps), eta_seconds=_number(eta)
                 ),
                 requested_at=datetime.fromtimestamp(requested_at, UTC),
                 ended_at=_moment(ended_at),
                 due_at=_moment(due_at),
                 expires_at=_moment(expires_at),
-                error=error,
-                error_reference=error_reference,
+                error=_text(error),
+                error_reference=_text(error_reference),
                 beat_at=_moment(beat_at),
                 beat_seconds=float(beat_seconds),
             )
-        except (ValueError, TypeError, OverflowError, OSError):
+        except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             return None
+
+
+def _no_number(name: str) -> NoReturn:
+    message = f"{name} is no number"
+    raise ValueError(message)
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        message = "not a text"
+        raise TypeError(message)
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -73,13 +73,11 @@ class LongRunningTaskHandler(View):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Understand what the subclass says, and refuse what can't work."""
         super().__init_subclass__(**kwargs)
-        own = vars(cls)
-        if "methods" in own:
-            if "start_methods" not in own:
-                cls.start_methods = tuple(method.upper() for method in own["methods"] or ("GET",))
+        if cls.methods is not LongRunningTaskHandler.methods:  # the subclass's own, or a mixin's
+            if "start_methods" not in vars(cls):
+                cls.start_methods = tuple(method.upper() for method in cls.methods or ("GET",))
             cls.methods = LongRunningTaskHandler.methods
-        if "display_result" in own:
-            cls._display_takes_task = _takes_three(own["display_result"])
+        cls._display_takes_task = _takes_three(cls.display_result)
         if isinstance(cls.serializer, type):
             cls.serializer = cls.serializer()
         _check(cls)
@@ -290,7 +288,7 @@ def _check(cls: type[LongRunningTaskHandler]) -> None:
         if not isinstance(value, timedelta) or value <= timedelta(0):
             message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
             raise TypeError(message)
-    if cls.max_attempts < 1:
+    if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
         raise TypeError(message)
     for attribute in ("start_methods", "bookmark_parameters"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +18,10 @@ from gaetk_longtask.views import EXTENSION
 
 
 @pytest.fixture
-def ndb_client(datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndb.Client]:
+def ndb_client(datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch) -> ndb.Client:
     """A Datastore of the test's own: each test has its own project."""
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_piece.host)
-    yield ndb.Client(project=f"test-{secrets.token_hex(6)}")
+    return ndb.Client(project=f"test-{secrets.token_hex(6)}")
 
 
 @pytest.fixture

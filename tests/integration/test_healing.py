@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,9 +79,8 @@ def test_many_polls_enqueue_once_and_then_ever_more_rarely(
             poll(app, task)
         enqueued.append(len(queue.tasks))
     # After 1 minute, then 1, 2, 4, 8, 16, 32 and from then on 60 minutes later.
-    assert [minute for minute, (before, now) in enumerate(zip([1, *enqueued], enqueued), start=1) if now > before] == [
-        1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304,
-    ]  # fmt: skip
+    minutes = [minute for minute, (before, now) in enumerate(pairwise([1, *enqueued]), start=1) if now > before]
+    assert minutes == [1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304]
 
 
 def test_a_healed_task_goes_to_the_default_version(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:

@@ -1,0 +1,366 @@
+"""Every progress store obeys one law: the latest value wins, losing one is allowed, raising is not."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pymemcache
+import pytest
+from google.cloud import ndb
+
+from gaetk_longtask import ProgressStore, Status
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.models import LongTaskProgress, TaskInfo
+from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, Written, memcache_key
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.testing import InMemoryProgressStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STORES = ["in memory", "memcache", "Datastore"]
+#: "About a second", with allowance for a machine that has other things to do.
+PROMPTLY_SECONDS = 2.5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """A store, and a way past it."""
+
+    store: ProgressStore
+    put: Callable[[str, bytes], None]  #: leaves bytes where the store keeps a task's snapshot
+
+
+@pytest.fixture(params=STORES)
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    match request.param:
+        case "in memory":
+            memory = InMemoryProgressStore()
+            yield Kept(store=memory, put=memory.stored.__setitem__)
+        case "memcache":
+            host = request.getfixturevalue("memcached_host")
+
+            def put_in_memcache(task_id: str, data: bytes) -> None:
+                client = pymemcache.Client(host)
+                client.set(memcache_key(task_id), data, noreply=False)
+                client.close()
+
+            with memcache_at(host) as memcache:
+                yield Kept(store=memcache, put=put_in_memcache)
+        case "Datastore":
+            monkeypatch.setenv("DATASTORE_EMULATOR_HOST", request.getfixturevalue("datastore_piece").host)
+            contexts = ndb_contexts()
+
+            def put_in_datastore(task_id: str, data: bytes) -> None:
+                with contexts():
+                    LongTaskProgress(key=LongTaskProgress.key_of(task_id), snapshot=data).put()
+
+            yield Kept(store=DatastoreProgressStore(contexts), put=put_in_datastore)
+
+
+@contextmanager
+def memcache_at(host: str) -> Iterator[MemcacheProgressStore]:
+    """A store whose connections end with the test."""
+    store = MemcacheProgressStore([host])
+    yield store
+    for client in store._client.clients.values():
+        client.close()
+
+
+def ndb_contexts() -> NdbContexts:
+    project = f"test-{secrets.token_hex(6)}"
+    return NdbContexts(ndb.Client(project=project), lambda: project)
+
+
+@pytest.fixture
+def store(kept: Kept) -> ProgressStore:
+    return kept.store
+
+
+@pytest.fixture
+def task_id() -> str:
+    return secrets.token_urlsafe(16)
+
+
+@pytest.fixture
+def news(task_id: str) -> Callable[..., Snapshot]:
+    """Make news of one task."""
+
+    def news(message: str = "", *, fence: int = 1, status: Status = Status.STARTED) -> Snapshot:
+        info = TaskInfo(
+            id=task_id,
+            endpoint="report",
+            path="/report",
+            base_url="https://www.example.com",
+            status=status,
+            attempt=1,
+            created_at=NOW,
+            created_by="anna",
+            namespace=None,
+        )
+        return Snapshot(
+            info=info, fence=fence, progress=Progress(message=message, step=1, total_steps=3), requested_at=NOW
+        )
+
+    return news
+
+
+News = Callable[..., Snapshot]
+
+
+# Reading and writing.
+
+
+def test_what_was_written_is_read(store: ProgressStore, task_id: str, news: News) -> None:
+    assert store.write(news("Reading – ☕")) is Written.YES
+    assert store.read(task_id) == news("Reading – ☕")
+
+
+def test_what_was_never_written_is_unknown(store: ProgressStore, task_id: str) -> None:
+    assert store.read(task_id) is None
+
+
+def test_tasks_are_kept_apart(store: ProgressStore, news: News) -> None:
+    store.write(news("Reading"))
+    assert store.read(secrets.token_urlsafe(16)) is None
+
+
+def test_a_store_says_at_what_pace_to_report(store: ProgressStore) -> None:
+    assert 0 < store.interval_seconds <= 10
+
+
+# Order.
+
+
+def test_the_next_beat_of_the_same_attempt_overwrites_the_last(store: ProgressStore, task_id: str, news: News) -> None:
+    store.write(news("Reading"))
+    assert store.write(news("Writing")) is Written.YES
+    assert store.read(task_id) == news("Writing")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ({"fence": 1}, {"fence": 2}),
+        ({"fence": 1, "status": Status.DONE}, {"fence": 2, "status": Status.READY}),
+        ({"status": Status.STARTED}, {"status": Status.ERROR}),
+        ({"status": Status.STARTED}, {"status": Status.DONE}),
+        ({"status": Status.DONE}, {"status": Status.FINISHED}),
+    ],
+    ids=["next attempt", "retry", "error", "end", "shown"],
+)
+class TestOrder:
+    def test_later_news_overwrite_earlier_ones(
+        self, store: ProgressStore, task_id: str, news: News, earlier: dict[str, Any], later: dict[str, Any]
+    ) -> None:
+        store.write(news("earlier", **earlier))
+        assert store.write(news("later", **later)) is Written.YES
+        assert store.read(task_id) == news("later", **later)
+
+    def test_earlier_news_never_overwrite_later_ones(
+        self, store: ProgressStore, task_id: str, news: News, earlier: dict[str, Any], later: dict[str, Any]
+    ) -> None:
+        store.write(news("later", **later))
+        assert store.write(news("earlier", **earlier)) is Written.OUTDATED
+        assert store.read(task_id) == news("later", **later)
+
+
+# Adding.
+
+
+@pytest.mark.parametrize("fence", [1, 2, 3])
+def test_what_is_added_overwrites_nothing_however_late_it_is(
+    store: ProgressStore, task_id: str, news: News, fence: int
+) -> None:
+    store.write(news("written", fence=2))
+    store.add(news("added", fence=fence), seconds=60)
+    assert store.read(task_id) == news("written", fence=2)
+
+
+def test_what_is_added_where_there_is_nothing_is_read_or_lost(store: ProgressStore, task_id: str, news: News) -> None:
+    store.add(news("added"), seconds=60)
+    assert store.read(task_id) in (news("added"), None)
+
+
+@pytest.mark.parametrize("kept", ["in memory", "memcache"], indirect=True)
+def test_a_store_that_is_cheaper_to_ask_than_the_task_keeps_what_is_added(
+    store: ProgressStore, task_id: str, news: News
+) -> None:
+    store.add(news("added"), seconds=60)
+    assert store.read(task_id) == news("added")
+
+
+def test_what_was_added_is_in_nobodys_way(store: ProgressStore, task_id: str, news: News) -> None:
+    store.add(news("added"), seconds=60)
+    assert store.write(news("written")) is Written.YES
+    assert store.read(task_id) == news("written")
+
+
+# Damage.
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"nonsense", b"[1, 2]", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000],
+    ids=["empty", "nonsense", "list", "object", "no text", "deep"],
+)
+class TestDamage:
+    def test_what_can_not_be_read_is_unknown(self, kept: Kept, task_id: str, data: bytes) -> None:
+        kept.put(task_id, data)
+        assert kept.store.read(task_id) is None
+
+    def test_what_can_not_be_read_is_overwritten(self, kept: Kept, task_id: str, news: News, data: bytes) -> None:
+        kept.put(task_id, data)
+        assert kept.store.write(news("written")) is Written.YES
+        assert kept.store.read(task_id) == news("written")
+
+
+def test_another_tasks_snapshot_in_the_place_of_ours_is_unknown(kept: Kept, task_id: str, news: News) -> None:
+    other = replace(news("Reading").info, id="A" * 22)
+    kept.put(task_id, replace(news("Reading"), info=other).to_json())
+    assert kept.store.read(task_id) is None
+
+
+def test_a_snapshot_that_is_too_large_is_kept_or_lost(store: ProgressStore, task_id: str, news: News) -> None:
+    huge = news("x" * 3_000_000)
+    written = store.write(huge)
+    assert (written, store.read(task_id)) in [(Written.YES, huge), (Written.LOST, None)]
+
+
+def test_a_snapshot_that_was_too_large_is_in_nobodys_way(store: ProgressStore, task_id: str, news: News) -> None:
+    store.write(news("x" * 3_000_000))
+    assert store.write(news("Reading")) is Written.YES
+    assert store.read(task_id) == news("Reading")
+
+
+# Many at once.
+
+
+def test_of_writers_at_the_same_moment_the_latest_wins_in_the_end(
+    store: ProgressStore, task_id: str, news: News
+) -> None:
+    writers = 8
+    together = threading.Barrier(writers)
+
+    def report(fence: int) -> Written:
+        """Beat until the news stand there or are no longer wanted."""
+        together.wait(10)
+        for _ in range(50):
+            written = store.write(news(f"attempt {fence}", fence=fence))
+            if written is not Written.LOST:
+                return written
+            time.sleep(random.uniform(0, 0.05))
+        return Written.LOST
+
+    with ThreadPoolExecutor(writers) as pool:
+        outcomes = list(pool.map(report, range(1, writers + 1)))
+    assert outcomes[-1] is Written.YES
+    assert Written.LOST not in outcomes
+    assert store.read(task_id) == news(f"attempt {writers}", fence=writers)
+
+
+def test_many_readers_at_the_same_moment_read_the_same(store: ProgressStore, task_id: str, news: News) -> None:
+    store.write(news("Reading"))
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(store.read, [task_id] * 64))
+    assert found == [news("Reading")] * 64
+
+
+# The service is gone, or does not answer.
+
+
+@pytest.fixture
+def silent_host() -> Iterator[str]:
+    """A service that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def closed_host() -> str:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+DESERTED = ["in memory"] + [f"{name} {state}" for name in STORES[1:] for state in ("gone", "silent")]
+#: ndb gives a transaction a minute, and offers no other time-out; only threads that nobody waits for write there.
+PROMPTLY_LOST = [state for state in DESERTED if state != "Datastore silent"]
+
+
+@pytest.fixture(params=DESERTED)
+def deserted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressStore]:
+    """A store whose service does not answer."""
+    if request.param == "in memory":
+        memory = InMemoryProgressStore()
+        memory.is_down = True
+        yield memory
+        return
+    name, state = request.param.split()
+    host = request.getfixturevalue("closed_host" if state == "gone" else "silent_host")
+    if name == "memcache":
+        with memcache_at(host) as memcache:
+            yield memcache
+    else:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", host)
+        yield DatastoreProgressStore(ndb_contexts())
+
+
+def promptly(call: Callable[[], T]) -> T:
+    """Give what the call gives; fails if that takes longer than the law allows."""
+    given: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            given.append(call())
+        except BaseException as exc:  # noqa: BLE001  # raised again in the test's own thread
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PROMPTLY_SECONDS)
+    if thread.is_alive():
+        pytest.fail(f"no answer within {PROMPTLY_SECONDS} seconds")
+    if raised:
+        raise raised[0]
+    return given[0]
+
+
+def test_without_its_service_nothing_is_known_again_and_again(deserted: ProgressStore, task_id: str) -> None:
+    for _ in range(3):
+        assert promptly(lambda: deserted.read(task_id)) is None
+
+
+@pytest.mark.parametrize("deserted", PROMPTLY_LOST, indirect=True)
+def test_without_its_service_news_are_lost_again_and_again(deserted: ProgressStore, news: News) -> None:
+    for _ in range(3):
+        assert promptly(lambda: deserted.write(news("Reading"))) is Written.LOST
+
+
+def test_without_its_service_adding_does_no_harm(deserted: ProgressStore, news: News) -> None:
+    for _ in range(3):
+        promptly(lambda: deserted.add(news("Reading"), seconds=60))
+
+
+@pytest.mark.parametrize("deserted", PROMPTLY_LOST, indirect=True)
+def test_without_its_service_a_crowd_is_answered_all_the_same(
+    deserted: ProgressStore, task_id: str, news: News
+) -> None:
+    def crowd() -> set[object]:
+        with ThreadPoolExecutor(40) as pool:
+            reads = [pool.submit(deserted.read, task_id) for _ in range(20)]
+            writes = [pool.submit(deserted.write, news("Reading")) for _ in range(20)]
+            return {future.result() for future in reads + writes}
+
+    assert promptly(crowd) == {None, Written.LOST}

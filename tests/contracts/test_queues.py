@@ -1,0 +1,245 @@
+"""Every queue obeys one law: what it has taken is delivered at least once, until the answer is 2xx."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from gaetk_longtask import TaskQueue
+from gaetk_longtask.dev.tasks_emulator import serve
+from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
+from gaetk_longtask.testing import InMemoryQueue
+
+#: For what is done in a moment, unless something is wrong.
+PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivered:
+    """A request as the application got it."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+
+
+class Application:
+    """Writes down every request, and gives the answers that a test wants, then 200."""
+
+    def __init__(self) -> None:
+        self.flask = Flask("tests")
+        self.flask.add_url_rule("/<path:path>", view_func=self._answer)
+        self.answers: list[int] = []
+        self.delivered: list[Delivered] = []
+        self._news = threading.Condition()
+
+    def _answer(self, path: str) -> tuple[str, int]:
+        with self._news:
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            self.delivered.append(Delivered(method=request.method, url=request.full_path.rstrip("?"), headers=headers))
+            self._news.notify_all()
+            return "", self.answers.pop(0) if self.answers else 200
+
+    def wait_for(self, count: int) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.delivered) >= count, PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A queue, and the application at its other end."""
+
+    queue: TaskQueue
+    application: Application
+    go_on: Callable[[int], Any]  #: has the queue deliver until the application has got so many requests
+    refused: Callable[[], QueueRequest]  #: gives a request that the queue will certainly not take
+    die: Callable[[], object]  #: has the service behind the queue go away
+
+    def deliver(self, request: QueueRequest, *, times: int = 1) -> list[Delivered]:
+        """Enqueue it, and give what the application has got once that many deliveries are made."""
+        self.queue.enqueue(request)
+        self.go_on(times)
+        return self.application.delivered
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # the base class's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def app_url(application: Application) -> Iterator[str]:
+    """Serve the application over HTTP."""
+    server = make_server("127.0.0.1", 0, application.flask, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def in_memory(application: Application) -> Line:
+    queue = InMemoryQueue()
+    client = application.flask.test_client()
+
+    def deliver(count: int) -> None:
+        while len(application.delivered) < count:
+            queue.deliver(client)
+
+    def refuse() -> QueueRequest:
+        queue.errors.append(EnqueueRefusedError("There is no such queue."))
+        return QueueRequest(queue="nowhere", uri="/report")
+
+    def die() -> None:
+        queue.errors.append(EnqueueUncertainError("No answer."))
+
+    return Line(queue=queue, application=application, go_on=deliver, refused=refuse, die=die)
+
+
+@pytest.fixture(params=["in memory", "Cloud Tasks emulator"])
+def line(request: pytest.FixtureRequest, application: Application, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    if request.param == "in memory":
+        yield in_memory(application)
+        return
+    with serve(app_url=request.getfixturevalue("app_url")) as emulator:
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", emulator.host)
+        yield Line(
+            queue=CloudTasksQueue(project=lambda: "shop", location=lambda: "europe-west3"),
+            application=application,
+            go_on=application.wait_for,
+            refused=lambda: QueueRequest(queue="nowhere", uri="/report"),
+            die=emulator.stop,
+        )
+
+
+def request_to(uri: str = "/report", **values: Any) -> QueueRequest:
+    return QueueRequest(**{"queue": "default", "uri": uri} | values)
+
+
+def test_a_check_of_a_queue_that_is_there_finds_nothing_wrong(line: Line) -> None:
+    line.queue.check()
+
+
+def test_a_request_arrives_as_a_get(line: Line) -> None:
+    (delivered,) = line.deliver(request_to())
+    assert delivered.method == "GET"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/report?_longtaskjob=execute&_longtaskid=Ym9va21hcmtlZC1ieS1hbm",
+        "/shop/m%C3%BCnchen/a%20b?x=%26%3D%C3%A9",
+        "/report/50%25",
+    ],
+)
+def test_path_and_query_arrive_as_they_were(line: Line, application: Application, uri: str) -> None:
+    (delivered,) = line.deliver(request_to(uri))
+    with application.flask.test_request_context(uri) as context:
+        assert delivered.url == context.request.full_path.rstrip("?")
+
+
+def test_headers_arrive(line: Line) -> None:
+    (delivered,) = line.deliver(request_to(headers={"X-Longtask-Execute-Key": "s3cret-_"}))
+    assert delivered.headers["x-longtask-execute-key"] == "s3cret-_"
+
+
+def test_a_delivery_says_from_which_queue_it_comes_and_that_it_is_the_first(line: Line) -> None:
+    (delivered,) = line.deliver(request_to())
+    assert delivered.headers["x-appengine-queuename"] == "default"
+    assert delivered.headers["x-appengine-taskname"]
+    assert delivered.headers["x-appengine-taskretrycount"] == "0"
+
+
+@pytest.mark.parametrize("status", [301, 404, 409, 500])
+def test_what_is_not_answered_2xx_is_delivered_again(line: Line, status: int) -> None:
+    line.application.answers = [status]
+    first, second = line.deliver(request_to(), times=2)
+    assert second.url == first.url
+
+
+def test_deliveries_of_one_task_have_one_name_and_count_up(line: Line) -> None:
+    line.application.answers = [500, 409]
+    deliveries = line.deliver(request_to(headers={"X-Longtask-Execute-Key": "key"}), times=3)
+    assert [delivered.headers["x-appengine-taskretrycount"] for delivered in deliveries] == ["0", "1", "2"]
+    assert len({delivered.headers["x-appengine-taskname"] for delivered in deliveries}) == 1
+    assert {delivered.headers["x-longtask-execute-key"] for delivered in deliveries} == {"key"}
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_what_is_answered_2xx_is_over(line: Line, status: int) -> None:
+    line.application.answers = [status]
+    line.deliver(request_to("/first"))
+    deliveries = line.deliver(request_to("/second"), times=2)
+    assert [delivered.url for delivered in deliveries] == ["/first", "/second"]
+
+
+def test_equal_requests_are_two_tasks(line: Line) -> None:
+    line.queue.enqueue(request_to())
+    deliveries = line.deliver(request_to(), times=2)
+    assert len({delivered.headers["x-appengine-taskname"] for delivered in deliveries}) == 2
+
+
+def test_a_request_that_fails_does_not_hold_up_the_next(line: Line) -> None:
+    line.application.answers = [500]
+    line.queue.enqueue(request_to("/first"))
+    deliveries = line.deliver(request_to("/second"), times=3)
+    assert sorted(delivered.url for delivered in deliveries) == ["/first", "/first", "/second"]
+
+
+def test_what_is_certainly_not_taken_is_refused(line: Line) -> None:
+    refused = line.refused()
+    with pytest.raises(EnqueueRefusedError):
+        line.queue.enqueue(refused)
+
+
+def test_what_is_refused_is_not_delivered(line: Line) -> None:
+    refused = line.refused()
+    with pytest.raises(EnqueueRefusedError):
+        line.queue.enqueue(refused)
+    (delivered,) = line.deliver(request_to("/next"))
+    assert delivered.url == "/next"
+
+
+def test_without_an_answer_nobody_knows_whether_it_was_taken(line: Line) -> None:
+    line.die()
+    with pytest.raises(EnqueueUncertainError):
+        line.queue.enqueue(request_to())
+
+
+def test_a_service_that_was_never_there_leaves_it_uncertain_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", f"127.0.0.1:{server.getsockname()[1]}")
+    with pytest.raises(EnqueueUncertainError):
+        CloudTasksQueue(project=lambda: "shop", location=lambda: "europe-west3").enqueue(request_to())
+
+
+def test_the_twin_can_take_a_request_and_lose_its_answer(application: Application) -> None:
+    queue = InMemoryQueue()
+    queue.errors, queue.keeps_uncertain = [EnqueueUncertainError("No answer.")], True
+    with pytest.raises(EnqueueUncertainError):
+        queue.enqueue(request_to())
+    queue.deliver_all(application.flask.test_client())
+    assert len(application.delivered) == 1
+
+
+def test_the_twin_does_not_deliver_for_ever(application: Application) -> None:
+    queue = InMemoryQueue()
+    application.answers = [500] * 10
+    queue.enqueue(request_to())
+    with pytest.raises(AssertionError, match="still holds 1 tasks after 10 deliveries"):
+        queue.deliver_all(application.flask.test_client(), at_most=10)

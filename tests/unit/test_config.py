@@ -1,0 +1,173 @@
+"""The settings are validated once, and what is wrong is said together with its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gaetk_longtask.config import Config, find_location, need_project
+from gaetk_longtask.exceptions import ConfigurationError
+
+
+def read(settings: dict[str, Any] | None = None, **environ: str) -> Config:
+    return Config.from_mapping(settings or {}, environ)
+
+
+def test_nothing_has_to_be_set() -> None:
+    config = read()
+    assert config == Config(queue="default", progress_url="datastore:")
+
+
+def test_settings_of_others_are_none_of_our_business() -> None:
+    assert read({"SECRET_KEY": "x", "DEBUG": True, "longtask_queue": "y"}) == Config()
+
+
+def test_what_is_set_is_taken() -> None:
+    config = read({"LONGTASK_PROJECT": "shop", "LONGTASK_LOCATION": "europe-west3", "LONGTASK_QUEUE": "slow"})
+    assert (config.project, config.location, config.queue) == ("shop", "europe-west3", "slow")
+
+
+def test_none_means_not_set() -> None:
+    assert read({"LONGTASK_QUEUE": None, "LONGTASK_PROJECT": None}, GOOGLE_CLOUD_PROJECT="shop") == Config(
+        project="shop"
+    )
+
+
+def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_suggested() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no setting LONGTASK_QUEUES\. Do you mean LONGTASK_QUEUE\?"
+    ) as caught:
+        read({"LONGTASK_QUEUES": "slow"})
+    assert caught.value.key == "LONGTASK_QUEUES"
+
+
+def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read({"LONGTASK_ZZZZZZZZZZZZZZZZ": "x"})
+    assert "Do you mean" not in str(caught.value)
+    assert "LONGTASK_PROJECT, LONGTASK_LOCATION, LONGTASK_QUEUE" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["PROJECT", "LOCATION", "QUEUE", "SERVICE", "VERSION", "PROGRESS_URL", "BASE_URL"])
+@pytest.mark.parametrize("value", ["", "  ", 5, True, b"default", ["default"]])
+def test_a_setting_that_is_no_text_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"LONGTASK_{name} must be a string that is not empty") as caught:
+        read({f"LONGTASK_{name}": value})
+    assert caught.value.key == f"LONGTASK_{name}"
+
+
+def test_who_may_see_the_overview_is_said_by_a_function() -> None:
+    def is_admin() -> bool:
+        return False
+
+    assert read({"LONGTASK_ADMIN": is_admin}).admin is is_admin
+
+
+@pytest.mark.parametrize("value", [True, "admin@example.com", ""])
+def test_anything_but_a_function_can_not_say_who_may_see_the_overview(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="LONGTASK_ADMIN must be a function"):
+        read({"LONGTASK_ADMIN": value})
+
+
+# What the platform says.
+
+
+def test_project_service_and_version_are_those_of_the_instance() -> None:
+    config = read(GOOGLE_CLOUD_PROJECT="shop", GAE_SERVICE="web", GAE_VERSION="v7")
+    assert (config.project, config.service, config.version) == ("shop", "web", "v7")
+
+
+def test_a_setting_wins_over_the_platform() -> None:
+    config = read(
+        {"LONGTASK_PROJECT": "other", "LONGTASK_VERSION": "v1"},
+        GOOGLE_CLOUD_PROJECT="shop",
+        GAE_SERVICE="web",
+        GAE_VERSION="v7",
+    )
+    assert (config.project, config.service, config.version) == ("other", "web", "v1")
+
+
+def test_the_instances_version_does_not_belong_to_another_service() -> None:
+    config = read({"LONGTASK_SERVICE": "worker"}, GAE_SERVICE="web", GAE_VERSION="v7")
+    assert (config.service, config.version) == ("worker", None)
+
+
+def test_the_instances_version_belongs_to_its_own_service_even_if_that_is_set() -> None:
+    config = read({"LONGTASK_SERVICE": "web"}, GAE_SERVICE="web", GAE_VERSION="v7")
+    assert (config.service, config.version) == ("web", "v7")
+
+
+def test_another_services_version_can_be_set() -> None:
+    config = read({"LONGTASK_SERVICE": "worker", "LONGTASK_VERSION": "v1"}, GAE_SERVICE="web", GAE_VERSION="v7")
+    assert (config.service, config.version) == ("worker", "v1")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url"),
+    [
+        ("10.0.0.1:11211", "memcached://10.0.0.1:11211"),
+        ("10.0.0.1:11211  10.0.0.2:11211 ", "memcached://10.0.0.1:11211,10.0.0.2:11211"),
+        ("", "datastore:"),
+        (" ", "datastore:"),
+    ],
+)
+def test_progress_goes_to_the_memcache_that_ndb_uses(hosts: str, url: str) -> None:
+    assert read(MEMCACHED_HOSTS=hosts).progress_url == url
+
+
+def test_a_progress_url_wins_over_ndbs_variable() -> None:
+    assert read({"LONGTASK_PROGRESS_URL": "datastore:"}, MEMCACHED_HOSTS="10.0.0.1:11211").progress_url == "datastore:"
+
+
+# The base URL.
+
+
+@pytest.mark.parametrize("url", ["https://www.example.com", "https://www.example.com/"])
+def test_a_base_url_is_scheme_and_host(url: str) -> None:
+    assert read({"LONGTASK_BASE_URL": url}).base_url == "https://www.example.com"
+
+
+def test_a_base_url_may_have_a_port() -> None:
+    assert read({"LONGTASK_BASE_URL": "http://localhost:8080"}).base_url == "http://localhost:8080"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "www.example.com",
+        "//www.example.com",
+        "ftp://www.example.com",
+        "https://",
+        "https://www.example.com/shop",
+        "https://www.example.com/?a=b",
+        "https://www.example.com/#top",
+        "https://[::1",
+    ],
+)
+def test_anything_else_is_no_base_url(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="LONGTASK_BASE_URL must be scheme and host alone") as caught:
+        read({"LONGTASK_BASE_URL": url})
+    assert caught.value.key == "LONGTASK_BASE_URL"
+
+
+# What is only needed once there is something to do.
+
+
+def test_the_project_is_given_where_it_is_known() -> None:
+    assert need_project(Config(project="shop")) == "shop"
+
+
+def test_a_missing_project_is_missed_with_both_places_to_set_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"LONGTASK_PROJECT in app\.config, or GOOGLE_CLOUD_PROJECT") as caught:
+        need_project(Config())
+    assert caught.value.key == "LONGTASK_PROJECT"
+
+
+def test_the_location_is_the_one_that_is_set() -> None:
+    environ = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:8123"}
+    assert find_location(Config(location="europe-west3"), environ) == "europe-west3"
+
+
+def test_an_emulator_needs_no_location() -> None:
+    assert find_location(Config(), {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:8123"})

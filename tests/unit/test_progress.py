@@ -1,0 +1,463 @@
+"""What an attempt reports of itself, and how it notices that it has lost its task."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import grpc
+import pytest
+from google.api_core.exceptions import ServiceUnavailable
+from google.cloud import ndb
+
+from gaetk_longtask import Status, TaskCancelled
+from gaetk_longtask.progress import Reporter
+from gaetk_longtask.progress_stores import Written
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.testing import InMemoryProgressStore, ManualClock
+from tests.unit.conftest import ID, snapshot_of
+
+RENEW_EVERY = timedelta(seconds=60)
+
+
+class Store:
+    """The durable state, as far as a reporter knows it: who asks for the lease, and what is said."""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+        self.status: Status | None = None
+        self.errors: list[Exception] = []
+
+    def renew(self) -> Status | None:
+        self.renewals += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.status
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def news() -> InMemoryProgressStore:
+    return InMemoryProgressStore()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def make(news: InMemoryProgressStore, store: Store, clock: ManualClock) -> Callable[..., Reporter]:
+    def make(snapshot: Snapshot | None = None, **options: Any) -> Reporter:
+        ordinary: dict[str, Any] = {"renew_every": RENEW_EVERY, "stop_at": clock() + timedelta(minutes=10)}
+        return Reporter(
+            snapshot or snapshot_of(beat_at=clock(), beat_seconds=0.5),
+            news,
+            renew=store.renew,
+            clock=clock,
+            monotonic=lambda: clock().timestamp(),
+            **ordinary | options,
+        )
+
+    return make
+
+
+@pytest.fixture
+def reporter(make: Callable[..., Reporter]) -> Reporter:
+    return make()
+
+
+@pytest.fixture
+def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progress]:
+    """Have the reporter beat, and give what is heard of it."""
+
+    def heard() -> Progress:
+        reporter.beat()
+        snapshot = news.read(ID)
+        assert snapshot is not None
+        return snapshot.progress
+
+    return heard
+
+
+# What the work says.
+
+
+def test_at_first_the_progress_is_what_the_task_says(make: Callable[..., Reporter]) -> None:
+    progress = Progress(message="Starting", step=0, total_steps=7)
+    assert make(snapshot_of(progress=progress)).progress == progress
+
+
+def test_a_report_is_heard_at_the_next_beat(reporter: Reporter, heard: Callable[[], Progress]) -> None:
+    reporter.report("Reading", 1, 3)
+    assert heard() == Progress(message="Reading", step=1, total_steps=3)
+
+
+def test_a_report_by_itself_sends_nothing(reporter: Reporter, news: InMemoryProgressStore) -> None:
+    reporter.report("Reading", 1, 3)
+    assert news.stored == {}
+
+
+def test_without_step_and_total_only_the_message_changes(reporter: Reporter) -> None:
+    reporter.report("Reading", 2, 3)
+    reporter.report("Formatting")
+    assert reporter.progress == Progress(message="Formatting", step=2, total_steps=3)
+
+
+def test_a_total_that_was_given_once_stays(reporter: Reporter) -> None:
+    reporter.report("Reading", 1, 3)
+    reporter.report("Reading", 2)
+    assert reporter.progress == Progress(message="Reading", step=2, total_steps=3)
+
+
+def test_a_total_may_be_given_late(reporter: Reporter) -> None:
+    reporter.report("Reading", 5)
+    assert reporter.progress.percent is None
+    reporter.report("Reading", 6, 12)
+    assert reporter.progress.percent == 50
+
+
+def test_a_total_alone_begins_at_step_0(reporter: Reporter) -> None:
+    reporter.report("Reading", 5, 9)
+    reporter.report("Writing", total_steps=4)
+    assert reporter.progress == Progress(message="Writing", step=0, total_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("message", "step", "total_steps"),
+    [
+        ("Reading", Decimal("1.5"), Decimal(3)),
+        ("Reading", float("nan"), 3),
+        ("Reading", 1, float("nan")),
+        ("Reading", float("inf"), 3),
+        (("not", "a", "text"), 1, 3),
+        (object(), 1, 3),
+        ("rechnung-\udcfc.csv", 1, 3),
+    ],
+    ids=["Decimal", "step NaN", "total NaN", "step infinite", "tuple", "object", "surrogate"],
+)
+def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
+    reporter: Reporter, heard: Callable[[], Progress], message: Any, step: Any, total_steps: Any
+) -> None:
+    try:
+        reporter.report(message, step, total_steps)
+    except (TypeError, ValueError):
+        return
+    progress = heard()
+    progress.message.encode()
+    assert progress.percent in (None, 0, 33, 50, 100)
+
+
+# Tracking.
+
+
+def test_tracking_gives_the_items_and_counts_what_is_done_with(reporter: Reporter) -> None:
+    counted = [(item, reporter.progress.step) for item in reporter.track("abc", "Reading")]
+    assert counted == [("a", 0), ("b", 1), ("c", 2)]
+    assert reporter.progress == Progress(message="Reading", step=3, total_steps=3)
+
+
+def test_tracking_takes_the_total_where_there_is_no_length(reporter: Reporter) -> None:
+    list(reporter.track(iter("abc"), total=6))
+    assert reporter.progress.percent == 50
+
+
+def test_the_total_that_is_given_wins_over_the_length(reporter: Reporter) -> None:
+    list(reporter.track("abc", total=6))
+    assert reporter.progress.total_steps == 6
+
+
+def test_tracking_without_length_and_total_counts_towards_the_unknown(reporter: Reporter) -> None:
+    reporter.report("Reading", 1, 9)
+    list(reporter.track(iter("abc")))
+    assert reporter.progress == Progress(message="Reading", step=3, total_steps=0)
+
+
+def test_tracking_without_a_message_keeps_the_last_one(reporter: Reporter) -> None:
+    reporter.report("Reading")
+    list(reporter.track("abc"))
+    assert reporter.progress.message == "Reading"
+
+
+def test_a_message_within_the_loop_leaves_the_count_alone(reporter: Reporter) -> None:
+    for item in reporter.track("abc", "Reading"):
+        reporter.report(f"Reading {item}")
+    assert reporter.progress == Progress(message="Reading c", step=3, total_steps=3)
+
+
+def test_tracking_begins_anew(reporter: Reporter) -> None:
+    list(reporter.track("abc", "Reading"))
+    steps = [reporter.progress.step for _ in reporter.track("ab", "Writing")]
+    assert steps == [0, 1]
+
+
+def test_tracking_nothing_is_done_at_once(reporter: Reporter) -> None:
+    assert list(reporter.track([], "Reading")) == []
+    assert reporter.progress == Progress(message="Reading")
+
+
+# The time left.
+
+
+def test_the_time_left_follows_from_the_pace(
+    reporter: Reporter, clock: ManualClock, heard: Callable[[], Progress]
+) -> None:
+    for step in range(61):
+        reporter.report("Reading", step, 100)
+        left = heard().eta_seconds
+        clock.advance(timedelta(seconds=1))
+    assert left == pytest.approx(40, abs=4)
+
+
+def test_at_first_nobody_knows_the_time_left(reporter: Reporter, heard: Callable[[], Progress]) -> None:
+    reporter.report("Reading", 1, 100)
+    assert heard().eta_seconds is None
+
+
+# The lease.
+
+
+def test_a_beat_says_that_the_owner_lives(reporter: Reporter, news: InMemoryProgressStore, clock: ManualClock) -> None:
+    clock.advance(timedelta(seconds=7))
+    reporter.beat()
+    snapshot = news.read(ID)
+    assert snapshot is not None
+    assert snapshot.beat_at == clock()
+
+
+def test_the_lease_is_left_alone_until_it_is_time(reporter: Reporter, clock: ManualClock, store: Store) -> None:
+    clock.advance(RENEW_EVERY - timedelta(milliseconds=1))
+    reporter.beat()
+    assert store.renewals == 0
+
+
+def test_the_lease_is_renewed_when_it_is_time_and_once(reporter: Reporter, clock: ManualClock, store: Store) -> None:
+    clock.advance(RENEW_EVERY)
+    reporter.beat()
+    reporter.beat()
+    assert store.renewals == 1
+    clock.advance(RENEW_EVERY)
+    reporter.beat()
+    assert store.renewals == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ServiceUnavailable("gone"), grpc.RpcError("gone"), ndb.exceptions.ContextError()],
+    ids=["API", "RPC", "NDB"],
+)
+def test_a_renewal_that_fails_is_tried_again_at_the_next_beat(
+    reporter: Reporter, clock: ManualClock, store: Store, error: Exception
+) -> None:
+    store.errors = [error]
+    clock.advance(RENEW_EVERY)
+    reporter.beat()
+    assert not reporter.lost
+    reporter.beat()
+    assert store.renewals == 2
+
+
+def test_without_a_progress_store_the_task_itself_is_looked_at_every_5_seconds(
+    reporter: Reporter, clock: ManualClock, store: Store, news: InMemoryProgressStore
+) -> None:
+    news.is_down = True
+    for _ in range(20):
+        clock.advance(timedelta(seconds=0.5))
+        reporter.beat()
+    assert store.renewals == 2
+
+
+def test_a_progress_store_that_is_down_does_not_slow_short_leases(
+    make: Callable[..., Reporter], clock: ManualClock, store: Store, news: InMemoryProgressStore
+) -> None:
+    reporter = make(renew_every=timedelta(seconds=2))
+    news.is_down = True
+    clock.advance(timedelta(seconds=2))
+    reporter.beat()
+    assert store.renewals == 1
+
+
+# Losing the task.
+
+
+def test_a_later_attempts_news_have_the_task_looked_at_at_once(
+    reporter: Reporter, news: InMemoryProgressStore, store: Store
+) -> None:
+    news.write(snapshot_of(fence=2))
+    reporter.beat()
+    assert store.renewals == 1
+
+
+def test_news_that_turn_out_to_be_nothing_change_nothing(
+    reporter: Reporter, news: InMemoryProgressStore, store: Store
+) -> None:
+    news.write(snapshot_of(fence=2))
+    reporter.beat()
+    assert not reporter.lost
+    reporter.report("Going on")
+
+
+def test_a_superseded_attempt_does_not_speak(
+    reporter: Reporter, news: InMemoryProgressStore, clock: ManualClock
+) -> None:
+    successor = snapshot_of(fence=2, progress=Progress(message="From the beginning"))
+    news.write(successor)
+    reporter.report("Half-way", 1, 2)
+    reporter.beat()
+    assert news.read(ID) == successor
+
+
+@pytest.fixture(params=[(Status.CANCELLED, False), (Status.STARTED, True), (Status.DONE, True), (Status.READY, True)])
+def superseded(request: pytest.FixtureRequest, reporter: Reporter, clock: ManualClock, store: Store) -> bool:
+    """Have the task taken away: cancelled, or by another attempt whatever came of that."""
+    store.status, superseded = request.param
+    clock.advance(RENEW_EVERY)
+    reporter.beat()
+    assert reporter.lost
+    return bool(superseded)
+
+
+def test_the_next_report_of_an_attempt_that_has_lost_its_task_ends_it(reporter: Reporter, superseded: bool) -> None:
+    with pytest.raises(TaskCancelled) as caught:
+        reporter.report("Going on")
+    assert caught.value.superseded is superseded
+
+
+def test_tracking_ends_an_attempt_that_has_lost_its_task_before_the_first_item(
+    reporter: Reporter, superseded: bool
+) -> None:
+    with pytest.raises(TaskCancelled) as caught:
+        next(reporter.track("abc"))
+    assert caught.value.superseded is superseded
+
+
+def test_tracking_ends_an_attempt_that_loses_its_task_on_the_way(
+    reporter: Reporter, clock: ManualClock, store: Store
+) -> None:
+    seen = []
+
+    def work() -> None:
+        for item in reporter.track("abc"):
+            seen.append(item)
+            store.status = Status.CANCELLED
+            clock.advance(RENEW_EVERY)
+            reporter.beat()
+
+    with pytest.raises(TaskCancelled):
+        work()
+    assert seen == ["a"]
+
+
+# The thread.
+
+
+class Beats(InMemoryProgressStore):
+    """Tells when something was written, at a pace of its own; hangs while `released` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__(interval_seconds=0.001)
+        self.beaten = threading.Event()
+        self.released = threading.Event()
+        self.released.set()
+
+    def write(self, snapshot: Snapshot) -> Written:
+        self.beaten.set()
+        self.released.wait(10)
+        return super().write(snapshot)
+
+
+@pytest.fixture
+def beats() -> Beats:
+    return Beats()
+
+
+@pytest.fixture
+def run(beats: Beats, store: Store, clock: ManualClock) -> Iterator[Callable[..., Reporter]]:
+    started: list[Reporter] = []
+
+    def run(seconds: float = 600) -> Reporter:
+        reporter = Reporter(
+            snapshot_of(beat_at=clock(), beat_seconds=0.5),
+            beats,
+            renew=store.renew,
+            renew_every=RENEW_EVERY,
+            stop_at=clock() + timedelta(seconds=seconds),
+            clock=clock,
+        )
+        started.append(reporter)
+        reporter.start()
+        return reporter
+
+    yield run
+    beats.released.set()
+    for reporter in started:
+        reporter.stop()
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("longtask-")]
+
+
+def all_end() -> bool:
+    for thread in threads():
+        thread.join(10)
+    return not threads()
+
+
+def test_the_thread_beats_by_itself(run: Callable[..., Reporter], beats: Beats) -> None:
+    run()
+    assert beats.beaten.wait(10)
+
+
+def test_stopping_ends_the_thread(run: Callable[..., Reporter]) -> None:
+    reporter = run()
+    assert threads()
+    reporter.stop()
+    assert not threads()
+
+
+def test_the_thread_keeps_no_process_alive(run: Callable[..., Reporter]) -> None:
+    run()
+    assert all(thread.daemon for thread in threads())
+
+
+def test_stopping_twice_does_no_harm(run: Callable[..., Reporter]) -> None:
+    reporter = run()
+    reporter.stop()
+    reporter.stop()
+
+
+def test_stopping_what_was_never_started_does_no_harm(reporter: Reporter) -> None:
+    reporter.stop()
+
+
+def test_beats_cease_when_the_request_is_over_by_the_platforms_rules(
+    run: Callable[..., Reporter], beats: Beats
+) -> None:
+    run(seconds=0)
+    assert all_end()
+    assert beats.stored == {}
+
+
+def test_beats_cease_once_the_task_is_lost(run: Callable[..., Reporter], store: Store, clock: ManualClock) -> None:
+    store.status = Status.CANCELLED
+    run()
+    clock.advance(RENEW_EVERY)
+    assert all_end()
+
+
+def test_stopping_does_not_wait_for_ever_for_a_store_that_hangs(run: Callable[..., Reporter], beats: Beats) -> None:
+    beats.released.clear()
+    reporter = run()
+    assert beats.beaten.wait(10)
+    reporter.stop(seconds=0.01)
+    assert threads()
+    beats.released.set()
+    assert all_end()

@@ -1,0 +1,354 @@
+"""Who asks for what: programs, browsers, other people's pages and the queue, told apart by what they send."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote, urlencode, urlsplit
+
+import pytest
+from flask import Flask, Request, Response, jsonify
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+from werkzeug.test import EnvironBuilder
+
+from gaetk_longtask.protocol import (
+    JobName,
+    bookmark,
+    csrf_field,
+    current_path,
+    delivery_of,
+    gather,
+    is_cross_site,
+    is_parameter,
+    is_prefetch,
+    is_same_origin,
+    is_task_id,
+    jsonable,
+    protect,
+    quoted_path,
+    wants_json,
+)
+from gaetk_longtask.store import new_token
+from tests.unit.conftest import ID
+
+
+def request_with(headers: dict[str, str] | None = None, path: str = "/report") -> Request:
+    return Request(EnvironBuilder(path, base_url="https://www.example.com", headers=headers).get_environ())
+
+
+# Ids.
+
+
+def test_every_new_token_can_be_a_tasks_id() -> None:
+    assert all(is_task_id(new_token()) for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "5", "a" * 21, "a" * 65, "a" * 22 + "\n", " " + "a" * 22, "a" * 21 + "é", "a" * 21 + "/", "٣" * 22),
+        "agxzfm11c3RlcmtyYWRyEAsSCExvbmdUYXNrGAEM==",
+    ],
+)
+def test_anything_else_is_no_id(text: str) -> None:
+    assert not is_task_id(text)
+
+
+def test_the_jobs_are_the_originals_and_two_more() -> None:
+    assert set(JobName) == {"query", "showresult", "execute", "cancel", "retry"}
+
+
+# Programs and browsers.
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_program"),
+    [
+        ("application/json", True),
+        ("application/json, text/plain, */*", True),
+        ("application/json, text/html;q=0.9", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("text/html, application/json", False),
+        ("text/html, application/json;q=0.9", False),
+        ("application/json;q=0", False),
+        ("*/*", False),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_program_is_who_prefers_json_to_html(accept: str, is_program: bool) -> None:
+    assert wants_json(request_with({"Accept": accept})) is is_program
+
+
+def test_who_does_not_say_what_it_wants_gets_the_page() -> None:
+    assert not wants_json(request_with())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"Sec-Purpose": "prerender"},
+        {"Purpose": "prefetch"},
+    ],
+)
+def test_a_browser_that_only_guesses_says_so(headers: dict[str, str]) -> None:
+    assert is_prefetch(request_with(headers))
+
+
+def test_a_click_is_no_guess() -> None:
+    assert not is_prefetch(request_with({"Sec-Fetch-Site": "same-origin"}))
+
+
+# Other people's pages.
+
+
+@pytest.mark.parametrize(
+    ("site", "foreign"), [("cross-site", True), ("same-site", False), ("same-origin", False), ("none", False)]
+)
+def test_the_browser_says_whether_another_site_is_behind_it(site: str, foreign: bool) -> None:
+    assert is_cross_site(request_with({"Sec-Fetch-Site": site})) is foreign
+
+
+def test_who_does_not_say_is_not_taken_for_another_site() -> None:
+    assert not is_cross_site(request_with())
+
+
+@pytest.mark.parametrize(
+    ("headers", "ours"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://www.example.com"}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://proxied.example.com"}, True),
+        ({"Sec-Fetch-Site": ""}, False),
+        ({"Origin": "https://www.example.com"}, True),
+        ({"Origin": "https://evil.example.net"}, False),
+        ({"Origin": "https://www.example.com.evil.example.net"}, False),
+        ({"Origin": "https://www.example.com:8443"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Origin": "https://["}, False),
+    ],
+)
+def test_what_steers_a_task_comes_from_its_own_page_or_from_no_page(headers: dict[str, str], ours: bool) -> None:
+    assert is_same_origin(request_with(headers)) is ours
+
+
+# The queue.
+
+DELIVERY = {
+    "X-Longtask-Execute-Key": "key",
+    "X-AppEngine-QueueName": "default",
+    "X-AppEngine-TaskName": "123",
+    "X-AppEngine-TaskRetryCount": "4",
+}
+
+
+def test_a_delivery_says_for_which_task_and_how_often() -> None:
+    delivery = delivery_of(request_with(DELIVERY, f"/report?_longtaskjob=execute&_longtaskid={ID}"))
+    assert delivery is not None
+    assert (delivery.task_id, delivery.execute_key, delivery.task_name, delivery.retry_count) == (ID, "key", "123", 4)
+
+
+@pytest.mark.parametrize("missing", ["X-Longtask-Execute-Key", "X-AppEngine-QueueName"])
+def test_without_its_headers_it_is_no_delivery(missing: str) -> None:
+    headers = {name: value for name, value in DELIVERY.items() if name != missing}
+    assert delivery_of(request_with(headers)) is None
+
+
+def test_an_empty_key_is_none() -> None:
+    assert delivery_of(request_with(DELIVERY | {"X-Longtask-Execute-Key": ""})) is None
+
+
+@pytest.mark.parametrize("count", ["", "-1", "1.5", "many", "²", "9" * 5000])
+def test_a_retry_count_that_is_none_counts_as_the_first(count: str) -> None:
+    headers = {name: value for name, value in DELIVERY.items() if name != "X-AppEngine-TaskRetryCount"}
+    delivery = delivery_of(request_with(headers | ({"X-AppEngine-TaskRetryCount": count} if count else {})))
+    assert delivery is not None
+    assert delivery.retry_count == 0
+
+
+def test_a_delivery_that_names_no_task_is_for_none() -> None:
+    delivery = delivery_of(request_with(DELIVERY))
+    assert delivery is not None
+    assert not is_task_id(delivery.task_id)
+
+
+# The status page's URL.
+
+Items = list[tuple[str, str]]
+
+
+def bookmarked(query: Items, form: Items | None = None, names: tuple[str, ...] = ()) -> Items:
+    return bookmark(MultiDict(query), MultiDict(form or []), names, "csrf_token")
+
+
+def test_the_query_of_the_start_goes_into_the_bookmark() -> None:
+    assert bookmarked([("month", "2010-12"), ("country", "DE"), ("country", "FR")]) == [
+        ("month", "2010-12"),
+        ("country", "DE"),
+        ("country", "FR"),
+    ]
+
+
+def test_a_form_field_never_does_unasked() -> None:
+    assert bookmarked([], [("password", "secret"), ("month", "2010-12")]) == []
+
+
+def test_a_form_field_that_the_class_lists_does() -> None:
+    form = [("password", "secret"), ("month", "2010-12"), ("month", "2011-01")]
+    assert bookmarked([], form, ("month",)) == [("month", "2010-12"), ("month", "2011-01")]
+
+
+def test_a_name_in_the_form_hides_the_same_name_in_the_query() -> None:
+    assert bookmarked([("month", "2010-12")], [("month", "secret")]) == []
+
+
+def test_our_own_fields_and_csrf_tokens_do_not_even_if_listed() -> None:
+    items = [("_longtaskid", ID), ("_x", "y"), ("csrf_token", "t")]
+    assert bookmarked(items, [], ("csrf_token",)) == []
+    assert bookmarked([], items, ("csrf_token", "_x", "_longtaskid")) == []
+
+
+def test_a_value_has_less_than_512_characters() -> None:
+    assert bookmarked([("a", "x" * 511)]) == [("a", "x" * 511)]
+    assert bookmarked([("a", "x" * 512), ("b", "y")]) == [("b", "y")]
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=600)), max_size=20))
+def test_all_together_have_at_most_1500_characters(items: Items) -> None:
+    assert len(urlencode(bookmarked(items))) <= 1500
+
+
+def test_what_no_longer_fits_leaves_room_for_what_does() -> None:
+    long = [(name, "x" * 500) for name in "abc"]
+    assert bookmarked([*long, ("d", "y")]) == [*long[:2], ("d", "y")]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("month", True), ("", True), ("_longtaskid", False), ("_", False), ("csrf_token", False)]
+)
+def test_the_visitors_parameters_are_told_from_ours(name: str, is_one: bool) -> None:
+    assert is_parameter(name, "csrf_token") is is_one
+
+
+def test_the_csrf_field_is_the_one_that_the_application_uses() -> None:
+    app = Flask("tests")
+    with app.app_context():
+        assert csrf_field() == "csrf_token"
+        app.config["WTF_CSRF_FIELD_NAME"] = "token"
+        assert csrf_field() == "token"
+
+
+# Parameters.
+
+
+def test_a_later_source_hides_a_name_of_an_earlier_one() -> None:
+    assert gather([{"a": ["1", "2"], "b": ["3"]}, {"a": ["4"]}], "csrf_token") == {"a": "4", "b": "3"}
+
+
+def test_repetition_becomes_a_list() -> None:
+    assert gather([{"a": ["1", "2"]}], "csrf_token") == {"a": ["1", "2"]}
+
+
+def test_our_own_fields_and_the_csrf_token_are_no_parameters() -> None:
+    assert gather([{"_longtaskjob": ["execute"], "csrf_token": ["t"], "a": ["1"]}], "csrf_token") == {"a": "1"}
+
+
+# Paths.
+
+
+@given(st.text("/\\.:@?#%25Ff aé\t\n\r\0", max_size=30) | st.text(max_size=30))
+def test_a_path_is_never_the_start_of_another_hosts_url(path: str) -> None:
+    normal = quoted_path(path)
+    parts = urlsplit("https://www.example.com" + normal)
+    assert normal.startswith("/")
+    assert not normal.startswith("//")
+    assert "\\" not in normal
+    assert normal.isascii()
+    assert normal.isprintable()
+    assert (parts.netloc, parts.query, parts.fragment) == ("www.example.com", "", "")
+
+
+def test_a_path_is_quoted_in_one_way() -> None:
+    assert quoted_path("/report/münchen ~a%") == "/report/m%C3%BCnchen%20~a%25"
+
+
+@pytest.mark.parametrize("path", ["/report", "/shop/report/a b", "/report/~x", "/100%", "/100%41", "/50%25", "/a?b"])
+def test_the_current_path_leads_back_to_where_the_visitor_is(path: str) -> None:
+    with Flask("tests").test_request_context(environ_overrides={"PATH_INFO": path}):
+        assert unquote(current_path()) == path
+
+
+def test_the_current_path_begins_with_the_script_root() -> None:
+    with Flask("tests").test_request_context("/report", base_url="https://www.example.com/shop"):
+        assert current_path() == "/shop/report"
+
+
+# Results as JSON.
+
+
+def shown(value: Any) -> Any:
+    """What a program gets to read, strictly as the standard has it."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    with Flask("tests").test_request_context():
+        return json.loads(jsonify(jsonable(value)).get_data(), parse_constant=refuse)
+
+
+def test_sets_and_tuples_become_lists() -> None:
+    assert shown({"a": {1}, "b": (1, (2,)), "c": frozenset({"x"})}) == {"a": [1], "b": [1, [2]], "c": ["x"]}
+
+
+def test_keys_become_strings() -> None:
+    assert shown({1: "a", (1, 2): "b", "x": "c"}) == {"1": "a", "(1, 2)": "b", "x": "c"}
+
+
+def test_bytes_become_base64_at_any_depth() -> None:
+    assert shown([{"a": b"\x00\xff"}]) == [{"a": "AP8="}]
+
+
+def test_what_json_has_is_left_alone() -> None:
+    value = {"a": [1, 2.5, "x", None, True], "b": {}}
+    assert shown(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "a", "b": 2},
+        {None: 1, True: 2, 1.5: 3, "x": 4},
+        Decimal("1.10"),
+        date(2026, 1, 1),
+        datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC),
+        time(12, 30),
+        timedelta(minutes=5),
+        float("inf"),
+    ],
+    ids=["mixed keys", "odd keys", "Decimal", "date", "datetime", "time", "timedelta", "infinity"],
+)
+def test_every_result_that_the_json_serializer_keeps_can_be_shown(value: object) -> None:
+    shown({"result": value})
+
+
+# Answers.
+
+
+def test_every_answer_is_kept_from_caches_search_engines_and_other_sites() -> None:
+    headers = protect(Response("x", headers={"Vary": "Cookie"})).headers
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Robots-Tag"] == "noindex"
+    assert {name.strip() for name in headers["Vary"].split(",")} == {"Cookie", "Accept"}

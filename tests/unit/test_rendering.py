@@ -1,0 +1,215 @@
+"""What a waiting page shows, under the original's names too, and the document that says the same to programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from markupsafe import Markup
+
+from gaetk_longtask import Status, StatusPage
+from gaetk_longtask.snapshot import Progress, Snapshot
+from tests.unit.conftest import ID, NOW, snapshot_of
+
+HALF_WAY = Progress(message="Reading invoices", step=120, total_steps=240, eta_seconds=59.6)
+
+
+def page_of(snapshot: Snapshot, *, seconds: float = 0) -> StatusPage:
+    """The page of a task that was asked for so many seconds ago."""
+
+    def progress_html(*, page: StatusPage) -> str:
+        return f"<p>{page.percent} %</p>"
+
+    return StatusPage.of(
+        snapshot, title="Making the report", now=NOW + timedelta(seconds=seconds), progress_html=progress_html
+    )
+
+
+def document_of(status: Status = Status.STARTED, *, seconds: float = 0, **values: Any) -> dict[str, Any]:
+    return page_of(snapshot_of(status, **values), seconds=seconds).document()
+
+
+# The names of the original.
+
+
+def test_info_is_the_progress_as_html_that_needs_no_more_escaping() -> None:
+    info = page_of(snapshot_of(progress=HALF_WAY))["info"]
+    assert info == "<p>50 %</p>"
+    assert isinstance(info, Markup)
+
+
+def test_info_is_rendered_once() -> None:
+    rendered = []
+    page = StatusPage.of(
+        snapshot_of(), title="", now=NOW, progress_html=lambda **context: rendered.append(context) or ""
+    )
+    page["info"]
+    assert len(rendered) == 1
+
+
+def test_refresh_is_the_seconds_until_the_next_look() -> None:
+    assert page_of(snapshot_of())["refresh"] == 1
+
+
+def test_statusinfo_is_what_the_work_has_said() -> None:
+    page = page_of(snapshot_of(progress=HALF_WAY))
+    assert page["statusinfo"] == {"message": "Reading invoices", "step": 120, "total_steps": 240}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(StatusPage)])
+def test_every_field_is_there_by_its_name_too(name: str) -> None:
+    page = page_of(snapshot_of())
+    assert page[name] == getattr(page, name)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "__class__", "_error"])
+def test_what_is_not_for_templates_is_not_there(name: str) -> None:
+    with pytest.raises(KeyError):
+        page_of(snapshot_of())[name]
+
+
+# The pace, and the times.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pace"), [(0, 1), (9.9, 1), (10, 2), (59, 2), (60, 3), (599, 3), (600, 5), (100_000, 5)]
+)
+def test_the_longer_it_takes_the_less_often_to_look(seconds: float, pace: int) -> None:
+    assert page_of(snapshot_of(), seconds=seconds).refresh == pace
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_who_has_seen_the_end_need_not_look_again(status: Status) -> None:
+    page = page_of(snapshot_of(status, ended_at=NOW if status.ended else None))
+    assert (page.refresh is None) == page.done == status.ended
+
+
+def test_time_elapses_since_the_visitor_asked() -> None:
+    assert page_of(snapshot_of(), seconds=12.5).elapsed_seconds == 12.5
+
+
+def test_time_stands_still_once_the_task_has_ended() -> None:
+    ended = snapshot_of(Status.DONE, ended_at=NOW + timedelta(seconds=7))
+    assert page_of(ended, seconds=3600).elapsed_seconds == 7
+
+
+def test_a_clock_that_goes_backwards_makes_no_negative_time() -> None:
+    assert page_of(snapshot_of(), seconds=-5).elapsed_seconds == 0
+
+
+def test_a_task_that_has_ended_has_no_time_left() -> None:
+    assert page_of(snapshot_of(Status.CANCELLED, progress=HALF_WAY, ended_at=NOW)).eta_seconds is None
+
+
+# Links.
+
+
+@pytest.mark.parametrize(
+    ("status", "possible"),
+    [
+        ("ready", {"cancel"}),
+        ("started", {"cancel"}),
+        ("error", {"cancel"}),
+        ("done", {"result"}),
+        ("finished", {"result"}),
+        ("failed", {"retry"}),
+        ("cancelled", {"retry"}),
+    ],
+)
+def test_links_are_what_is_possible_in_a_state(status: str, possible: set[str]) -> None:
+    links = document_of(Status(status))["links"]
+    assert set(links) == {"self", "result", "cancel", "retry"}
+    assert {name for name, url in links.items() if url} == possible | {"self"}
+
+
+def test_a_link_leads_to_the_same_task() -> None:
+    links = document_of(info={"path": "/shop/report"})["links"]
+    assert links["self"] == f"/shop/report?_longtaskjob=query&_longtaskid={ID}"
+    assert links["cancel"] == f"/shop/report?_longtaskjob=cancel&_longtaskid={ID}"
+
+
+# The status document.
+
+
+def test_the_document_says_all_that_is_known() -> None:
+    document = document_of(progress=HALF_WAY, info={"attempt": 2}, seconds=61.25)
+    assert document == {
+        "id": ID,
+        "status": "started",
+        "done": False,
+        "progress": {
+            "message": "Reading invoices",
+            "step": 120,
+            "total_steps": 240,
+            "percent": 50,
+            "eta_seconds": 60,
+        },
+        "attempt": 2,
+        "elapsed_seconds": 61.2,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "poll_after_seconds": 3,
+        "error": None,
+        "links": {
+            "self": f"/report?_longtaskjob=query&_longtaskid={ID}",
+            "result": None,
+            "cancel": f"/report?_longtaskjob=cancel&_longtaskid={ID}",
+            "retry": None,
+        },
+    }
+
+
+def test_unknown_numbers_are_null_and_never_0() -> None:
+    progress = document_of(Status.READY)["progress"]
+    assert progress == {"message": "", "step": None, "total_steps": None, "percent": None, "eta_seconds": None}
+
+
+def test_a_step_of_0_is_known_where_the_total_is() -> None:
+    progress = document_of(progress=Progress(total_steps=3))["progress"]
+    assert (progress["step"], progress["total_steps"], progress["percent"]) == (0, 3, 0)
+
+
+def test_steps_without_a_total_have_no_percent() -> None:
+    progress = document_of(progress=Progress(step=3))["progress"]
+    assert (progress["step"], progress["total_steps"], progress["percent"]) == (3, None, None)
+
+
+def test_whole_steps_are_whole_numbers_and_others_are_not() -> None:
+    progress = document_of(progress=Progress(step=1.5, total_steps=3.0))["progress"]
+    assert json.dumps([progress["step"], progress["total_steps"]]) == "[1.5, 3]"
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [("ready", False), ("started", False), ("error", False), ("done", True), ("failed", True), ("cancelled", True)],
+)
+def test_done_means_that_nothing_more_will_happen(status: str, done: bool) -> None:
+    assert document_of(Status(status))["done"] is done
+
+
+def test_the_error_is_what_the_author_said() -> None:
+    document = document_of(Status.FAILED, error="There are no invoices in 2031.", error_reference="00c0ffee")
+    assert document["error"] == "There are no invoices in 2031."
+
+
+def test_an_error_that_nobody_explained_has_a_reference_for_the_operator() -> None:
+    assert "00c0ffee" in document_of(Status.FAILED, error_reference="00c0ffee")["error"]
+
+
+def test_the_error_of_an_attempt_that_is_followed_by_another_is_not_the_tasks() -> None:
+    assert document_of(Status.ERROR, error_reference="00c0ffee")["error"] is None
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_document_of_an_ordinary_task_has_at_most_650_bytes(status: Status) -> None:
+    document = document_of(
+        status,
+        seconds=599.94,
+        info={"path": "/reports/intrastat/2010-12", "attempt": 5},
+        progress=Progress(message="Reading the invoices of 2010-12-31", step=123456, total_steps=541909, eta_seconds=3),
+        error="There are no invoices in December 2031.",
+        ended_at=NOW if status.ended else None,
+    )
+    assert len(json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()) <= 650

@@ -1,0 +1,204 @@
+"""News about a task: written and read as JSON, ordered, and judged by its age."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gaetk_longtask import Status
+from gaetk_longtask.models import TaskInfo
+from gaetk_longtask.rendering import StatusPage
+from gaetk_longtask.snapshot import Progress, Snapshot
+from tests.unit.conftest import ID, NOW, snapshot_of
+
+MOMENTS = st.integers(0, 7_258_118_400 * 10**6).map(
+    lambda us: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+)
+NUMBERS = st.integers(0, 10**12) | st.floats(0, 1e12)
+OPTIONAL_TEXTS = st.none() | st.text()
+SNAPSHOTS = st.builds(
+    Snapshot,
+    info=st.builds(
+        TaskInfo,
+        id=st.text("abcXYZ019-_", min_size=22, max_size=64),
+        endpoint=st.text(),
+        path=st.text(),
+        base_url=st.text(),
+        status=st.sampled_from(Status),
+        attempt=st.integers(1, 100),
+        created_at=MOMENTS,
+        created_by=OPTIONAL_TEXTS,
+        namespace=OPTIONAL_TEXTS,
+    ),
+    fence=st.integers(0, 10**6),
+    progress=st.builds(
+        Progress, message=st.text(), step=NUMBERS, total_steps=NUMBERS, eta_seconds=st.none() | st.floats(0, 1e9)
+    ),
+    requested_at=MOMENTS,
+    ended_at=st.none() | MOMENTS,
+    due_at=st.none() | MOMENTS,
+    expires_at=st.none() | MOMENTS,
+    error=OPTIONAL_TEXTS,
+    error_reference=OPTIONAL_TEXTS,
+    beat_at=st.none() | MOMENTS,
+    beat_seconds=st.floats(0, 60),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+FIELDS = 22
+
+
+@given(SNAPSHOTS)
+def test_what_is_written_is_read_as_it_was(snapshot: Snapshot) -> None:
+    assert Snapshot.from_json(snapshot.to_json(), snapshot.info.id) == snapshot
+
+
+@given(SNAPSHOTS)
+def test_what_is_written_is_plain_ascii_json(snapshot: Snapshot) -> None:
+    assert len(json.loads(snapshot.to_json().decode("ascii"))) == FIELDS
+
+
+def test_an_ordinary_snapshot_is_small() -> None:
+    snapshot = snapshot_of(progress=Progress(message="Reading invoices of December", step=120, total_steps=541))
+    assert len(snapshot.to_json()) < 400
+
+
+def test_another_tasks_snapshot_is_no_news() -> None:
+    assert Snapshot.from_json(snapshot_of().to_json(), "A" * 22) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", b"null", b"[]", b"5", b'{"id": 1}', b'"text"', b"\xff\xfe", b"[" * 100_000, b"9" * 5000],
+    ids=["None", "empty", "null", "[]", "5", "object", "text", "no text", "deep", "long number"],
+)
+def test_what_is_no_snapshot_is_no_news(data: bytes | None) -> None:
+    assert Snapshot.from_json(data, ID) is None
+
+
+@given(st.binary())
+def test_bytes_that_mean_nothing_are_no_news(data: bytes) -> None:
+    assert Snapshot.from_json(data, ID) is None
+
+
+@given(JSON)
+def test_json_that_is_no_snapshot_is_no_news(value: Any) -> None:
+    assert Snapshot.from_json(json.dumps(value).encode(), ID) is None
+
+
+@given(SNAPSHOTS, st.integers(0, FIELDS))
+def test_a_snapshot_with_a_field_less_is_no_news(snapshot: Snapshot, length: int) -> None:
+    fields = json.loads(snapshot.to_json())[:length]
+    if length < FIELDS:
+        assert Snapshot.from_json(json.dumps(fields).encode(), snapshot.info.id) is None
+
+
+def test_a_snapshot_with_a_field_more_is_no_news() -> None:
+    fields = [*json.loads(snapshot_of().to_json()), None]
+    assert Snapshot.from_json(json.dumps(fields).encode(), ID) is None
+
+
+@given(st.integers(0, FIELDS - 1), JSON)
+def test_a_snapshot_with_a_field_of_another_type_is_no_news_or_fit_to_be_shown(number: int, value: Any) -> None:
+    fields = json.loads(snapshot_of(progress=Progress(message="x", step=1, total_steps=2)).to_json())
+    fields[number] = value
+    snapshot = Snapshot.from_json(json.dumps(fields).encode(), ID)
+    if snapshot is not None:
+        snapshot.needs_check(NOW)
+        page = StatusPage.of(snapshot, title="", now=NOW, progress_html=lambda **_: "")
+        json.dumps(page.document(), allow_nan=False)
+
+
+# Order.
+
+
+def test_a_higher_fence_is_later_whatever_the_states() -> None:
+    assert snapshot_of(Status.READY, fence=2).order > snapshot_of(Status.FINISHED, fence=1).order
+
+
+def test_under_the_same_fence_the_later_state_is_later() -> None:
+    assert snapshot_of(Status.DONE).order > snapshot_of(Status.STARTED).order
+
+
+def test_the_owners_next_beat_is_neither_earlier_nor_later() -> None:
+    snapshot = snapshot_of(beat_at=NOW, beat_seconds=0.5)
+    assert snapshot.beating(Progress(message="next"), NOW + timedelta(seconds=0.5)).order == snapshot.order
+
+
+# Signs of life.
+
+
+def beating(seconds: float = 0.5) -> Snapshot:
+    return snapshot_of(beat_at=NOW, beat_seconds=seconds)
+
+
+def test_a_beat_carries_the_progress_and_its_time() -> None:
+    later = NOW + timedelta(seconds=3)
+    beat = beating().beating(Progress(message="Half-way", step=1, total_steps=2), later)
+    assert (beat.progress.message, beat.beat_at, beat.beat_seconds) == ("Half-way", later, 0.5)
+
+
+@pytest.mark.parametrize("beat_seconds", [0.5, 5])
+def test_an_owner_is_silent_after_three_missed_beats_and_no_sooner(beat_seconds: float) -> None:
+    limit = NOW + timedelta(seconds=3 * beat_seconds)
+    assert not beating(beat_seconds).is_silent(limit)
+    assert beating(beat_seconds).is_silent(limit + timedelta(milliseconds=1))
+
+
+def test_where_nobody_beats_nobody_is_silent() -> None:
+    assert not snapshot_of(Status.READY).is_silent(NOW + timedelta(days=1))
+
+
+def test_a_task_whose_owner_beats_needs_no_check_even_past_its_time() -> None:
+    snapshot = snapshot_of(beat_at=NOW, beat_seconds=0.5, due_at=NOW - timedelta(hours=1))
+    assert not snapshot.needs_check(NOW + timedelta(seconds=1))
+
+
+def test_a_task_whose_owner_is_silent_needs_a_check_even_before_its_time() -> None:
+    snapshot = snapshot_of(beat_at=NOW, beat_seconds=0.5, due_at=NOW + timedelta(hours=1))
+    assert snapshot.needs_check(NOW + timedelta(seconds=2))
+
+
+def test_a_task_that_nobody_works_on_needs_a_check_once_it_is_due() -> None:
+    snapshot = snapshot_of(Status.READY, due_at=NOW)
+    assert not snapshot.needs_check(NOW - timedelta(microseconds=1))
+    assert snapshot.needs_check(NOW)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.ended])
+def test_a_task_that_has_ended_needs_no_check_ever(status: Status) -> None:
+    snapshot = snapshot_of(status, due_at=NOW, beat_at=NOW, beat_seconds=0.5)
+    assert not snapshot.needs_check(NOW + timedelta(days=1))
+
+
+def test_a_task_that_is_neither_due_nor_owned_needs_no_check() -> None:
+    assert not snapshot_of(Status.READY, due_at=None).needs_check(NOW)
+
+
+# Progress.
+
+
+@pytest.mark.parametrize(
+    ("step", "total_steps", "percent"),
+    [(0, 0, None), (5, 0, None), (0, 3, 0), (1, 3, 33), (2.999, 3, 99), (3, 3, 100), (4, 3, 100), (-1, 3, 0)],
+)
+def test_percents_are_whole_and_unknown_without_a_total(step: float, total_steps: float, percent: int | None) -> None:
+    assert Progress(step=step, total_steps=total_steps).percent == percent
+
+
+def test_what_outlives_an_attempt_is_all_but_the_estimate() -> None:
+    progress = Progress(message="Reading", step=2, total_steps=3, eta_seconds=12)
+    assert Progress.from_stored(progress.stored()) == Progress(message="Reading", step=2, total_steps=3)
+
+
+@pytest.mark.parametrize("stored", [None, {}])
+def test_nothing_stored_is_no_progress(stored: dict[str, Any] | None) -> None:
+    assert Progress.from_stored(stored) == Progress()
