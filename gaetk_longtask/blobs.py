@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from io import BytesIO
 from typing import Any, Self
 
 from google.cloud import ndb
 
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
-from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.models import NAMESPACE, LongTaskChunk
 
 #: What can be stored. (`collections.abc.Buffer` comes with Python 3.12.)
 Buffer = bytes | bytearray | memoryview
@@ -30,6 +31,9 @@ INLINE_BYTES = 256 * 1024
 PIECE_BYTES = 1_000_000
 #: Pieces in one request: together below the emulators' 4 MiB (production takes 10).
 PIECES_A_REQUEST = 3
+
+#: Pieces deleted in one request; a deletion sends no data.
+PIECES_A_DELETION = 100
 
 _PROBE_BYTES = 16 * 1024
 _WORTHWHILE = 0.9
@@ -116,23 +120,32 @@ def write(
     return manifest, b"".join(data for _, data in waiting) if inline else None
 
 
-def read(manifest: Manifest, inline: bytes | None, *, task_id: str) -> bytearray:
-    """Give back all bytes.
+def read(manifest: Manifest, inline: bytes | None, *, task_id: str) -> bytes:
+    """Give back all bytes, held once.
 
     Raises:
         DamagedDataError: a piece is missing, has another size or other content; nothing is given then.
 
     """
-    raw = bytearray()
+    raw = BytesIO()  # gives away its buffer without a copy
     for piece, data in _stored(manifest, inline, task_id):
         if len(data) != piece.stored or _digest(data) != piece.digest:
             message = f"Piece {piece.number} of {task_id[:8]} is not what was stored."
             raise DamagedDataError(message)
-        raw += zlib.decompress(data) if piece.compressed else data
-    if len(raw) != manifest.size:
+        raw.write(zlib.decompress(data) if piece.compressed else data)
+    if raw.tell() != manifest.size:
         message = f"The pieces of {task_id[:8]} do not add up."
         raise DamagedDataError(message)
-    return raw
+    return raw.getvalue()
+
+
+def delete_some(task_id: str) -> bool:
+    """Delete pieces of a task that is going for good, whoever wrote them; False once there are none left."""
+    first, last = LongTaskChunk.key_of(f"{task_id}."), LongTaskChunk.key_of(f"{task_id}/")
+    query = LongTaskChunk.query(LongTaskChunk.key > first, LongTaskChunk.key < last, namespace=NAMESPACE)
+    keys = query.fetch(PIECES_A_DELETION, keys_only=True)
+    ndb.delete_multi(keys)
+    return bool(keys)
 
 
 def _stored(manifest: Manifest, inline: bytes | None, task_id: str) -> Iterator[tuple[Piece, Buffer]]:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 #: Less than this is too little to go on: seconds, and changes of the step.
 MIN_SECONDS = 5.0
 MIN_CHANGES = 3
-#: How many runs make something usual.
-MIN_RUNS = 3
+MIN_RUNS = 3  #: this many runs make something usual
 #: A wait for the next step is a stall beyond this, and beyond this multiple of the longest wait so far.
 STALL_SECONDS = 10.0
 STALL_FACTOR = 4.0
@@ -28,6 +27,7 @@ _MATTERS = 0.2  # by what share the pace has to change to be another one
 _PERSISTENCE = 2.0  # how much longer a pace is trusted to last, in times of what it has lasted
 _RECENT = 0.5  # the part of the time since the pace changed that counts
 _RECENT_CHANGES = 9  # but no fewer changes of the step than these
+_COUNTABLE = 2**53  # a float counts no further
 _FINENESS = 0.02  # two remembered moments are this share of their age apart, so that a day takes a few hundred
 
 
@@ -41,7 +41,7 @@ class _Point(NamedTuple):
 
 
 def typical_seconds(durations: Sequence[float]) -> float | None:
-    """Give the median of the last runs; None for fewer than `MIN_RUNS`."""
+    """Give the median of the last runs; None if there are fewer than `MIN_RUNS`."""
     return median(durations) if len(durations) >= MIN_RUNS else None
 
 
@@ -56,7 +56,7 @@ class Estimator:
 
     def update(self, step: float, total: float, now: float) -> None:
         """Take the latest that the work has said, at monotonic seconds `now`; a total of 0 is unknown."""
-        known = isfinite(step) and isfinite(total) and total > 0
+        known = 0 <= step <= _COUNTABLE and 0 < total <= _COUNTABLE
         if not known or total != self._total or (self._points and step < self._points[-1].step):
             self._total, self._points, self._longest_wait = total, [], 0.0
         if not known:
@@ -86,7 +86,8 @@ class Estimator:
         near = min(rest, _PERSISTENCE * (last.step - since[0].step))
         left = near * recent[0].pace(last) + (rest - near) * self._start.pace(last)
         # To wait as long as the steps take is no delay.
-        return max(0.0, left - min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1)))
+        left -= min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1))
+        return max(0.0, left) if isfinite(left) else None
 
     def _stalled(self, now: float) -> bool:
         patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_wait)

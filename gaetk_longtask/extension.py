@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flask import Blueprint, Flask, current_app, has_request_context, request, url_for
+from flask import Blueprint, Flask, Response, current_app, has_request_context, request, url_for
+from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 
-from gaetk_longtask import starting
+from gaetk_longtask import maintenance, starting
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
@@ -90,6 +93,8 @@ class LongTaskManager:
         blueprint = Blueprint(
             "longtask", __name__, url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
         )
+        blueprint.add_url_rule("/sweep", view_func=_sweep)
+        blueprint.add_url_rule("/purge", view_func=_purge)
         app.register_blueprint(blueprint)
 
     @staticmethod
@@ -113,7 +118,8 @@ class LongTaskManager:
 
         """
         services = services_of_current_app()
-        cls = handler_class(current_app.view_functions.get(endpoint))
+        view: Any = current_app.view_functions.get(endpoint)
+        cls = handler_class(view)
         if cls is None:
             message = f"There is no long-running task at the endpoint {endpoint!r}: give the name given to as_view()."
             raise LongTaskError(message)
@@ -129,7 +135,30 @@ class LongTaskManager:
             created_by=created_by,
         )
         with services.ndb_context.joining():
+            key = view.make_handler().unique_key(parameters)
+            if key is not None:
+                namespace = ndb.get_context().get_namespace()
+                name = starting.unique_name(draft, namespace, key, shared=cls.unique_key_shared)
+                draft = replace(draft, unique_name=name)
             return starting.start(services, draft, parameters, cls.options(services.config))
+
+
+def _sweep() -> ResponseReturnValue:
+    return _by_cron(maintenance.sweep)
+
+
+def _purge() -> ResponseReturnValue:
+    return _by_cron(maintenance.purge)
+
+
+def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnValue:
+    """Work for App Engine's cron alone; it strips the header from everybody else's requests."""
+    if request.headers.get("X-Appengine-Cron") != "true":
+        return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
+    services = services_of_current_app()
+    with services.ndb_context():
+        report = work(services)
+    return {"done": report.done, "left": report.left}
 
 
 def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:

@@ -101,6 +101,11 @@ class LongTask(_Own):
     time_limit_seconds = ndb.FloatProperty(indexed=False)
     keep_result_seconds = ndb.FloatProperty(indexed=False)
 
+    #: The name of the `LongTaskUnique` that leads equal requests here, if the handler has a `unique_key`.
+    unique_name = ndb.TextProperty()
+    #: Being deleted: nothing may bring it back to life.
+    purged = ndb.BooleanProperty(default=False, indexed=False)
+
     #: The last progress that a transition wrote down.
     progress = ndb.JsonProperty()
     #: For the visitor: why it failed, if somebody said so.
@@ -165,6 +170,12 @@ class LongTaskChunk(_Own):
 
     data = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
+
+
+class LongTaskUnique(_Own):
+    """Leads equal requests to the task that was started last for them; its name is a digest of who asks for what."""
+
+    task_id = ndb.TextProperty()
 
 
 class LongTaskProgress(_Own):

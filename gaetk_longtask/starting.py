@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any
 
 from google.cloud import ndb
 
 from gaetk_longtask import blobs
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.joining import create_or_join, find_joinable
 from gaetk_longtask.models import LongTask, job_url
 from gaetk_longtask.payloads import encode
 from gaetk_longtask.queues import QueueRequest
@@ -37,10 +40,11 @@ class Draft:
     base_url: str
     method: str
     created_by: str | None = None
+    unique_name: str | None = None  #: requests of the same name join one task, see `unique_name`
 
 
 def start(services: Services, draft: Draft, parameters: Any, options: TaskOptions) -> LongTask:
-    """Store a task and hand it to the queue.
+    """Store a task and hand it to the queue; or give the one that an equal request has started.
 
     Inside the author's own NDB transaction the task is created with that transaction and enqueued after its commit.
 
@@ -51,6 +55,10 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
 
     """
     services.queue.check()
+    if draft.unique_name is not None:
+        with services.ndb_context():
+            if found := find_joinable(services.store, draft.unique_name):
+                return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
     with services.ndb_context():
@@ -79,10 +87,20 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             keep_result_seconds=options.keep_result.total_seconds(),
             parameters_manifest=manifest.to_json(),
             parameters_blob=inline,
+            unique_name=draft.unique_name,
         )
-        services.store.create(task)
+        if draft.unique_name is None:
+            services.store.create(task)
+        elif (joined := create_or_join(services.store, task)).id != task_id:
+            return joined
         _after_commit(lambda: enqueue(services, task))
     return task
+
+
+def unique_name(draft: Draft, namespace: str | None, key: str, *, shared: bool) -> str:
+    """Digest what makes two requests equal: what is asked for where and, unless `shared`, by whom."""
+    parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
+    return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
 def enqueue(services: Services, task: LongTask, *, default_version: bool = False) -> None:
@@ -113,14 +131,14 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
         raise
 
 
-def retry(services: Services, task_id: str) -> LongTask | None:
-    """Start a task again that failed or was cancelled; any other is given back as it is.
+def retry(services: Services, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
+    """Start a task again that failed or was cancelled, or whose result is damaged; any other is given back as it is.
 
     Raises:
         EnqueueRefusedError: the task is `failed` again.
 
     """
-    task, ready = services.store.retry(task_id)
+    task, ready = services.store.retry(task_id, damaged_fence=damaged_fence)
     if task is not None and ready:
         enqueue(services, task)
     return task

@@ -11,7 +11,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -20,7 +20,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
 from gaetk_longtask.blobs import Manifest
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.snapshot import Progress, Snapshot
 from gaetk_longtask.status import Status
@@ -39,6 +39,9 @@ STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
 
 #: The progress of a task that nobody works on yet.
 STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
+
+#: Excludes those that have no time at all, which Datastore sorts before every time.
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 _RETRIES = 2
 
@@ -80,13 +83,18 @@ class TaskStore:
         return LongTask.key_of(task_id).get()  # type: ignore[no-any-return]  # ndb is untyped
 
     def create(self, task: LongTask) -> None:
-        """Store a new task, `ready`; one write. Repeating it after an error is harmless: the key is the same."""
+        """Store a new task, `ready`; one write."""
         now = self._clock()
         task.created_at = task.updated_at = task.requested_at = now
         task.due_at = now + READY_PATIENCE
         task.progress = dict(STARTING)
         task.token = new_token()
-        task.put()
+        try:
+            task.put()
+        except STORE_ERRORS:
+            found = None if ndb.in_transaction() else self.get(task.id)
+            if found is None or found.token != task.token:
+                raise
         ndb.get_context().call_on_commit(lambda: self.publish(task))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> tuple[Verdict, Any]:
@@ -248,12 +256,16 @@ class TaskStore:
         task, _ = self._change(task_id, change)
         return task
 
-    def retry(self, task_id: str) -> tuple[LongTask | None, bool]:
-        """Lead a task that failed or was cancelled back to `ready`; the caller enqueues it if this says True."""
+    def retry(self, task_id: str, *, damaged_fence: int | None = None) -> tuple[LongTask | None, bool]:
+        """Lead a task that failed or was cancelled back to `ready`; the caller enqueues it if this says True.
+
+        `damaged_fence` names the run whose result can't be read any more: it may be repeated as well.
+        """
         now = self._clock()
 
         def change(task: LongTask) -> bool:
-            if not task.status.may_retry:
+            may = task.status.may_retry or (task.status.has_result and task.fence == damaged_fence)
+            if not may or task.purged or task.expires_at <= now:
                 return False
             task.status_name = Status.READY.value
             task.fence += 1
@@ -263,6 +275,7 @@ class TaskStore:
             task.ended_at = task.expires_at = task.lease_until = None
             task.error = task.error_reference = None
             task.progress = dict(STARTING)
+            task.result_manifest = task.result_blob = None
             return True
 
         return self._change(task_id, change)
@@ -284,6 +297,40 @@ class TaskStore:
         if task.status is not Status.STARTED:  # a silent owner's own news say more than the entity does
             self.publish(task)
         return task
+
+    def due(self, limit: int) -> list[LongTask]:
+        """Give tasks that have gone too long without news, the longest first."""
+        query = LongTask.query(LongTask.due_at > _EPOCH, LongTask.due_at <= self._clock(), namespace=NAMESPACE)
+        return query.order(LongTask.due_at).fetch(limit)  # type: ignore[no-any-return]  # ndb is untyped
+
+    def expired(self, limit: int) -> list[str]:
+        """Give the ids of tasks that are not kept any longer, the oldest first."""
+        query = LongTask.query(LongTask.expires_at > _EPOCH, LongTask.expires_at <= self._clock(), namespace=NAMESPACE)
+        return [key.id() for key in query.order(LongTask.expires_at).fetch(limit, keys_only=True)]
+
+    def begin_purge(self, task_id: str) -> bool:
+        """Mark a task as going for good, so that nothing brings it back half-deleted; False if it is to stay."""
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if not task.status.ended or task.expires_at > now:
+                return False
+            task.purged = True
+            return True
+
+        return self._change(task_id, change, publish=False)[1]
+
+    def end_purge(self, task_id: str) -> None:
+        """Delete a task whose chunks are gone, with all that leads to it."""
+        task = self.get(task_id)
+        if task is None or not task.purged:
+            return
+        keys = [LongTaskProgress.key_of(task_id), task.key]
+        if task.unique_name:
+            unique = LongTaskUnique.key_of(task.unique_name).get()
+            if unique is not None and unique.task_id == task_id:
+                keys.insert(0, unique.key)
+        ndb.delete_multi(keys)
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Tell the progress store of a state that is durable."""

@@ -50,6 +50,8 @@ class LongRunningTaskHandler(View):
     start_methods: ClassVar[Collection[str]] = ("GET", "POST")
     #: Form fields that may go into the status page's URL. Not passwords: a URL ends up in logs and histories.
     bookmark_parameters: ClassVar[Collection[str]] = ()
+    #: Whether equal requests of different users join one task, if `may_access` lets them in.
+    unique_key_shared: ClassVar[bool] = False
     #: The queue; None for ``LONGTASK_QUEUE``.
     queue: ClassVar[str | None] = None
     #: The App Engine service that works; None for ``LONGTASK_SERVICE``.
@@ -147,6 +149,13 @@ class LongRunningTaskHandler(View):
         """Tell who is asking; kept as the task's ``created_by``. Nobody by default."""
         return None
 
+    def unique_key(self, parameters: Any) -> str | None:
+        """Name what makes two requests equal: the second one joins the task of the first while that lives.
+
+        Only requests of the same user join, unless `unique_key_shared`. None, the default, joins nothing.
+        """
+        return None
+
     # What an author calls.
 
     def log_progress(self, message: str, step: float = 0, total_steps: float = 0) -> None:
@@ -181,6 +190,7 @@ class LongRunningTaskHandler(View):
                 return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
             return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
 
+        view.make_handler = functools.partial(cls, *class_args, **class_kwargs)  # type: ignore[attr-defined]
         return view
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:

@@ -7,11 +7,13 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
 from flask import Response, current_app, got_request_exception, make_response, redirect, render_template, request
+from google.cloud import ndb
 
 from gaetk_longtask import blobs, starting
 from gaetk_longtask.blobs import Manifest
@@ -22,6 +24,7 @@ from gaetk_longtask.exceptions import (
     SerializationError,
     TooLargeError,
 )
+from gaetk_longtask.joining import find_joinable
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode
 from gaetk_longtask.problems import ProblemError
@@ -138,6 +141,7 @@ class Visit:
             created_by=handler.get_user_id(),
         )
         parameters = handler.prepare_task(**(request.view_args or {}))
+        draft = self._with_unique_name(draft, parameters)
         try:
             with _reaching_the_store():
                 task = starting.start(self._services, draft, parameters, self._options)
@@ -156,6 +160,19 @@ class Visit:
         snapshot = Snapshot.of(task, now=self._services.clock())
         headers = {"Location": url, "Retry-After": str(self._page(snapshot).refresh)}
         return self._document(snapshot), HTTPStatus.ACCEPTED, headers
+
+    def _with_unique_name(self, draft: Draft, parameters: Any) -> Draft:
+        key = self._handler.unique_key(parameters)
+        if key is None:
+            return draft
+        namespace = ndb.get_context().get_namespace()
+        if self._handler.unique_key_shared:
+            name = starting.unique_name(draft, namespace, key, shared=True)
+            with _reaching_the_store():
+                found = find_joinable(self._services.store, name)
+            if found is None or self._handler.may_access(found.info):
+                return replace(draft, unique_name=name)
+        return replace(draft, unique_name=starting.unique_name(draft, namespace, key, shared=False))
 
     def _start_button(self) -> Any:
         """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
@@ -231,8 +248,9 @@ class Visit:
                 result = self._load(task, "result")
         except DamagedDataError as exc:
             log.exception("result of %s is damaged", task_id[:8])
-            message = "The stored result is damaged and can't be shown."
-            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, message, start_url=self._start_url()) from exc
+            message = "The stored result is damaged and can't be shown. The work can be done again."
+            retry = self._url(JobName.RETRY, task_id, [])
+            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, message, retry_url=retry) from exc
         self._handler.task = task
         return self._show(parameters, result, task)
 
@@ -257,12 +275,23 @@ class Visit:
                 task = self._services.store.cancel(task_id)
             else:
                 try:
-                    task = starting.retry(self._services, task_id)
+                    fence = snapshot.fence if self._is_damaged(snapshot) else None
+                    task = starting.retry(self._services, task_id, damaged_fence=fence)
                 except EnqueueRefusedError as exc:
                     raise self._refused(exc) from exc
         if self._json and task is not None:
             return self._document(Snapshot.of(task, now=self._services.clock()))
         return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+
+    def _is_damaged(self, snapshot: Snapshot) -> bool:
+        task = self._services.store.get(snapshot.info.id) if snapshot.info.status.has_result else None
+        if task is None or not task.status.has_result:
+            return False
+        try:
+            self._load(task, "result")
+        except DamagedDataError:
+            return True
+        return False
 
     # Answers.
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached
 from gaetk_longtask.dev.processes import StackError
@@ -47,3 +48,8 @@ def memcached_host() -> Iterator[str]:
         raise
     yield piece.host
     piece.stop()
+
+
+settings.register_profile("quick", max_examples=25, stateful_step_count=25, deadline=None)
+settings.register_profile("thorough", max_examples=1000, stateful_step_count=50, deadline=None)
+settings.load_profile("quick")

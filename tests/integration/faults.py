@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -40,6 +41,8 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc is
         self.calls: list[str] = []
         self._lost_replies: dict[str, list[grpc.StatusCode]] = {}
         self._lost_requests: dict[str, list[grpc.StatusCode]] = {}
+        self._crash: tuple[int, BaseException, bool] | None = None
+        self._rests = False
         #: Called between a call's being carried out and the loss of its reply.
         self.before_loss: Callable[[], None] = lambda: None
 
@@ -49,9 +52,35 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc is
     def lose_request(self, method: str, code: grpc.StatusCode, *, times: int = 1) -> None:
         self._lost_requests.setdefault(method, []).extend([code] * times)
 
+    def crash_at(self, commits: int, crash: BaseException, *, before: bool) -> None:
+        """Raise `crash` before or after the commit that comes after so many others."""
+        self._crash = (commits, crash, before)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Do nothing for a while."""
+        self._rests = True
+        yield
+        self._rests = False
+
+    def stop(self) -> None:
+        """Forget all that was to happen."""
+        self._lost_replies.clear()
+        self._lost_requests.clear()
+        self._crash = None
+
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         method = str(details.method).rpartition("/")[2]
+        if self._rests:
+            return continuation(details, request)
         self.calls.append(method)
+        if method == "Commit" and self._crash is not None:
+            commits, crash, before = self._crash
+            self._crash = (commits - 1, crash, before) if commits else None
+            if not commits:
+                if not before:
+                    continuation(details, request).result()
+                raise crash
         if self._lost_requests.get(method):
             raise RpcFault(self._lost_requests[method].pop(0))
         call = continuation(details, request)

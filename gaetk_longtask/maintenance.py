@@ -1,0 +1,63 @@
+"""What a cron job does: enqueue again what is due, delete what has expired; bounded, and harmless to repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gaetk_longtask import blobs, starting
+from gaetk_longtask.services import Services
+
+T = TypeVar("T")
+
+#: Tasks that one call looks at; the next call goes on.
+BATCH = 100
+#: A call ends in time for any request limit.
+SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a call has done."""
+
+    done: int  #: tasks enqueued again, or deleted
+    left: bool  #: whether there may be more
+
+
+def sweep(services: Services, *, limit: int = BATCH, monotonic: Callable[[], float] = time.monotonic) -> Report:
+    """Enqueue again what has gone too long without news; `due_at` moves on, so nothing is flooded.
+
+    An NDB context must be active.
+    """
+    tasks = services.store.due(limit)
+    done = 0
+    for task in _in_time(tasks, monotonic):
+        starting.heal(services, task)
+        done += 1
+    return Report(done=done, left=done == limit or done < len(tasks))
+
+
+def purge(services: Services, *, limit: int = BATCH, monotonic: Callable[[], float] = time.monotonic) -> Report:
+    """Delete tasks that are not kept any longer: the chunks first, so that no task is left with half a result.
+
+    An NDB context must be active.
+    """
+    task_ids = services.store.expired(limit)
+    done = 0
+    for task_id in _in_time(task_ids, monotonic):
+        if services.store.begin_purge(task_id):
+            while blobs.delete_some(task_id):
+                pass
+            services.store.end_purge(task_id)
+        done += 1
+    return Report(done=done, left=done == limit or done < len(task_ids))
+
+
+def _in_time(items: list[T], monotonic: Callable[[], float]) -> Iterator[T]:
+    end = monotonic() + SECONDS
+    for item in items:
+        if monotonic() >= end:
+            return
+        yield item

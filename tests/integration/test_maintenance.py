@@ -1,0 +1,172 @@
+"""What cron does: sweep what is due, purge what has expired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from google.cloud import ndb
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
+from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
+from gaetk_longtask.store import READY_PATIENCE
+from gaetk_longtask.testing import InMemoryQueue, ManualClock
+from tests.integration.conftest import services_of
+
+CRON = {"X-Appengine-Cron": "true"}
+
+
+class Work(LongRunningTaskHandler):
+    keep_result = timedelta(days=1)
+
+    def execute_task(self, parameters: dict[str, Any]) -> bytes:
+        return os.urandom(2_500_000)
+
+    def unique_key(self, parameters: dict[str, Any]) -> str | None:
+        return parameters.get("key")
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(Work)
+
+
+def start(app: Flask, **parameters: str) -> LongTask:
+    with app.app_context():
+        return LongTaskManager.start("work", parameters)
+
+
+def load(app: Flask, task: LongTask) -> LongTask | None:
+    with services_of(app).ndb_context():
+        return services_of(app).store.get(task.id)
+
+
+def cron(app: Flask, job: str) -> Any:
+    answer = app.test_client().get(f"/_longtask/{job}", headers=CRON)
+    assert answer.status_code == 200
+    return answer.json
+
+
+def count(app: Flask, kind: type[ndb.Model]) -> int:
+    with services_of(app).ndb_context():
+        return len(kind.query().fetch(keys_only=True))
+
+
+@pytest.mark.parametrize("job", ["sweep", "purge"])
+def test_only_cron_may_ask(job: str, app: Flask) -> None:
+    assert app.test_client().get(f"/_longtask/{job}").status_code == 403
+
+
+def test_a_sweep_enqueues_what_is_due_and_nobody_watches(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    task = start(app)
+    queue.tasks.clear()
+    assert cron(app, "sweep") == {"done": 0, "left": False}
+    clock.advance(READY_PATIENCE)
+    assert cron(app, "sweep") == {"done": 1, "left": False}
+    queue.deliver_all(app.test_client())
+    done = load(app, task)
+    assert done is not None
+    assert done.status is Status.DONE
+
+
+def test_a_sweep_does_not_look_at_what_has_ended(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    start(app)
+    queue.deliver_all(app.test_client())
+    clock.advance(READY_PATIENCE)
+    with services_of(app).ndb_context():
+        assert services_of(app).store.due(10) == []
+
+
+def test_sweeping_again_at_once_does_nothing(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    start(app)
+    clock.advance(READY_PATIENCE)
+    cron(app, "sweep")
+    assert cron(app, "sweep")["done"] == 0
+    assert len(queue.tasks) == 2
+
+
+def test_a_sweep_finds_tasks_of_every_namespace(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock, ndb_client: ndb.Client
+) -> None:
+    with app.app_context(), ndb_client.context(namespace="other"):
+        LongTaskManager.start("work", {})
+        clock.advance(READY_PATIENCE)
+        assert maintenance.sweep(services_of(app)).done == 1
+
+
+def test_a_purge_deletes_what_has_expired_with_all_that_belongs_to_it(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app, key="k")
+    queue.deliver_all(app.test_client())
+    assert count(app, LongTaskChunk) == 3
+    clock.advance(timedelta(days=1))
+    assert cron(app, "purge") == {"done": 1, "left": False}
+    assert load(app, task) is None
+    assert count(app, LongTaskChunk) == count(app, LongTaskUnique) == 0
+
+
+def test_a_purge_leaves_what_is_still_kept_or_alive(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    kept = start(app)
+    queue.deliver_all(app.test_client())
+    alive = start(app)
+    clock.advance(timedelta(hours=23))
+    assert cron(app, "purge")["done"] == 0
+    clock.advance(timedelta(days=400))
+    cron(app, "purge")
+    assert load(app, kept) is None
+    assert load(app, alive) is not None
+
+
+def test_a_purge_leaves_the_key_to_a_later_task(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    start(app, key="k")
+    queue.deliver_all(app.test_client())
+    clock.advance(timedelta(days=1))
+    later = start(app, key="k")
+    cron(app, "purge")
+    assert start(app, key="k").id == later.id
+
+
+def test_a_purge_goes_on_where_the_last_one_was_cut_off(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    for _ in range(3):
+        start(app)
+    queue.deliver_all(app.test_client())
+    clock.advance(timedelta(days=1))
+    with services_of(app).ndb_context():
+        assert maintenance.purge(services_of(app), limit=2) == maintenance.Report(done=2, left=True)
+        assert maintenance.purge(services_of(app), limit=2) == maintenance.Report(done=1, left=False)
+
+
+def test_a_purge_ends_when_its_time_is_over(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    for _ in range(3):
+        start(app)
+    queue.deliver_all(app.test_client())
+    clock.advance(timedelta(days=1))
+    ticks = iter(range(0, 1000, 20))
+    with services_of(app).ndb_context():
+        report = maintenance.purge(services_of(app), monotonic=lambda: next(ticks))
+    assert report == maintenance.Report(done=1, left=True)
+
+
+def test_an_expired_task_can_not_be_retried(app: Flask, clock: ManualClock) -> None:
+    task = start(app)
+    with services_of(app).ndb_context():
+        store = services_of(app).store
+        store.cancel(task.id)
+        clock.advance(timedelta(days=1))
+        assert store.retry(task.id)[1] is False
+
+
+def test_a_task_whose_purge_was_cut_off_can_not_be_retried(app: Flask, clock: ManualClock) -> None:
+    task = start(app)
+    with services_of(app).ndb_context():
+        store = services_of(app).store
+        store.cancel(task.id)
+        clock.advance(timedelta(days=1))
+        assert store.begin_purge(task.id)
+        clock.advance(timedelta(days=-1))  # even by an instance whose clock is behind
+        assert store.retry(task.id)[1] is False

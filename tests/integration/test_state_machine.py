@@ -1,0 +1,274 @@
+"""Whatever happens in whatever order: one result per run, by the attempt that owns the task, and an end for every task.
+
+The default profile is quick; ``--hypothesis-profile=thorough`` looks longer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import grpc
+import pytest
+from flask import Flask
+from google.cloud import ndb
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, blobs, maintenance
+from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.exceptions import EnqueueUncertainError
+from gaetk_longtask.services import Services
+from gaetk_longtask.store import STORE_ERRORS
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
+from gaetk_longtask.views import EXTENSION
+from tests.integration.faults import Faults, put_between
+
+JSON = {"Accept": "application/json"}
+LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+BIG = 300_000  # bytes; more than lies in the entity
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Work(LongRunningTaskHandler):
+    """Returns bytes that say which attempt has made them."""
+
+    max_attempts = 3
+    keep_result = timedelta(days=1)
+    #: What the next attempt does on the way.
+    on_the_way: ClassVar[Callable[[LongTask], None]]
+
+    def execute_task(self, parameters: dict[str, Any]) -> bytes:
+        assert isinstance(self.task, LongTask)
+        type(self).on_the_way(self.task)
+        return result_of(self.task.id, self.task.fence)
+
+
+def result_of(task_id: str, fence: int) -> bytes:
+    return random.Random(f"{task_id} {fence}").randbytes(BIG if fence % 2 else 100)
+
+
+def nothing(task: LongTask) -> None:
+    """Go the way in peace."""
+
+
+class Machine(RuleBasedStateMachine):
+    """Drives one application; `client` and `host` are set by the test."""
+
+    client: ClassVar[ndb.Client]
+    host: ClassVar[str]
+
+    @initialize()
+    def set_up(self) -> None:
+        self.faults: Faults = put_between(self.client, self.host)
+        self.queue = InMemoryQueue()
+        self.queue.keeps_uncertain = True
+        self.clock = ManualClock()
+        self.app = Flask("machine")
+        LongTaskManager(
+            self.app,
+            ndb_client=self.client,
+            queue=self.queue,
+            progress=InMemoryProgressStore(interval_seconds=3600),
+            clock=self.clock,
+        )
+        self.app.add_url_rule("/work", view_func=Work.as_view("work"))
+        self.services: Services = self.app.extensions[EXTENSION]
+        self.tasks: list[str] = []
+        self.delivered: list[QueuedTask] = []
+        #: The highest fence seen of each task, and the result of each run.
+        self.fences: dict[str, int] = {}
+        self.results: dict[tuple[str, int], Any] = {}
+        Work.on_the_way = nothing
+
+    def _load(self, task_id: str) -> LongTask | None:
+        with self.services.ndb_context():
+            return self.services.store.get(task_id)
+
+    def _request(self, method: str, job: str, task_id: str) -> None:
+        with suppress(Crash):
+            self.app.test_client().open(f"/work?_longtaskjob={job}&_longtaskid={task_id}", method=method, headers=JSON)
+
+    def _deliver(self, queued: QueuedTask) -> int | None:
+        """Deliver; None if the worker has died of it."""
+        self.delivered = [*self.delivered, replace(queued)][-5:]
+        try:
+            return self.app.test_client().get(queued.request.uri, headers=queued.headers).status_code
+        except Crash:
+            return None
+
+    def _deliver_next(self) -> None:
+        queued = self.queue.tasks.pop(0)
+        code = self._deliver(queued)
+        if code is None or not 200 <= code < 300:
+            queued.retry_count += 1
+            self.queue.tasks.append(queued)
+
+    @precondition(lambda self: len(self.tasks) < 3)
+    @rule(uncertain=st.booleans())
+    def start(self, uncertain: bool) -> None:
+        if uncertain:
+            self.queue.errors = [EnqueueUncertainError("no answer")]
+        with suppress(Crash, *STORE_ERRORS), self.app.app_context():
+            LongTaskManager.start("work", {})
+        with self.faults.resting(), self.services.ndb_context():
+            self.tasks = sorted({*self.tasks, *(key.id() for key in LongTask.query().fetch(keys_only=True))})
+
+    @precondition(lambda self: self.queue.tasks)
+    @rule()
+    def deliver(self) -> None:
+        self._deliver_next()
+
+    @precondition(lambda self: self.queue.tasks)
+    @rule(error=st.sampled_from([ValueError("once more"), PermanentTaskFailure("never")]))
+    def deliver_to_a_worker_that_raises(self, error: Exception) -> None:
+        def do(task: LongTask) -> None:
+            raise error
+
+        self._deliver_on_the_way(do)
+
+    @precondition(lambda self: self.queue.tasks)
+    @rule()
+    def deliver_to_a_worker_that_is_killed(self) -> None:
+        def do(task: LongTask) -> None:
+            raise Crash
+
+        self._deliver_on_the_way(do)
+
+    @precondition(lambda self: self.queue.tasks)
+    @rule(job=st.sampled_from(["cancel", "retry", "cancel then retry"]))
+    def deliver_while_the_visitor_steers(self, job: str) -> None:
+        def do(task: LongTask) -> None:
+            for one in job.split(" then "):
+                self._request("POST", one, task.id)
+
+        self._deliver_on_the_way(do)
+
+    @precondition(lambda self: self.queue.tasks)
+    @rule()
+    def deliver_to_a_worker_that_loses_its_lease_to_another(self) -> None:
+        queued = self.queue.tasks[0]
+
+        def do(task: LongTask) -> None:
+            Work.on_the_way = nothing
+            self.clock.advance(timedelta(minutes=3))
+            self._deliver(replace(queued, name="another"))
+
+        self._deliver_on_the_way(do)
+
+    def _deliver_on_the_way(self, do: Callable[[LongTask], None]) -> None:
+        Work.on_the_way = do
+        self._deliver_next()
+        Work.on_the_way = nothing
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def duplicate(self, data: st.DataObject) -> None:
+        self._deliver(data.draw(st.sampled_from(self.delivered)))
+
+    @rule(code=LOSSES)
+    def lose_the_reply_of_the_next_commit(self, code: grpc.StatusCode) -> None:
+        self.faults.lose_reply("Commit", code)
+
+    @rule(method=st.sampled_from(["Commit", "BeginTransaction", "Lookup"]))
+    def lose_the_next_request(self, method: str) -> None:
+        self.faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+    @rule(commits=st.integers(0, 4), before=st.booleans())
+    def crash_at_a_coming_write(self, commits: int, before: bool) -> None:
+        self.faults.crash_at(commits, Crash(), before=before)
+
+    @rule(seconds=st.sampled_from([2, 70, 150, 4000]))
+    def let_time_go_by(self, seconds: int) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+
+    @rule()
+    def let_results_expire(self) -> None:
+        self.clock.advance(timedelta(days=1))
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), job=st.sampled_from(["cancel", "retry"]))
+    def steer(self, data: st.DataObject, job: str) -> None:
+        self._request("POST", job, data.draw(st.sampled_from(self.tasks)))
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), job=st.sampled_from(["query", "showresult"]))
+    def visit(self, data: st.DataObject, job: str) -> None:
+        self._request("GET", job, data.draw(st.sampled_from(self.tasks)))
+
+    @rule(work=st.sampled_from([maintenance.sweep, maintenance.purge]))
+    def maintain(self, work: Callable[[Services], object]) -> None:
+        with suppress(Crash, *STORE_ERRORS), self.services.ndb_context():
+            work(self.services)
+
+    @invariant()
+    def the_promises_hold(self) -> None:
+        if not hasattr(self, "tasks"):
+            return
+        with self.faults.resting():
+            for task_id in self.tasks:
+                task = self._load(task_id)
+                if task is not None:
+                    self._check(task)
+
+    def _check(self, task: LongTask) -> None:
+        assert task.fence >= self.fences.get(task.id, 0)
+        self.fences[task.id] = task.fence
+        assert task.status.ended == (task.due_at is None)
+        if not task.status.has_result:
+            return
+        manifest = self.results.setdefault((task.id, task.fence), task.result_manifest)
+        assert task.result_manifest == manifest, "a second result was committed for one run"
+        assert manifest["fence"] == task.fence, "the result is of a superseded attempt"
+        if task.expires_at > self.clock():
+            shown = self.app.test_client().head(f"/work?_longtaskjob=showresult&_longtaskid={task.id}")
+            assert shown.status_code == 200
+            with self.services.ndb_context():
+                assert read_result(task) == result_of(task.id, task.fence)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "tasks"):
+            return
+        self.faults.stop()
+        self.queue.errors.clear()
+        for _ in itertools.repeat(None, 20):
+            self.clock.advance(timedelta(minutes=61))
+            with self.services.ndb_context():
+                maintenance.sweep(self.services)
+            self.queue.deliver_all(self.app.test_client())
+        for task_id in self.tasks:
+            task = self._load(task_id)
+            assert task is None or task.status.ended, f"{task.status} for ever"
+            if task is not None:
+                self._check(task)
+        assert self.queue.tasks == []
+
+
+def read_result(task: LongTask) -> bytes:
+    return blobs.read(Manifest.from_json(task.result_manifest), task.result_blob, task_id=task.id)
+
+
+def test_every_promise_holds_whatever_happens(
+    ndb_client: ndb.Client, datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ndb waits a second and more before it tries again; nothing here depends on how long.
+    monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_INITIAL_DELAY", 0.001)
+    monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_MAXIMUM_DELAY", 0.002)
+    Machine.client, Machine.host = ndb_client, datastore_piece.host
+    run_state_machine_as_test(Machine)
