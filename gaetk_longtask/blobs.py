@@ -18,7 +18,7 @@ from typing import Any, Self
 from google.cloud import ndb
 
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
-from gaetk_longtask.models import NAMESPACE, LongTaskChunk
+from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
 
 #: What can be stored. (`collections.abc.Buffer` comes with Python 3.12.)
 Buffer = bytes | bytearray | memoryview
@@ -104,9 +104,7 @@ def write(
     size = 0
     for raw in _cut(buffers):
         size += raw.nbytes
-        if size > LIMIT_BYTES:
-            message = f"The {what} is larger than {LIMIT_BYTES:,} bytes, the most that App Engine can send."
-            raise TooLargeError(message, limit=LIMIT_BYTES)
+        check_size(size, what)
         piece, data = _pack(raw, first_number + len(pieces))
         pieces.append(piece)
         waiting.append((piece, data))
@@ -118,6 +116,18 @@ def write(
         _put(waiting, task_id, fence, expires_at)
     manifest = Manifest(layout=layout, fence=fence, inline=inline, pieces=tuple(pieces))
     return manifest, b"".join(data for _, data in waiting) if inline else None
+
+
+def check_size(size: int, what: str) -> None:
+    """Refuse what is too large to be sent.
+
+    Raises:
+        TooLargeError: it is more than `LIMIT_BYTES`.
+
+    """
+    if size > LIMIT_BYTES:
+        message = f"The {what} is larger than {LIMIT_BYTES:,} bytes, the most that App Engine can send."
+        raise TooLargeError(message, limit=LIMIT_BYTES)
 
 
 def read(manifest: Manifest, inline: bytes | None, *, task_id: str) -> bytes:
@@ -157,7 +167,7 @@ def _stored(manifest: Manifest, inline: bytes | None, task_id: str) -> Iterator[
         return
     for first in range(0, len(manifest.pieces), PIECES_A_REQUEST):
         batch = manifest.pieces[first : first + PIECES_A_REQUEST]
-        chunks = ndb.get_multi([_key(task_id, manifest.fence, piece.number) for piece in batch])
+        chunks = LongTaskChunk.load_all([_name(task_id, manifest.fence, piece.number) for piece in batch])
         for piece, chunk in zip(batch, chunks, strict=True):
             if chunk is None:
                 message = f"Piece {piece.number} of {task_id[:8]} is missing."
@@ -201,16 +211,15 @@ def _pack(raw: memoryview, number: int) -> tuple[Piece, bytes]:
 def _put(waiting: list[tuple[Piece, bytes]], task_id: str, fence: int, expires_at: datetime) -> None:
     for first in range(0, len(waiting), PIECES_A_REQUEST):
         batch = waiting[first : first + PIECES_A_REQUEST]
-        ndb.put_multi(
-            [
-                LongTaskChunk(key=_key(task_id, fence, piece.number), data=data, expires_at=expires_at)
-                for piece, data in batch
-            ]
-        )
+        keys = [LongTaskChunk.key_of(_name(task_id, fence, piece.number)) for piece, _ in batch]
+        chunks = [
+            LongTaskChunk(key=key, data=data, expires_at=expires_at) for key, (_, data) in zip(keys, batch, strict=True)
+        ]
+        ndb.put_multi(chunks, **UNCACHED)
 
 
-def _key(task_id: str, fence: int, number: int) -> ndb.Key:
-    return LongTaskChunk.key_of(f"{task_id}.{fence}.{number}")
+def _name(task_id: str, fence: int, number: int) -> str:
+    return f"{task_id}.{fence}.{number}"
 
 
 def _digest(data: Buffer) -> str:

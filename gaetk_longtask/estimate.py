@@ -13,13 +13,11 @@ from math import isfinite
 from statistics import median
 from typing import NamedTuple
 
-#: Less than this is too little to go on: seconds, and changes of the step.
-MIN_SECONDS = 5.0
-MIN_CHANGES = 3
+MIN_SECONDS = 5.0  #: too little to go on: less observation than this, …
+MIN_CHANGES = 3  #: … or fewer changes of the step
+STALL_SECONDS = 10.0  #: no change of the step for longer than this is a stall, …
+STALL_FACTOR = 4.0  #: … provided that it is also longer than this many times the longest wait so far
 MIN_RUNS = 3  #: this many runs make something usual
-#: A wait for the next step is a stall beyond this, and beyond this multiple of the longest wait so far.
-STALL_SECONDS = 10.0
-STALL_FACTOR = 4.0
 
 # Tuned on the traces of benchmarks/estimate.py; none of them is touchy.
 _CLEAR = 15.0  # how much clearer than chance a change of pace has to be, as the F value of the two paces

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from google.cloud import ndb
+
 from gaetk_longtask import blobs
 from gaetk_longtask.blobs import Manifest
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
@@ -16,7 +18,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode, encode, encode_pieces
 from gaetk_longtask.progress import Reporter
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.snapshot import Snapshot
+from gaetk_longtask.snapshot import Snapshot, presentable
 from gaetk_longtask.starting import CHUNK_GRACE, DEADLINE_MARGIN
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference
@@ -98,19 +100,15 @@ class _Attempt:
         self._fence = task.fence
         self._options = options
         self._job = job
-        store, progress = services.store, services.progress
-
-        def renew() -> Status | None:
-            with services.ndb_context():
-                return store.renew(task.id, task.fence)
-
+        progress = services.progress
         self._reporter = Reporter(
             Snapshot.of(task, now=services.clock(), beat_seconds=progress.interval_seconds),
             progress,
-            renew=renew,
+            renew=lambda: services.store.renew(task.id, task.fence),
             renew_every=LEASE / 2,
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,
+            context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
         )
 
     def run(self) -> Reply:
@@ -159,6 +157,7 @@ class _Attempt:
         else:
             encoded = encode(result, self._options.serializer, signer)
             layout, parts = encoded.layout, encoded.parts
+            blobs.check_size(encoded.size, "result")
         return blobs.write(
             parts,
             layout,
@@ -176,7 +175,7 @@ class _Attempt:
             self._task.id,
             self._fence,
             permanent=permanent,
-            error=str(exc) if isinstance(exc, PermanentTaskFailure) else None,
+            error=presentable(exc) if isinstance(exc, PermanentTaskFailure) else None,
             reference=reference,
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,

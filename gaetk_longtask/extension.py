@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request, url_for
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
+from werkzeug.routing import BuildError
 
 from gaetk_longtask import maintenance, starting
 from gaetk_longtask.config import Config, find_location, need_project
@@ -126,7 +127,11 @@ class LongTaskManager:
         values = dict(url_values or {})
         if isinstance(parameters, dict):
             parameters = parameters | values
-        path, base_url = _place(endpoint, values)
+        try:
+            path, base_url = _place(endpoint, values)
+        except BuildError as exc:
+            message = f"The URL of {endpoint!r} can't be built; does url_values hold all its arguments? {exc}"
+            raise LongTaskError(message) from exc
         draft = Draft(
             endpoint=endpoint,
             path=path,

@@ -12,7 +12,7 @@ _TRIES = 5
 
 def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
     """Give the task that a request of this name would join; two reads, or one if there is none."""
-    unique = LongTaskUnique.key_of(unique_name).get()
+    unique = LongTaskUnique.load(unique_name)
     task = store.get(unique.task_id) if unique else None
     return task if task is not None and not task.status.ended else None
 
@@ -26,7 +26,7 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
     def transact() -> LongTask:
         if found := find_joinable(store, task.unique_name):
             return found
-        LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=task.id).put()
+        LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=task.id).save()
         store.create(task)
         return task
 

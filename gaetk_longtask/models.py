@@ -13,6 +13,8 @@ from gaetk_longtask.status import Status
 
 #: The namespace of our kinds, whatever namespace the application works in.
 NAMESPACE = ""
+#: For every call that reads or writes them.
+UNCACHED = {"use_cache": False, "use_global_cache": False}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,10 @@ def _moment(*, indexed: bool = False) -> Any:
 
 
 class _Own(ndb.Model):
-    """Root entities outside of NDB's caches: a cached task would break every promise about it."""
+    """Root entities outside of NDB's caches: a cached task would break every promise about it.
+
+    The flags on a class only count in ndb's default policies, so every call says it again.
+    """
 
     _use_cache = False
     _use_global_cache = False
@@ -54,6 +59,20 @@ class _Own(ndb.Model):
     def key_of(cls, name: str) -> ndb.Key:
         """Give the key for a name; keys never come from a request."""
         return ndb.Key(cls, name, namespace=NAMESPACE)
+
+    @classmethod
+    def load(cls, name: str, **options: Any) -> Any:
+        """Read the entity of a name; None if there is none."""
+        return cls.key_of(name).get(**UNCACHED, **options)
+
+    @classmethod
+    def load_all(cls, names: list[str]) -> list[Any]:
+        """Read several in one request, in their order."""
+        return ndb.get_multi([cls.key_of(name) for name in names], **UNCACHED)  # type: ignore[no-any-return]  # untyped
+
+    def save(self) -> None:
+        """Write the entity."""
+        self.put(**UNCACHED)
 
 
 class LongTask(_Own):

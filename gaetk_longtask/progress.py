@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from math import isfinite
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
@@ -17,7 +18,7 @@ from google.cloud import ndb
 from gaetk_longtask.estimate import Estimator
 from gaetk_longtask.exceptions import TaskCancelled
 from gaetk_longtask.progress_stores import ProgressStore, Written
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.snapshot import Progress, Snapshot, presentable
 from gaetk_longtask.status import Status
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ T = TypeVar("T")
 
 #: How often the task itself is looked at while the progress store is out of reach.
 BLIND_CHECK = timedelta(seconds=5)
-#: What a page shows of a message, in characters.
-LONGEST_MESSAGE = 500
 
 
 class Reporter:
@@ -46,12 +45,14 @@ class Reporter:
         renew_every: timedelta,
         stop_at: datetime,
         clock: Callable[[], datetime],
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Report for the attempt that owns `snapshot`.
 
         `renew` prolongs the lease and gives None, or the status of a task that is no longer ours. Beats cease at
-        `stop_at`, when the request that the attempt runs in is over by the platform's rules.
+        `stop_at`, when the request that the attempt runs in is over by the platform's rules. Every beat happens in a
+        `context` of its own, on the reporter's thread.
         """
         self._snapshot = snapshot
         self._store = store
@@ -60,6 +61,7 @@ class Reporter:
         self._renewed_at = clock()
         self._stop_at = stop_at
         self._clock = clock
+        self._context = context
         self._monotonic = monotonic
         self._estimator = Estimator()
         progress = snapshot.progress
@@ -109,7 +111,7 @@ class Reporter:
         """The latest that the work has said, made presentable, with the time left."""
         message, step, total_steps = self._latest
         return Progress(
-            message=str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode(),
+            message=presentable(message),
             step=_finite(step),
             total_steps=_finite(total_steps),
             eta_seconds=self._estimator.seconds_left(self._monotonic()),
@@ -145,7 +147,8 @@ class Reporter:
         while not self._stopped.wait(self._store.interval_seconds):
             if self._lost is not None or self._clock() >= self._stop_at:
                 return
-            self.beat()
+            with self._context():
+                self.beat()
 
     def _leave(self) -> None:
         superseded = self._lost is not Status.CANCELLED

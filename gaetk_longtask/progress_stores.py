@@ -148,13 +148,13 @@ class DatastoreProgressStore:
         """Do nothing: a poll that finds no snapshot reads the task itself, which costs the same."""
 
     def _load(self, task_id: str, **options: float) -> Snapshot | None:
-        entity = LongTaskProgress.key_of(task_id).get(**options)
+        entity = LongTaskProgress.load(task_id, **options)
         return Snapshot.from_json(entity.snapshot, task_id) if entity else None
 
     def _save(self, snapshot: Snapshot, seconds: int) -> None:
         expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
         key = LongTaskProgress.key_of(snapshot.info.id)
-        LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).put()
+        LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()
 
 
 def _is_later(stored: Snapshot | None, snapshot: Snapshot) -> bool:

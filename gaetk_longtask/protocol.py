@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from datetime import time, timedelta
+from datetime import time, timedelta, tzinfo
 from enum import StrEnum
 from math import isfinite
 from typing import Any
@@ -44,6 +44,14 @@ class JobName(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     EXECUTE = "execute"
+
+
+def asked_job(request: Request) -> str | None:
+    """Give what the query asks for; None also for a query that is no UTF-8, which Werkzeug raises about."""
+    try:
+        return request.args.get(JOB_FIELD)
+    except UnicodeDecodeError:
+        return None
 
 
 def is_task_id(text: str) -> bool:
@@ -150,6 +158,8 @@ def jsonable(value: Any) -> Any:
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
+        case tzinfo():
+            return str(value)
         case _:
             return value
 

@@ -28,11 +28,11 @@ class Links:
     retry: str | None  #: by POST
 
     @classmethod
-    def of(cls, info: TaskInfo) -> Self:
-        """Give what is possible in this state."""
+    def of(cls, info: TaskInfo, *, bookmark: str = "") -> Self:
+        """Give what is possible in this state; `bookmark` is the query that keeps the URL meaningful."""
 
         def link(job: str) -> str:
-            return job_url(info.path, info.id, job)
+            return job_url(info.path, info.id, job) + (f"&{bookmark}" if bookmark else "")
 
         return cls(
             self=link("query"),
@@ -65,7 +65,9 @@ class StatusPage:
     progress_html: Callable[..., str]  #: renders what `info` gives
 
     @classmethod
-    def of(cls, snapshot: Snapshot, *, title: str, now: datetime, progress_html: Callable[..., str]) -> Self:
+    def of(
+        cls, snapshot: Snapshot, *, title: str, now: datetime, progress_html: Callable[..., str], bookmark: str = ""
+    ) -> Self:
         """Show a snapshot at the time `now`."""
         info, progress = snapshot.info, snapshot.progress
         elapsed = max(0.0, ((snapshot.ended_at or now) - snapshot.requested_at).total_seconds())
@@ -82,7 +84,7 @@ class StatusPage:
             refresh=None if info.status.ended else _pace(elapsed),
             error=snapshot.error,
             error_reference=snapshot.error_reference,
-            links=Links.of(info),
+            links=Links.of(info, bookmark=bookmark),
             progress_html=progress_html,
         )
 

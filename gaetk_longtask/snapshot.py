@@ -13,6 +13,8 @@ from gaetk_longtask.status import Status
 if TYPE_CHECKING:
     from gaetk_longtask.models import LongTask
 
+#: What is kept of a message for the visitor, in characters.
+LONGEST_MESSAGE = 500
 #: Beats an owner may miss before it counts as dead.
 MISSED_BEATS = 3
 
@@ -31,7 +33,7 @@ class Progress:
         """Whole percents from 0 to 100, or None where the total is unknown."""
         if self.total_steps <= 0:
             return None
-        return max(0, min(100, int(self.step * 100 / self.total_steps)))
+        return int(100 * max(0.0, min(1.0, self.step / self.total_steps)))
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any] | None) -> Self:
@@ -157,6 +159,11 @@ class Snapshot:
             )
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             return None
+
+
+def presentable(message: object) -> str:
+    """Make of whatever an author calls a message a text that every page and store takes."""
+    return str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode()
 
 
 def _no_number(name: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
@@ -19,7 +20,7 @@ from gaetk_longtask.models import LongTask, job_url
 from gaetk_longtask.payloads import encode
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.store import new_reference, new_token
+from gaetk_longtask.store import STORE_ERRORS, new_reference, new_token
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 KEY_HEADER = "X-Longtask-Execute-Key"
 #: Cloud Tasks gives up on an attempt so long after the handler's own time limit.
 DEADLINE_MARGIN = timedelta(seconds=15)
+#: What Datastore takes for an indexed string, in bytes.
+_LONGEST_USER_ID = 1500
 #: How long chunks outlive the task that they belong to, should nobody purge them before.
 CHUNK_GRACE = timedelta(days=365)
 
@@ -55,12 +58,14 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
 
     """
     services.queue.check()
+    _check_user(draft.created_by)
     if draft.unique_name is not None:
         with services.ndb_context():
             if found := find_joinable(services.store, draft.unique_name):
                 return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
+    blobs.check_size(encoded.size, "parameters")
     with services.ndb_context():
         manifest, inline = blobs.write(
             encoded.parts,
@@ -125,7 +130,8 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
     except EnqueueRefusedError as exc:
         reference = new_reference()
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
-        with services.ndb_context():
+        # After a commit of the author's, an error of the store would make ndb run that transaction again.
+        with services.ndb_context(), suppress(*STORE_ERRORS):
             services.store.refuse(task.id, reference)
         exc.task_id, exc.reference = task.id, reference
         raise
@@ -156,6 +162,13 @@ def heal(services: Services, task: LongTask) -> LongTask:
     except EnqueueRefusedError:
         return services.store.get(task.id) or healed
     return healed
+
+
+def _check_user(created_by: object) -> None:
+    fits = isinstance(created_by, str) and len(created_by.encode(errors="replace")) <= _LONGEST_USER_ID
+    if created_by is not None and not fits:
+        message = f"created_by, as get_user_id() gives it, must be a str of at most 1,500 bytes or None: {created_by!r}"
+        raise TypeError(message)
 
 
 def _after_commit(callback: Callable[[], None]) -> None:

@@ -80,7 +80,7 @@ class TaskStore:
 
     def get(self, task_id: str) -> LongTask | None:
         """Read the durable state; one read."""
-        return LongTask.key_of(task_id).get()  # type: ignore[no-any-return]  # ndb is untyped
+        return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
 
     def create(self, task: LongTask) -> None:
         """Store a new task, `ready`; one write."""
@@ -90,7 +90,7 @@ class TaskStore:
         task.progress = dict(STARTING)
         task.token = new_token()
         try:
-            task.put()
+            task.save()
         except STORE_ERRORS:
             found = None if ndb.in_transaction() else self.get(task.id)
             if found is None or found.token != task.token:
@@ -327,7 +327,7 @@ class TaskStore:
             return
         keys = [LongTaskProgress.key_of(task_id), task.key]
         if task.unique_name:
-            unique = LongTaskUnique.key_of(task.unique_name).get()
+            unique = LongTaskUnique.load(task.unique_name)
             if unique is not None and unique.task_id == task_id:
                 keys.insert(0, unique.key)
         ndb.delete_multi(keys)
@@ -342,10 +342,9 @@ class TaskStore:
     ) -> tuple[LongTask | None, bool]:
         """Apply `change` to the task if there is one and `change` agrees; say whether it is applied."""
         token = new_token()
-        key = LongTask.key_of(task_id)
 
         def transact() -> tuple[LongTask | None, bool]:
-            task = key.get()
+            task = self.get(task_id)
             if task is None:
                 return None, False
             if task.token != token:  # else an earlier run was committed, and its reply lost
@@ -353,13 +352,13 @@ class TaskStore:
                     return task, False
                 task.token = token
                 task.updated_at = self._clock()
-                task.put()
+                task.save()
             return task, True
 
         try:
             task, done = ndb.transaction(transact, retries=_RETRIES)
         except STORE_ERRORS:
-            task = key.get()
+            task = self.get(task_id)
             done = task is not None and task.token == token
             if not done:
                 raise

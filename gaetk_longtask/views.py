@@ -9,7 +9,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import Response, current_app, jsonify, render_template, request
+from flask import Response, after_this_request, current_app, jsonify, render_template, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
@@ -19,7 +19,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.problems import ProblemError
 from gaetk_longtask.progress import Reporter
-from gaetk_longtask.protocol import JOB_FIELD, JobName, csrf_field, delivery_of, gather, is_task_id, jsonable, protect
+from gaetk_longtask.protocol import JobName, asked_job, csrf_field, delivery_of, gather, is_task_id, jsonable, protect
 from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, Serializer
 from gaetk_longtask.services import Services, TaskOptions
@@ -186,7 +186,8 @@ class LongRunningTaskHandler(View):
 
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
-            if request.args.get(JOB_FIELD) == JobName.EXECUTE:
+            after_this_request(protect)  # whoever answers: a decorator, a hook that aborts, an error handler
+            if asked_job(request) == JobName.EXECUTE:
                 return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
             return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
 
@@ -208,7 +209,9 @@ class LongRunningTaskHandler(View):
             reply = execution.Reply(code=200, reason="no such task")
         else:
             reply = self._execute(delivery)
-        return protect(Response(reply.reason + "\n", status=reply.code, mimetype="text/plain"))
+        if reply.code == HTTPStatus.FORBIDDEN:
+            return ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.").response()
+        return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
 
     def _execute(self, delivery: Delivery) -> execution.Reply:
         try:
@@ -261,7 +264,7 @@ def is_queue_request() -> bool:
     return (
         handler_class(view) is not None
         and request.method == "GET"
-        and request.args.get(JOB_FIELD) == JobName.EXECUTE
+        and asked_job(request) == JobName.EXECUTE
         and delivery_of(request) is not None
     )
 

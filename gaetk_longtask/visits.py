@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -40,7 +40,6 @@ from gaetk_longtask.protocol import (
     is_prefetch,
     is_same_origin,
     is_task_id,
-    protect,
     wants_json,
 )
 from gaetk_longtask.rendering import StatusPage
@@ -79,12 +78,15 @@ class Visit:
     def answer(self) -> Response:
         """Do what the request asks for."""
         try:
-            return protect(make_response(self._dispatch()))
+            return make_response(self._dispatch())
         except ProblemError as problem:
-            return protect(problem.response())
+            return problem.response()
 
     def _dispatch(self) -> Any:
-        task_id = request.args.get(ID_FIELD)
+        try:
+            task_id = request.args.get(ID_FIELD)
+        except UnicodeDecodeError as exc:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The query of this URL is not UTF-8.") from exc
         job = request.args.get(JOB_FIELD)
         if task_id is None and job is None:
             return self._consider_start()
@@ -184,7 +186,7 @@ class Visit:
             "gaetk_longtask/start.html",
             title=self._handler.title,
             method=request.method.lower(),
-            action=current_path() + (f"?{request.query_string.decode()}" if request.method == "POST" else ""),
+            action=current_path() + (_query(request.args.items(multi=True)) if request.method == "POST" else ""),
             fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
         )
 
@@ -300,6 +302,7 @@ class Visit:
             snapshot,
             title=self._handler.title,
             now=self._services.clock(),
+            bookmark="" if self._json else urlencode(self._given()),
             progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
         )
 
@@ -327,15 +330,22 @@ class Visit:
     def _start_url(self) -> str | None:
         if "GET" not in self._handler.start_methods:
             return None
-        given = self._given()
-        return current_path() + (f"?{urlencode(given)}" if given else "")
+        return current_path() + _query(self._given())
 
 
 def report_exception(exc: Exception) -> None:
     """Log it and send Flask's signal, as Flask does for an exception that nobody handles."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-    app.log_exception((type(exc), exc, exc.__traceback__))
-    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
+    try:
+        app.log_exception((type(exc), exc, exc.__traceback__))
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
+    except Exception:  # error reporting that fails itself must not turn into the queue's answer
+        log.exception("reporting an exception has failed")
+
+
+def _query(parameters: Iterable[tuple[str, str]]) -> str:
+    text = urlencode(list(parameters))
+    return f"?{text}" if text else ""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pytest
 from flask import Flask, got_request_exception
 from flask.testing import FlaskClient
 from google.cloud import ndb
+from werkzeug.datastructures import FileStorage
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse, encode_multipart
 
@@ -457,9 +458,9 @@ def test_parameters_are_text_on_the_start_button_page(client: FlaskClient, metho
     assert_harmless(getattr(client, method)("/report", headers={"Sec-Fetch-Site": "cross-site"}, **kwargs))
 
 
-def test_a_query_that_is_no_utf8_is_shown_the_start_button_too(client: FlaskClient) -> None:
+def test_a_query_that_is_no_utf8_is_a_bad_request(client: FlaskClient) -> None:
     environ = {"QUERY_STRING": "a=\xff", "HTTP_SEC_FETCH_SITE": "cross-site"}
-    assert client.post("/report", environ_overrides=environ).status_code == 200
+    assert client.post("/report", environ_overrides=environ).status_code == 400
 
 
 def test_parameters_are_text_on_the_page_of_an_unknown_task(client: FlaskClient) -> None:
@@ -686,7 +687,7 @@ def test_a_result_over_32_mib_fails_the_task_and_says_so(client: FlaskClient, qu
 def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
     client: FlaskClient, stored: Callable[[], list[LongTask]], ndb_client: ndb.Client
 ) -> None:
-    upload = (BytesIO(os.urandom(32 * MIB + 1)), "big.zip")
+    upload = FileStorage(BytesIO(os.urandom(32 * MIB + 1)), "big.zip")
     boundary, body = encode_multipart({"file": upload})  # the client would put it in a file that it leaves open
     answer = client.post("/report", data=body, content_type=f"multipart/form-data; boundary={boundary}", headers=JSON)
     assert answer.status_code == 413
