@@ -1,0 +1,1 @@
+"""The sample application: imports invoices and reports on them, with ``gaetk_longtask``."""

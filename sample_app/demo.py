@@ -1,0 +1,229 @@
+"""The demonstration: starts the local stack, runs the import and the report, and prints what a visitor would see."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TextIO
+
+from .client import JobError, run_job
+
+_DEFAULT_PORT = 8080
+_START_SECONDS = 180.0
+_STOP_SECONDS = 30.0
+_JOB_SECONDS = 900.0
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class StackError(Exception):
+    """The local stack did not start, or ended by itself."""
+
+
+class Stack:
+    """The local stack in a process of its own; what it says goes to the terminal unless it is muted."""
+
+    def __init__(self, port: int) -> None:
+        command = [sys.executable, "-m", "gaetk_longtask.dev", "sample_app.main:app", "--port", str(port)]
+        self._process = subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            # Ctrl-C is for the demonstration, which then ends the stack: otherwise both would do it at once.
+            start_new_session=True,
+        )
+        self.muted = False
+        self._url: str | None = None
+        self._last_lines: deque[str] = deque(maxlen=20)
+        outputs = (self._process.stdout, self._process.stderr)
+        self._readers = [threading.Thread(target=self._read, args=[output], daemon=True) for output in outputs]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, output: Iterable[str]) -> None:
+        for raw in output:
+            line = raw.rstrip()
+            self._last_lines.append(line)
+            if not self.muted:
+                print(f"  {line}\n", end="", flush=True)  # In one piece: another thread prints as well.
+            if self._url is None and line.startswith("ready: http"):
+                self._url = line.removeprefix("ready: ").rstrip("/")
+
+    def wait_until_ready(self) -> str:
+        """Return the URL of the site."""
+        deadline = time.monotonic() + _START_SECONDS
+        while self._url is None:
+            self.check()
+            if time.monotonic() > deadline:
+                raise StackError(f"The local stack was not ready after {_START_SECONDS:.0f} seconds.")
+            time.sleep(0.05)
+        return self._url
+
+    def check(self) -> None:
+        """Raise `StackError` if it has ended."""
+        code = self._process.poll()
+        if code is not None:
+            self._hear_out()
+            raise StackError(f"The local stack has ended with exit code {code}.")
+
+    def unseen_lines(self) -> str:
+        """Return what it said last, for an error message, unless the terminal has shown it already."""
+        if not self.muted:
+            return ""
+        return "\nThe local stack said last:" + "".join(f"\n  {line}" for line in list(self._last_lines))
+
+    def stop(self) -> None:
+        """End it and everything that it has started."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        for reader in self._readers:
+            reader.join(timeout=1)
+
+
+class ProgressBar:
+    """A task's progress: a bar that moves on a terminal, a line for each change elsewhere."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._moves = out.isatty()
+        self._last = ""
+
+    def show(self, document: Mapping[str, Any]) -> None:
+        """Show a status document."""
+        text = progress_text(document, bar_width=24 if self._moves else 0)
+        if text == self._last:
+            return
+        self._last = text
+        if self._moves:
+            columns = shutil.get_terminal_size().columns
+            self._out.write(f"\r{text[: columns - 1]:<{columns - 1}}" + ("\n" if document["done"] else ""))
+        else:
+            self._out.write(f"{text}\n")
+        self._out.flush()
+
+
+def progress_text(document: Mapping[str, Any], *, bar_width: int) -> str:
+    """Write a status document as one line; unknown numbers are left out."""
+    progress = document["progress"]
+    # A task that has ended well may not have counted up to its last step.
+    percent = 100 if document["links"]["result"] else progress["percent"]
+    parts = []
+    if bar_width:
+        filled = round(bar_width * (percent or 0) / 100)
+        parts.append("#" * filled + "-" * (bar_width - filled))
+    parts.append("    -" if percent is None else f"{percent:3.0f} %")
+    works = document["status"] == "started"
+    parts.append((works and progress["message"]) or document["status"])
+    if works and progress["eta_seconds"] is not None:
+        parts.append(f"({progress['eta_seconds']:.0f} s left)")
+    return "  " + "  ".join(parts)
+
+
+def report_table(report: str) -> str:
+    """Lay the report out in columns, with a last line that adds everything up."""
+    header, *rows = csv.reader(io.StringIO(report))
+    quantity = sum(int(row[2]) for row in rows)
+    value = sum((Decimal(row[3]) for row in rows), Decimal())
+    lines = [[date, country, f"{int(number):,}", f"{Decimal(amount):,}"] for date, country, number, amount in rows]
+    lines = [header, *lines, ["", "Total", f"{quantity:,}", f"{value:,}"]]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        f"  {date:<{widths[0]}}  {country:<{widths[1]}}  {number:>{widths[2]}}  {amount:>{widths[3]}}"
+        for date, country, number, amount in lines
+    )
+
+
+def free_port(wanted: int | None) -> int:
+    """Return the port that was asked for, else the usual one if it is free, else any."""
+    if wanted is not None:
+        return wanted
+    for port in (_DEFAULT_PORT, 0):
+        try:
+            with socket.create_server(("127.0.0.1", port)) as server:
+                number: int = server.getsockname()[1]
+        except OSError:
+            print(f"Port {port} is taken; using another one.")
+            continue
+        return number
+    raise StackError("No port is free on 127.0.0.1.")
+
+
+@contextmanager
+def _running_stack(port: int) -> Iterator[Stack]:
+    stack = Stack(port)
+    try:
+        yield stack
+    except (JobError, StackError) as exc:
+        raise StackError(f"{exc}{stack.unseen_lines()}") from exc
+    finally:
+        for number in _ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # Impatience must not leave a process behind.
+        stack.stop()
+
+
+def _demonstrate(*, port: int, once: bool) -> None:
+    print("Starting the local stack", flush=True)
+    with _running_stack(port) as stack:
+        site = stack.wait_until_ready()
+        stack.muted = True
+        print("\nImporting the bundled invoices", flush=True)
+        bar = ProgressBar(sys.stdout)
+        run_job(f"{site}/import", form={"bundled": "yes"}, show=bar.show, timeout_seconds=_JOB_SECONDS)
+        print("\nMaking the INTRASTAT report of December 2010", flush=True)
+        bar = ProgressBar(sys.stdout)
+        report = run_job(f"{site}/intrastat?month=2010-12", show=bar.show, timeout_seconds=_JOB_SECONDS)
+        print(f"\n{report_table(report.body.decode())}\n", flush=True)
+        if once:
+            return
+        print(f"The site stays up for a look: {site}/\nPress Ctrl-C to end it.", flush=True)
+        stack.muted = False
+        with suppress(KeyboardInterrupt):
+            while True:
+                stack.check()
+                time.sleep(0.5)
+
+
+def main() -> int:
+    """Run the demonstration; 0 if it went well, 1 if not, 130 if it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m sample_app.demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the report instead of keeping the site up")
+    parser.add_argument("--port", type=int, help=f"port of the site (default: {_DEFAULT_PORT} if free, else any)")
+    arguments = parser.parse_args()
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        _demonstrate(port=free_port(arguments.port), once=arguments.once)
+    except StackError as exc:
+        print(f"\nThe demonstration failed: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nEnded.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The sample application itself; gunicorn and App Engine load ``sample_app.main:app``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from flask import Flask, Response, render_template
+
+from gaetk_longtask import LongTaskManager
+
+from .counting import Count
+from .importing import Import
+from .intrastat import IntrastatReport
+from .models import Invoice, datastore
+
+#: Nothing inline and nothing foreign, on the library's pages too.
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_COUNTED_LINES = 1_000
+# What App Engine lets through; without it Flask would read a larger body locally than in production.
+_MAX_REQUEST_BYTES = 32 * 1024 * 1024
+
+
+def create_app() -> Flask:
+    """Make the application; it talks to no service before the first request."""
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY=secret_key(os.environ), MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES)
+    LongTaskManager(app)
+    app.add_url_rule("/", view_func=index)
+    app.add_url_rule("/import", view_func=Import.as_view("import"))
+    app.add_url_rule("/intrastat", view_func=IntrastatReport.as_view("intrastat"))
+    app.add_url_rule("/count/<int(max=600):seconds>", view_func=Count.as_view("count"))
+    app.after_request(protect)
+    return app
+
+
+def index() -> str:
+    """Offer the jobs."""
+    with datastore():
+        stored = Invoice.count_up_to(_COUNTED_LINES + 1)
+    return render_template("index.html", stored=min(stored, _COUNTED_LINES), more=stored > _COUNTED_LINES)
+
+
+def protect(response: Response) -> Response:
+    """Say what a page may load, unless the view has said so itself."""
+    response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
+
+
+def secret_key(environ: Mapping[str, str]) -> str:
+    """Return the key from the environment; only a development machine may do without."""
+    if key := environ.get("SECRET_KEY"):
+        return key
+    if environ.get("GAE_ENV") == "standard":
+        raise RuntimeError("SECRET_KEY is not set: give the app a random one, in app.yaml or from Secret Manager.")
+    return "for development only"
+
+
+app = create_app()

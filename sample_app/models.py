@@ -1,0 +1,86 @@
+"""The one kind that the sample application stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from google.cloud import ndb
+
+from .invoice_file import InvoiceRow
+
+
+class DecimalProperty(ndb.TextProperty):
+    """An exact `Decimal`, stored as the text that writes it; it can't be sorted or filtered by size."""
+
+    def _validate(self, value: object) -> None:
+        if not isinstance(value, Decimal):
+            raise TypeError(f"expected a Decimal, not {value!r}")
+
+    def _to_base_type(self, value: Decimal) -> str:
+        return str(value)
+
+    def _from_base_type(self, value: str) -> Decimal:
+        return Decimal(value)
+
+
+class Invoice(ndb.Model):
+    """One line of an invoice; the key's name is `InvoiceRow.key_name`."""
+
+    # Thousands are read in one request, each once: a cache in the context would only fill memory.
+    _use_cache = False
+
+    invoice_no = ndb.StringProperty()
+    stock_code = ndb.TextProperty()
+    description = ndb.TextProperty()
+    quantity = ndb.IntegerProperty(indexed=False)
+    #: Local time of the shop.
+    invoiced_at = ndb.DateTimeProperty()
+    #: Pounds sterling.
+    unit_price = DecimalProperty()
+    customer_id = ndb.TextProperty()
+    country = ndb.TextProperty()
+
+    @classmethod
+    def from_row(cls, row: InvoiceRow) -> Invoice:
+        """Make the entity; the same row makes the same one."""
+        return cls(
+            id=row.key_name,
+            invoice_no=row.invoice_no,
+            stock_code=row.stock_code,
+            description=row.description,
+            quantity=row.quantity,
+            invoiced_at=row.invoiced_at,
+            unit_price=row.unit_price,
+            customer_id=row.customer_id,
+            country=row.country,
+        )
+
+    @classmethod
+    def count_up_to(cls, limit: int) -> int:
+        """Count the stored lines, but stop at the limit: counting costs time and money for each."""
+        counted: int = cls.query().count(limit=limit)
+        return counted
+
+    @classmethod
+    def of_day(cls, day: date) -> Iterator[Invoice]:
+        """Read the lines of one day, a batch at a time; one inequality, so that no composite index is needed."""
+        midnight = datetime.combine(day, time())
+        query = cls.query(cls.invoiced_at >= midnight, cls.invoiced_at < midnight + timedelta(days=1))
+        yield from query
+
+
+@cache
+def _client() -> ndb.Client:
+    # On first use: gunicorn forks before it, and a gRPC channel doesn't survive a fork.
+    return ndb.Client()
+
+
+def datastore() -> AbstractContextManager[Any]:
+    """Open an NDB context for a view; inside the tasks the library has opened one."""
+    context: AbstractContextManager[Any] = _client().context()
+    return context

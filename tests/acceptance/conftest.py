@@ -1,0 +1,191 @@
+"""The sample application on the local stack, and a visitor who has no cookies."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPMessage
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 120
+JOB_SECONDS = 120
+
+
+class Program:
+    """A module of the project that runs in a process of its own; its output is heard line by line."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.lines: list[str] = []
+        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=self._read, args=[self.process.stdout, self._unread.put], daemon=True),
+            threading.Thread(target=self._read, args=[self.process.stderr, lambda _: None], daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, output: IO[str], tell: Callable[[str | None], None]) -> None:
+        with output:
+            for line in output:
+                self.lines.append(line.rstrip())
+                tell(line)
+        tell(None)
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, start: str, *, seconds: float = START_SECONDS) -> str:
+        """Return what follows on the first unread line of standard output that starts like this."""
+        deadline = time.monotonic() + seconds
+        while line := self._next_line(deadline):
+            if line.startswith(start):
+                return line.removeprefix(start).rstrip()
+        if "is not installed" in self.output and self.process.poll() and os.environ.get("CI") != "true":
+            pytest.skip(self.output)
+        raise AssertionError(f"no line that starts with {start!r} in {seconds} seconds:\n{self.output}")
+
+    def _next_line(self, deadline: float) -> str | None:
+        """Return the next line with its end, or None if there is none any more, or not in time."""
+        try:
+            return self._unread.get(timeout=max(0, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+
+    def wait(self, *, seconds: float) -> int:
+        """Return the exit code, when all output is there."""
+        code = self.process.wait(seconds)
+        self._join()
+        return code
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._join()
+
+    def _join(self) -> None:
+        for reader in self._readers:
+            reader.join(10)
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Program]:
+    program = Program(module, *arguments)
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    url: str
+    status: int
+    headers: HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def location(self) -> str:
+        return urljoin(self.url, str(self.headers["Location"]))
+
+
+class Visitor:
+    """Asks one thing at a time and follows no redirect by itself."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+
+    def get(self, path: str, *, accept: str = "text/html") -> Answer:
+        return self._ask("GET", path, None, {"Accept": accept})
+
+    def post(self, path: str, *, accept: str = "text/html", **fields: str) -> Answer:
+        content_type = "application/x-www-form-urlencoded"
+        return self._ask("POST", path, urlencode(fields).encode(), {"Accept": accept, "Content-Type": content_type})
+
+    def upload(self, path: str, data: bytes, *, accept: str = "text/html") -> Answer:
+        boundary = b"between-the-parts"
+        part = b'Content-Disposition: form-data; name="file"; filename="invoices.csv"\r\nContent-Type: text/csv'
+        body = b"--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (boundary, part, data, boundary)
+        content_type = f"multipart/form-data; boundary={boundary.decode()}"
+        return self._ask("POST", path, body, {"Accept": accept, "Content-Type": content_type})
+
+    def follow(self, started: Answer) -> dict[str, Any]:
+        """Return the status document of the task that was started, when nothing more will happen."""
+        deadline = time.monotonic() + JOB_SECONDS
+        while True:
+            document: dict[str, Any] = self.get(started.location, accept="application/json").json
+            if document["done"]:
+                return document
+            assert time.monotonic() < deadline, document
+            time.sleep(document["poll_after_seconds"])
+
+    def collect(self, started: Answer) -> Answer:
+        """Return the result of the task that was started, when it is there."""
+        document = self.follow(started)
+        assert document["links"]["result"], document
+        return self.get(document["links"]["result"])
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        url = urljoin(self.site, path)
+        parts = urlsplit(url)
+        connection = HTTPConnection(parts.netloc, timeout=30)
+        try:
+            connection.request(method, f"{parts.path}?{parts.query}", body, headers)
+            response = connection.getresponse()
+            return Answer(url=url, status=response.status, headers=response.headers, body=response.read())
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def visitor() -> Iterator[Visitor]:
+    """A visitor of the sample application, which all tests share."""
+    with running("gaetk_longtask.dev", "sample_app.main:app", "--port", "0") as stack:
+        yield Visitor(stack.wait_for("ready: "))
+
+
+@pytest.fixture(scope="session")
+def bundled_import(visitor: Visitor) -> Answer:
+    """The result page of an import of the bundled file; with it, the invoices are there."""
+    return visitor.collect(visitor.post("/import", bundled="yes"))
+
+
+@pytest.fixture(scope="session")
+def report(visitor: Visitor, bundled_import: Answer) -> Answer:
+    """The report of the month of the bundled invoices."""
+    return visitor.collect(visitor.get("/intrastat?month=2010-12"))

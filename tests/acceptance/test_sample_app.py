@@ -1,0 +1,185 @@
+"""The sample application as a visitor meets it, on the local stack."""
+
+from __future__ import annotations
+
+import csv
+import re
+import signal
+import socket
+from collections import defaultdict
+from decimal import Decimal
+
+import pytest
+
+from sample_app.importing import BUNDLED_FILE
+from sample_app.invoice_file import COLUMNS
+
+from .conftest import Answer, Visitor, running
+
+HEADER = ",".join(COLUMNS)
+# A month of its own, so that the report of the bundled invoices is not touched.
+GOOD_ROW = "700001,22423,CAKESTAND,2,2011-03-07T10:15,12.75,17850,France"
+
+
+def test_the_bundled_file_is_imported_whole(visitor: Visitor, bundled_import: Answer) -> None:
+    assert bundled_import.status == 200
+    assert re.search(r"stored</dt><dd>10,000<", bundled_import.text)
+    assert re.search(r"rejected</dt><dd>0<", bundled_import.text)
+    assert "more than <strong>1,000</strong> invoice lines stored" in visitor.get("/").text
+
+
+def test_importing_the_file_again_changes_nothing(visitor: Visitor, report: Answer) -> None:
+    again = visitor.collect(visitor.upload("/import", BUNDLED_FILE.read_bytes())).text
+
+    assert "10,000 rows read" in again
+    assert visitor.collect(visitor.get("/intrastat?month=2010-12")).body == report.body
+
+
+def test_the_report_is_right_for_every_country_and_day(report: Answer) -> None:
+    rows = list(csv.DictReader(report.text.splitlines()))
+    reported = {(row["Date"], row["Country"]): (int(row["Quantity"]), Decimal(row["ValueGBP"])) for row in rows}
+    assert len(reported) == len(rows)
+    assert reported == straight_from_the_file()
+
+
+def straight_from_the_file() -> dict[tuple[str, str], tuple[int, Decimal]]:
+    """The ten lines that know nothing of the application."""
+    totals: defaultdict[tuple[str, str], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal()))
+    with BUNDLED_FILE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            key = row["InvoiceDate"][:10], row["Country"]
+            quantity, value = totals[key]
+            sold = int(row["Quantity"])
+            totals[key] = quantity + sold, value + sold * Decimal(row["UnitPrice"])
+    return dict(totals)
+
+
+def test_the_report_is_a_csv_file_to_keep(report: Answer) -> None:
+    assert report.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2010-12.csv"
+
+
+def test_bad_rows_are_listed_with_line_and_reason_and_good_ones_stored(visitor: Visitor) -> None:
+    bad_rows = [GOOD_ROW.replace("12.75", "free"), GOOD_ROW.replace("CAKESTAND", '"CAKESTAND'), "<b>nonsense</b>"]
+    data = "\n".join([HEADER, bad_rows[0], GOOD_ROW, *bad_rows[1:]]).encode()
+
+    page = visitor.collect(visitor.upload("/import", data)).text
+
+    assert "4 rows read" in page
+    assert re.search(r"stored</dt><dd>1<", page)
+    assert re.search(r"rejected</dt><dd>3<", page)
+    assert re.findall(r'<td class="number">(\d+)</td>', page) == ["2", "4", "5"]
+    assert "UnitPrice must be an amount such as 2.55, not “free”" in page
+    assert "check its quotation marks" in page
+    assert "8 columns are needed, not 1" in page
+    march = visitor.collect(visitor.get("/intrastat?month=2011-03")).text
+    assert march.splitlines()[1:] == ["2011-03-07,France,2,25.50"]
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"PK\x03\x04\x00workbook", "save the table as “CSV UTF-8 (comma separated)”"),
+        (b"", "Choose one CSV file"),
+        (b"%PDF-1.7 \xe2\xe3", "is not UTF-8 text"),
+        (b"Name;Price\nx;1\n", f"separated by commas: {HEADER}"),
+    ],
+)
+def test_a_file_that_is_no_csv_file_fails_and_says_what_to_do(visitor: Visitor, data: bytes, advice: str) -> None:
+    document = visitor.follow(visitor.upload("/import", data))
+
+    assert (document["status"], document["links"]["result"]) == ("failed", None)
+    assert advice in document["error"]
+    assert advice in visitor.get(document["links"]["self"]).text
+
+
+def test_a_month_that_is_none_fails_and_says_what_to_write(visitor: Visitor) -> None:
+    document = visitor.follow(visitor.get("/intrastat?month=December"))
+
+    assert document["status"] == "failed"
+    assert "“December” is not a month" in document["error"]
+
+
+def test_the_few_line_task_counts(visitor: Visitor) -> None:
+    assert visitor.collect(visitor.get("/count/1")).text == "Counted 1 seconds."
+
+
+def test_nobody_counts_for_hours(visitor: Visitor) -> None:
+    assert visitor.get("/count/601").status == 404
+
+
+def test_an_import_does_not_start_by_following_a_link(visitor: Visitor) -> None:
+    assert visitor.get("/import").status == 405
+
+
+def test_an_upload_is_redirected_so_that_the_file_is_not_sent_twice(visitor: Visitor) -> None:
+    started = visitor.upload("/import", f"{HEADER}\n{GOOD_ROW}\n".encode())
+
+    assert started.status == 303
+    assert visitor.follow(started)["status"] == "done"
+
+
+def test_a_program_gets_the_status_document_at_once(visitor: Visitor) -> None:
+    started = visitor.get("/count/0", accept="application/json")
+
+    assert started.status == 202
+    assert started.json["links"]["self"]
+    assert visitor.follow(started)["status"] == "done"
+
+
+def test_every_page_keeps_to_the_content_security_policy(visitor: Visitor, bundled_import: Answer) -> None:
+    started = visitor.get("/count/1")
+    pages = [visitor.get("/"), visitor.get(started.location), bundled_import]
+
+    for page in pages:
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'none';")
+        assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=", page.text)
+
+
+def addresses(output: str) -> set[int]:
+    """The ports of everything that the stack says it has started."""
+    return {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", output)}
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> None:
+    with running("sample_app.demo", "--once", "--port", "0") as demo:
+        demo.wait_for("Making the INTRASTAT report")
+        code = demo.wait(seconds=150)
+
+    assert code == 0, demo.output
+    assert re.search(r"^  100 %  done$", demo.output, re.MULTILINE)
+    table = [line.split() for line in demo.lines if re.match(r"  2010-12-0\d", line)]
+    expected = straight_from_the_file()
+    assert [(line[0], " ".join(line[1:-2])) for line in table] == sorted(expected)
+    quantity, value = (sum(total[column] for total in expected.values()) for column in (0, 1))
+    assert ["Total", f"{quantity:,}", f"{value:,}"] in [line.split() for line in demo.lines]
+    assert len(addresses(demo.output)) >= 3
+    assert not any(is_open(port) for port in addresses(demo.output))
+
+
+def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
+    with running("sample_app.demo", "--port", "0") as demo:
+        site = demo.wait_for("The site stays up for a look: ")
+        demo.wait_for("Press Ctrl-C")
+        assert Visitor(site).get("/").status == 200
+
+        demo.process.send_signal(signal.SIGINT)
+
+        assert demo.wait(seconds=40) == 0
+    assert not any(is_open(port) for port in addresses(demo.output))
+
+
+def test_the_demonstration_says_why_it_failed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running("sample_app.demo", "--once", "--port", str(port)) as demo:
+            code = demo.wait(seconds=60)
+
+    assert code == 1
+    assert f"port {port} is not free" in demo.output
+    assert "The demonstration failed" in demo.output
