@@ -191,7 +191,7 @@ class LongRunningTaskHandler(View):
                 return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
             return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
 
-        view.make_handler = functools.partial(cls, *class_args, **class_kwargs)  # type: ignore[attr-defined]
+        view.make_handler = functools.partial(cls, *class_args, **class_kwargs)  # type: ignore[attr-defined]  # as Flask
         return view
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:

@@ -695,7 +695,7 @@ def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
     assert "33,554,432 bytes" in answer.json["detail"]
     assert not stored()
     with ndb_client.context():
-        assert LongTaskChunk.query().count(1, keys_only=True) == 0  # type: ignore[no-untyped-call]
+        assert LongTaskChunk.query().count(1, keys_only=True) == 0
 
 
 # What a careless author reports.

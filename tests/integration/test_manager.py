@@ -542,7 +542,7 @@ def test_hooks_run_in_the_context_of_the_applications_own_middleware(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     own = ndb.Client(project=ndb_client.project)
-    app.wsgi_app = in_context(own, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = in_context(own, app.wsgi_app)
     Spy.look = lambda: ndb.get_context().client
     visit_everything(app, queue)
     assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS)
@@ -568,7 +568,7 @@ def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_midd
     app.config["LONGTASK_PROJECT"] = f"test-{secrets.token_hex(6)}"
     LongTaskManager(app, queue=queue, progress=progress, clock=clock)
     app.add_url_rule("/long", view_func=Long.as_view("long"))
-    app.wsgi_app = in_context(ndb_client, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = in_context(ndb_client, app.wsgi_app)
     client = app.test_client()
     url = client.get("/long").headers["Location"]
     assert queue.deliver(client).status_code == 200

@@ -164,7 +164,7 @@ def test_the_redirect_leads_to_the_same_path_and_never_names_a_host(client: Flas
 
 
 def test_the_redirect_of_a_mounted_application_leads_below_its_mount_point(app: Flask, queue: InMemoryQueue) -> None:
-    app.wsgi_app = DispatcherMiddleware(NotFound(), {"/shop": app.wsgi_app})  # type: ignore[method-assign]
+    app.wsgi_app = DispatcherMiddleware(NotFound(), {"/shop": app.wsgi_app})
     client = app.test_client()
     url = started(client, "/shop/report?month=3")
     assert urlsplit(url).path == "/shop/report"
