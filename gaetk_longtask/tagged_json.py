@@ -14,6 +14,7 @@ from enum import Enum
 from math import inf, isfinite, isnan
 from types import NoneType
 from typing import Any, NoReturn
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
@@ -159,6 +160,7 @@ _PACKERS: dict[type, Callable[[_Packer, Any], Any]] = {
     time: _Packer.pack_clock,
     datetime: _Packer.pack_clock,
     timedelta: lambda _, value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    UUID: lambda _, value: {"$uuid": str(value)},
     timezone: _Packer.pack_timezone,
     ZoneInfo: _Packer.pack_zone,
 }
@@ -200,6 +202,7 @@ _REVIVERS: dict[str, Callable[[Any], Any]] = {
     "$time": lambda content: time.fromisoformat(content[0]).replace(fold=content[1], tzinfo=content[2]),
     "$datetime": lambda content: datetime.fromisoformat(content[0]).replace(fold=content[1], tzinfo=content[2]),
     "$timedelta": lambda content: timedelta(*_items(content)),
+    "$uuid": lambda content: UUID(str(content)),
     "$timezone": lambda content: timezone(*_items(content)),
     "$zone": ZoneInfo,
 }

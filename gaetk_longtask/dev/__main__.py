@@ -1,0 +1,79 @@
+"""``python -m gaetk_longtask.dev MODULE:APP``: the local stack, in the foreground until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from gaetk_longtask.dev.processes import StackError
+from gaetk_longtask.dev.stack import Stack
+
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Ended(BaseException):
+    """Somebody asked the runner to end."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stack; 0 when it was asked to end, 1 when it could not start or go on."""
+    parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev", description=__doc__)
+    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as gunicorn takes it")
+    parser.add_argument("--port", type=int, default=8080, help="the app's port; 0 takes a free one")
+    parser.add_argument("--project", default="demo", help="the project's id")
+    parser.add_argument("--queue-yaml", type=Path, help="the queues (default: queue.yaml, where there is one)")
+    parser.add_argument("--data-dir", type=Path, help="keep the data here over a restart")
+    options = parser.parse_args(arguments)
+    queue_yaml: Path | None = options.queue_yaml or Path("queue.yaml")
+    if queue_yaml is not None and not queue_yaml.exists():
+        if options.queue_yaml:
+            parser.error(f"{queue_yaml} does not exist")
+        queue_yaml = None
+    for number in _END_SIGNALS:
+        # Also SIGINT: a shell that starts us in the background has it ignored.
+        signal.signal(number, _end)
+    stack = Stack(
+        options.app,
+        port=options.port,
+        project=options.project,
+        queue_yaml=queue_yaml,
+        data_dir=options.data_dir,
+        say=_say,
+        log=_log,
+    )
+    try:
+        stack.start()
+        _say(f"ready: {stack.url}")
+        stack.watch()
+    except _Ended:
+        return 0
+    except StackError as exc:
+        _log("stack", str(exc))
+        return 1
+    finally:
+        for number in _END_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        stack.stop()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Ended
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # whoever read it is gone; the stack is not about its output
+        print(line, flush=True)
+
+
+def _log(name: str, line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"{name:<10} | {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

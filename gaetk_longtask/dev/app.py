@@ -1,0 +1,165 @@
+"""The app under gunicorn: its options as in ``app.yaml``, its environment as App Engine gives it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, StackError, discard
+
+#: gunicorn's exit codes for "a worker could not boot" and "the app could not be loaded".
+_LOAD_ERRORS = (3, 4)
+_START_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppSettings:
+    """What the local stack takes from ``app.yaml``; the defaults apply where there is none."""
+
+    #: Options for gunicorn.
+    options: tuple[str, ...] = ("--worker-class", "gthread", "--threads", "8", "--timeout", "0")
+    service: str = "default"
+    env_variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_installed() -> None:
+    """Raise :class:`MissingPieceError` if what runs the app is not there."""
+    for module, package in (("gunicorn", "gunicorn"), ("google.appengine", "appengine-python-standard")):
+        if find_spec(module) is None:
+            raise MissingPieceError(f'app: {package} is not installed; pip install "gaetk-longtask[dev]"')
+
+
+def read_app_yaml(path: Path) -> AppSettings:
+    """Read the settings from ``path``; the defaults where it does not exist."""
+    if not path.exists():
+        return AppSettings()
+    from google.appengine.api import (  # noqa: PLC0415 - of an extra that may be missing
+        appinfo,
+        appinfo_errors,
+        validation,
+        yaml_errors,
+    )
+
+    try:
+        info = appinfo.LoadSingleAppInfo(path.read_text())
+    except (appinfo_errors.Error, validation.ValidationError, yaml_errors.Error) as exc:
+        raise StackError(f"app: {path} is not a valid app.yaml: {exc}") from exc
+    return AppSettings(
+        options=gunicorn_options(info.entrypoint) if info.entrypoint else AppSettings().options,
+        service=info.service or "default",
+        env_variables={**(info.env_variables or {})},
+    )
+
+
+def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
+    """Return those options of an entrypoint that say how requests are served; room for two at once at the least.
+
+    One that is not gunicorn's gives the defaults. A task's request may start or watch another task, so that an app
+    that serves one request at a time would wait for itself.
+    """
+    words = shlex.split(entrypoint)
+    if not any(Path(word).name == "gunicorn" for word in words):
+        return AppSettings().options
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-w", "--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-k", "--worker-class")
+    parser.add_argument("-t", "--timeout", type=int)
+    try:
+        found, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError as exc:
+        raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
+    threads = found.threads if found.workers * found.threads > 1 else 2
+    options = ["--workers", str(found.workers), "--threads", str(threads)]
+    if found.worker_class:
+        options += ["--worker-class", found.worker_class]
+    if found.timeout is not None:
+        options += ["--timeout", str(found.timeout)]
+    return tuple(options)
+
+
+class App:
+    """The app's process; started again by gunicorn when its code changes, and by us where gunicorn gives up."""
+
+    def __init__(
+        self, target: str, *, port: int, settings: AppSettings, env: Mapping[str, str], log: Log = discard
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._address = ("127.0.0.1", port)
+        self._log = log
+        self._command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *settings.options]
+        self._command += ["--reload", "--graceful-timeout", "2", "--access-logfile", "-"]
+        self._command += ["--access-logformat", '"%(r)s" %(s)s %(B)s %(L)s s', *_no_control_socket(), target]
+        self._env = {
+            **os.environ,
+            **settings.env_variables,
+            "GAE_ENV": "localdev",
+            "GAE_SERVICE": settings.service,
+            "GAE_VERSION": "dev",
+            "GAE_INSTANCE": "dev-0",
+            "PORT": str(port),
+            **env,
+        }
+        self.process = self._run()
+
+    def _run(self) -> Process:
+        self._code = _code_times()
+        self._told = False
+        return Process("app", self._command, env=self._env, log=self._log)
+
+    def wait_until_ready(self) -> None:
+        """Return when a request was answered, however."""
+        self.process.wait_until_ready(self._answers, timeout_seconds=_START_TIMEOUT_SECONDS)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(*self._address, timeout=30)
+        try:
+            # What App Engine sends to an instance before its first visitor.
+            connection.request("GET", "/_ah/warmup")
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return True
+
+    def check(self) -> None:
+        """Raise :class:`PieceEndedError` if it ended; if its code does not load, wait for a change instead."""
+        if self.process.exit_code not in _LOAD_ERRORS:
+            self.process.check()
+        elif self._code != _code_times():
+            self.process = self._run()
+        elif not self._told:
+            self._told = True
+            self._log("app", "the app does not load; it starts again when a .py file changes here")
+
+    def stop(self) -> None:
+        """End gunicorn and its workers; a request that runs has two seconds to finish."""
+        self.process.stop()
+
+
+def _code_times() -> dict[Path, float]:
+    times: dict[Path, float] = {}
+    for directory, children, names in os.walk("."):
+        if "pyvenv.cfg" in names:
+            children.clear()
+        children[:] = [child for child in children if not child.startswith(".") and child != "node_modules"]
+        for path in (Path(directory, name) for name in names if name.endswith(".py")):
+            with contextlib.suppress(FileNotFoundError):  # an editor's temporary file
+                times[path] = path.stat().st_mtime
+    return times
+
+
+def _no_control_socket() -> list[str]:
+    """Spare newer gunicorns the socket in the home directory that two of them would fight over."""
+    from gunicorn.config import KNOWN_SETTINGS  # noqa: PLC0415 - of an extra that may be missing
+
+    return ["--no-control-socket"] if any(s.name == "control_socket_disable" for s in KNOWN_SETTINGS) else []

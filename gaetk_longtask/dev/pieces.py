@@ -1,0 +1,195 @@
+"""The services beside the app: Datastore, memcached and Cloud Tasks, each started alone or taken as found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gaetk_longtask.dev.cloud_sdk import find_emulator, find_java
+from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, answers, discard, free_port
+
+_START_TIMEOUT_SECONDS = 60.0
+#: A port found free may be taken by the time the program binds it.
+_START_ATTEMPTS = 3
+
+
+class DatastoreKind(StrEnum):
+    """The local Datastores that can be started."""
+
+    #: ``CloudDatastore.jar`` of the Cloud SDK.
+    SDK = "sdk"
+    #: The Cloud SDK's Firestore emulator in Datastore mode.
+    FIRESTORE = "firestore"
+    #: Google's own Python stub behind gRPC; needs neither Java nor the Cloud SDK.
+    EMBEDDED = "embedded"
+
+
+_JARS = {
+    DatastoreKind.SDK: (
+        "cloud-datastore-emulator/CloudDatastore.jar",
+        "com.google.cloud.datastore.emulator.CloudDatastore",
+    ),
+    DatastoreKind.FIRESTORE: (
+        "cloud-firestore-emulator/cloud-firestore-emulator.jar",
+        "com.google.cloud.datastore.emulator.firestore.CloudFirestore",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A running service of the local stack; a context manager that stops it."""
+
+    name: str
+    #: What it is, for people.
+    what: str
+    #: ``host:port``, as ``DATASTORE_EMULATOR_HOST`` and the like take it.
+    host: str
+    #: Whether something else takes its place in production and on better equipped machines.
+    stand_in: bool = False
+    #: ``None`` when somebody else started it.
+    process: Process | None = None
+
+    def stop(self) -> None:
+        """End it and its children, unless somebody else started it."""
+        if self.process is not None:
+            self.process.stop()
+
+    def reset(self) -> None:
+        """Delete all data of a Datastore emulator."""
+        request = urllib.request.Request(f"http://{self.host}/reset", data=b"", method="POST")
+        with urllib.request.urlopen(request, timeout=30):  # noqa: S310 - http, written above
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start_datastore(
+    kind: DatastoreKind | str | None = None, *, data_dir: Path | None = None, log: Log = discard
+) -> Piece:
+    """Start a Datastore emulator on a free port and return it when it answers.
+
+    Without ``kind`` the Cloud SDK's where it and Java are found, else the embedded one. Reads are strongly consistent
+    with all of them, as in production. ``data_dir`` keeps the data (not with the Firestore emulator).
+    """
+    if kind is None:
+        has_sdk = find_emulator(_JARS[DatastoreKind.SDK][0]) and find_java()
+        kind = DatastoreKind.SDK if has_sdk else DatastoreKind.EMBEDDED
+    match DatastoreKind(kind):
+        case DatastoreKind.EMBEDDED:
+            return _start_embedded_datastore(data_dir, log)
+        case DatastoreKind.FIRESTORE:
+            options = ["--database-mode=datastore-mode"]
+            what = "the Cloud SDK's Firestore emulator in Datastore mode"
+        case DatastoreKind.SDK:
+            what = "the Cloud SDK's Datastore emulator"
+            options = ["--testing"]
+            if data_dir is not None:
+                options = ["--consistency=1.0", "--store_on_disk=true", str(data_dir / "datastore-sdk")]
+    command = _java_command(DatastoreKind(kind))
+    return _start_on_free_port(
+        "datastore", what, lambda port: [*command, f"--port={port}", *options], is_ready=_answers_http, log=log
+    )
+
+
+def _java_command(kind: DatastoreKind) -> list[str]:
+    jar_name, main_class = _JARS[kind]
+    jar, java = find_emulator(jar_name), find_java()
+    if jar is None:
+        component = jar_name.split("/")[0]
+        raise MissingPieceError(
+            f"datastore: the Cloud SDK's {component} is not installed; gcloud components install {component}"
+            f" (on Debian: apt install google-cloud-cli-{component})"
+        )
+    if java is None:
+        raise MissingPieceError("datastore: the Cloud SDK's emulators need Java; install a Java runtime (17 or newer)")
+    # Quick to start and small: an emulator does not live long enough for the optimising compiler.
+    jvm = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
+
+
+def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
+    if find_spec("google.appengine") is None:
+        raise MissingPieceError(
+            'datastore: appengine-python-standard is not installed; pip install "gaetk-longtask[dev]"'
+        )
+    command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    return _start_announced("datastore", "the embedded Datastore", command, stand_in=True, log=log)
+
+
+def start_memcached(*, log: Log = discard) -> Piece:
+    """Start the ``memcached`` program on a free port and return it when it answers."""
+    program = shutil.which("memcached")
+    if program is None:
+        raise MissingPieceError("memcached is not installed; apt install memcached, or brew install memcached")
+    command = [program, "-l", "127.0.0.1", "-m", "64", "-U", "0"]
+    if os.geteuid() == 0:
+        command += ["-u", "nobody"]  # it refuses to run as root
+    return _start_on_free_port(
+        "memcached", "memcached", lambda port: [*command, "-p", str(port)], is_ready=answers, log=log
+    )
+
+
+def start_tasks(
+    app_url: str, *, queue_yaml: Path | None = None, data_dir: Path | None = None, log: Log = discard
+) -> Piece:
+    """Start the Cloud Tasks emulator on a free port, dispatching App Engine tasks to ``app_url``."""
+    command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0", "--app", app_url]
+    if queue_yaml is not None:
+        command += ["--queue-yaml", str(queue_yaml)]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    return _start_announced("tasks", "our Cloud Tasks emulator; there is no official one", command, log=log)
+
+
+def _start_announced(name: str, what: str, command: list[str], *, log: Log, stand_in: bool = False) -> Piece:
+    process = Process(name, command, log=log)
+    try:
+        host = process.ready_line(timeout_seconds=_START_TIMEOUT_SECONDS)
+    except BaseException:
+        process.stop()
+        raise
+    return Piece(name=name, what=what, host=host, stand_in=stand_in, process=process)
+
+
+def _start_on_free_port(
+    name: str, what: str, command: Callable[[int], list[str]], *, is_ready: Callable[[str], bool], log: Log
+) -> Piece:
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        host = f"127.0.0.1:{(port := free_port())}"
+        process = Process(name, command(port), log=log)
+        try:
+            process.wait_until_ready(partial(is_ready, host), timeout_seconds=_START_TIMEOUT_SECONDS)
+        except BaseException as exc:
+            process.stop()
+            if isinstance(exc, PieceEndedError) and attempt < _START_ATTEMPTS:
+                continue
+            raise
+        return Piece(name=name, what=what, host=host, process=process)
+    raise AssertionError  # the last attempt returned or raised
+
+
+def _answers_http(host: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{host}/", timeout=5):
+        return True
+    return False

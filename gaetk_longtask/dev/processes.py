@@ -1,0 +1,159 @@
+"""A child process of the local stack: started under a guard, heard line by line, ended for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gaetk_longtask.dev.guard import GRACE_SECONDS
+
+#: Takes a piece's name and a line of its output.
+Log = Callable[[str, str], None]
+
+_TAIL_LINES = 20
+_POLL_SECONDS = 0.02
+
+
+class StackError(Exception):
+    """The local stack cannot start or go on; the message says what to do about it."""
+
+
+class MissingPieceError(StackError):
+    """A program or package that a piece needs is not installed."""
+
+
+class PieceEndedError(StackError):
+    """A piece ended by itself, or was not ready in time; the message shows the last lines it wrote."""
+
+    #: The piece's name, for instance ``memcached``.
+    piece: str
+
+    def __init__(self, message: str, *, piece: str) -> None:
+        super().__init__(message)
+        self.piece = piece
+
+
+def discard(name: str, line: str) -> None:
+    """Drop a line of output; what was last written still shows in errors."""
+
+
+class Process:
+    """One program and all its children, from start to stop."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Log = discard
+    ) -> None:
+        self.name = name
+        self._log = log
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._ready_line: str | None = None
+        guard = str(Path(__file__).with_name("guard.py"))
+        self._guard = subprocess.Popen(
+            [sys.executable, "-P", guard, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Away from the terminal's process group: Ctrl-C is for the runner, which then ends the rest in order.
+            start_new_session=True,
+            env={**(os.environ if env is None else env), "PYTHONUNBUFFERED": "1"},
+        )
+        assert self._guard.stdin is not None  # noqa: S101 - for the type checker, as the next
+        assert self._guard.stdout is not None  # noqa: S101  # it was started with a pipe
+        self._stdin, self._stdout = self._guard.stdin, self._guard.stdout
+        first = self._stdout.readline().decode(errors="replace").strip()
+        #: The program's own process id and process group; 0 when there is none, and the first line says why.
+        self.pid = int(first) if first.isdecimal() else 0
+        if not self.pid:
+            self._tail.append(first)
+        self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for raw in self._stdout:
+            line = raw.decode(errors="replace").rstrip()
+            self._tail.append(line)
+            if self._ready_line is None and line.startswith("ready: "):
+                self._ready_line = line.removeprefix("ready: ")
+            self._log(self.name, line)
+
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it runs; as a shell has it: 128 and the number for a signal."""
+        code = self._guard.poll()
+        if code is not None and code < 0:
+            self._end_what_the_guard_left()
+        return code
+
+    def wait_until_ready(self, is_ready: Callable[[], bool], *, timeout_seconds: float) -> None:
+        """Return when ``is_ready`` says so; a :class:`PieceEndedError` if it ends or takes too long."""
+        deadline = time.monotonic() + timeout_seconds
+        while not is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise PieceEndedError(
+                    f"{self.name} was not ready after {timeout_seconds:.0f} seconds{self._last_words()}",
+                    piece=self.name,
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def ready_line(self, *, timeout_seconds: float) -> str:
+        """Wait for the line ``ready: …`` on its output, and return what follows."""
+        self.wait_until_ready(lambda: self._ready_line is not None, timeout_seconds=timeout_seconds)
+        return self._ready_line or ""
+
+    def check(self) -> None:
+        """Raise :class:`PieceEndedError` unless it runs."""
+        code = self.exit_code
+        if code is not None:
+            self._reader.join(1.0)
+            raise PieceEndedError(f"{self.name} ended with exit code {code}{self._last_words()}", piece=self.name)
+
+    def stop(self) -> None:
+        """End the program and its children: SIGTERM, and SIGKILL to what is left after the guard's grace."""
+        if not self._stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._stdin.fileno(), b"\n")
+            self._stdin.close()
+        try:
+            self._guard.wait(GRACE_SECONDS + 2)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+            self._end_what_the_guard_left()
+        self._reader.join(1.0)
+        if not self._reader.is_alive():
+            self._stdout.close()
+
+    def _end_what_the_guard_left(self) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _last_words(self) -> str:
+        lines = [f"\n    {line}" for line in self._tail]
+        return "; its last lines:" + "".join(lines) if lines else "; it wrote nothing"
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on 127.0.0.1 now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(host: str) -> bool:
+    """Whether anything accepts connections at ``host:port``."""
+    name, _, port = host.rpartition(":")
+    try:
+        socket.create_connection((name.strip("[]"), int(port)), timeout=1.0).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,97 @@
+"""The command line: starts the emulator and waits for a signal to end it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import signal
+import sys
+import threading
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+
+from gaetk_longtask.dev.tasks_emulator import PortTakenError, QueueYamlError, StoreError, serve
+
+_MAX_FILES = 16384
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the emulator until SIGTERM or SIGINT and return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    _allow_many_files()
+    try:
+        emulator = serve(
+            app_url=options.app,
+            port=options.port,
+            queue_yaml=options.queue_yaml,
+            data_dir=options.data_dir,
+            routes=dict(options.route),
+        )
+    except (PortTakenError, QueueYamlError, StoreError) as exc:
+        print(f"tasks emulator: {exc}", file=sys.stderr)
+        return 1
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with emulator:
+        print(f"ready: {emulator.host}", flush=True)
+        ended.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gaetk_longtask.dev.tasks_emulator",
+        description="Cloud Tasks for one machine. Point the client's transport, or CLOUD_TASKS_EMULATOR_HOST, at it.",
+    )
+    parser.add_argument("--port", type=int, default=8123, help="port on 127.0.0.1; 0 takes a free one (%(default)s)")
+    parser.add_argument(
+        "--app",
+        type=_url,
+        default="http://127.0.0.1:8080",
+        metavar="URL",
+        help="where App Engine tasks go (%(default)s)",
+    )
+    parser.add_argument(
+        "--route",
+        type=_route,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help='where tasks for a service ("worker") or one of its versions ("v2.worker") go; may be repeated',
+    )
+    parser.add_argument("--queue-yaml", type=Path, metavar="FILE", help="queues to provide; read again when it changes")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep queues and tasks there across restarts")
+    return parser
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return text
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not an http:// or https:// URL")
+
+
+def _route(text: str) -> tuple[str, str]:
+    name, separator, url = text.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=URL")
+    return name, _url(url)
+
+
+def _allow_many_files() -> None:
+    """Allow as many open files as the system lets us: each attempt under way is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Reads the resource names of locations, queues and tasks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gaetk_longtask.dev.tasks_emulator.errors import invalid
+
+_LOCATION = r"projects/(?P<project>[A-Za-z0-9.:-]{1,100})/locations/(?P<location>[A-Za-z0-9-]{1,100})"
+_LOCATION_NAME = re.compile(_LOCATION)
+_QUEUE_NAME = re.compile(_LOCATION + r"/queues/(?P<queue>[A-Za-z0-9-]{1,100})")
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,500}")
+_TASKS = "/tasks/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueName:
+    """The name of a queue, taken apart."""
+
+    project: str
+    location: str
+    queue: str
+
+    @property
+    def parent(self) -> str:
+        """The location's name."""
+        return f"projects/{self.project}/locations/{self.location}"
+
+    def __str__(self) -> str:
+        return f"{self.parent}/queues/{self.queue}"
+
+
+def parse_location(text: str) -> str:
+    """Return the name of a location as it is, or refuse it."""
+    if not _LOCATION_NAME.fullmatch(text):
+        raise invalid('Location name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>".')
+    return text
+
+
+def parse_queue(text: str) -> QueueName:
+    """Return the name of a queue, or refuse it."""
+    match = _QUEUE_NAME.fullmatch(text)
+    if not match:
+        raise invalid(
+            'Queue name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>".'
+        )
+    return QueueName(**match.groupdict())
+
+
+def parse_task(text: str) -> tuple[QueueName, str]:
+    """Return the queue of a task's name and the task's id, or refuse the name."""
+    queue, separator, task_id = text.partition(_TASKS)
+    if not separator:
+        raise invalid(
+            'Task name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>'
+            '/tasks/<TASK_ID>".'
+        )
+    name = parse_queue(queue)
+    if not _TASK_ID.fullmatch(task_id):
+        raise invalid(
+            f'Task ID "{task_id[:100]}" can contain only letters ([A-Za-z]), numbers ([0-9]), hyphens (-),'
+            " or underscores (_). Task ID must between 1 and 500 characters."
+        )
+    return name, task_id
+
+
+def task_name(queue: QueueName, task_id: str) -> str:
+    """Return the full name of a task."""
+    return f"{queue}{_TASKS}{task_id}"
+
+
+def short_task_name(name: str) -> str:
+    """Return the id in a task's full name."""
+    return name.rpartition("/")[2]

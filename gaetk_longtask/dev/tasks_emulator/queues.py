@@ -1,0 +1,108 @@
+"""A queue: its settings, its tasks, and which of them may be dispatched now."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from gaetk_longtask.dev.tasks_emulator.messages import Message, Queue
+from gaetk_longtask.dev.tasks_emulator.names import QueueName
+from gaetk_longtask.dev.tasks_emulator.rate import TokenBucket
+from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord
+
+_tickets = itertools.count(1)
+
+
+class TaskQueue:
+    """Tasks under one name; every time is passed in, and no thread or lock is known here."""
+
+    def __init__(self, name: QueueName, message: Message, *, from_yaml: bool, now: datetime) -> None:
+        self.name = name
+        #: The queue as callers see it.
+        self.message = message
+        #: Whether queue.yaml made it: then tasks and their names are kept longer.
+        self.from_yaml = from_yaml
+        self.tasks: dict[str, TaskRecord] = {}
+        #: Attempts under way, those of deleted tasks included.
+        self.in_flight = 0
+        limits = message.rate_limits
+        self.bucket = TokenBucket(rate=limits.max_dispatches_per_second, burst=limits.max_burst_size, now=now)
+        # Entries whose ticket is no longer the task's own are void; so nothing has to be searched for.
+        self._schedule: list[tuple[datetime, int, str]] = []
+
+    @property
+    def tombstone_ttl(self) -> timedelta:
+        """How long a task's name cannot be used again (documentation of `CreateTaskRequest`)."""
+        return timedelta(days=9) if self.from_yaml else timedelta(hours=24)
+
+    @property
+    def task_ttl(self) -> timedelta:
+        """How long a task is kept, whatever its retry configuration says (Cloud SDK, `MAX_TASK_TTL`; quotas)."""
+        return timedelta(days=3650) if self.from_yaml else timedelta(days=31)
+
+    def change(self, message: Message, now: datetime) -> None:
+        """Take new settings."""
+        self.message = message
+        limits = message.rate_limits
+        self.bucket.configure(rate=limits.max_dispatches_per_second, burst=limits.max_burst_size, now=now)
+
+    def add(self, record: TaskRecord) -> None:
+        """Keep a task and schedule it for its schedule time."""
+        self.tasks[record.name] = record
+        self.schedule(record)
+
+    def schedule(self, record: TaskRecord) -> None:
+        """Have the task dispatched at its schedule time, and at no other."""
+        record.ticket = next(_tickets)
+        heapq.heappush(self._schedule, (record.scheduled, record.ticket, record.name))
+        if len(self._schedule) > 2 * len(self.tasks) + 100:
+            self._schedule = [entry for entry in self._schedule if self._record(entry) is not None]
+            heapq.heapify(self._schedule)
+
+    def remove(self, name: str) -> TaskRecord | None:
+        """Forget a task, if it is there; its attempts go on."""
+        return self.tasks.pop(name, None)
+
+    def due(self, now: datetime) -> Iterator[TaskRecord]:
+        """Yield the tasks to dispatch now, taking each one's place in the rate and in `in_flight`."""
+        while self._may_dispatch(now) and self.bucket.take(now):
+            record = self._record(heapq.heappop(self._schedule))
+            if record is not None:
+                self.begin(record)
+                yield record
+
+    def begin(self, record: TaskRecord) -> None:
+        """Count an attempt of the task as under way."""
+        record.ticket = None
+        record.running += 1
+        self.in_flight += 1
+
+    def end(self, record: TaskRecord) -> None:
+        """Count an attempt of the task as over."""
+        record.running -= 1
+        self.in_flight -= 1
+
+    def wakes_at(self, now: datetime) -> datetime | None:
+        """Return when there may be something to dispatch; None while only an attempt's end or a call changes that."""
+        if not self._is_open():
+            return None
+        return max(self._schedule[0][0], self.bucket.ready_at(now))
+
+    def _may_dispatch(self, now: datetime) -> bool:
+        return self._is_open() and self._schedule[0][0] <= now
+
+    def _is_open(self) -> bool:
+        """Say whether the queue runs, has room for an attempt and a task that waits for one."""
+        if self.message.state != Queue.RUNNING:
+            return False
+        if self.in_flight >= self.message.rate_limits.max_concurrent_dispatches:
+            return False
+        while self._schedule and self._record(self._schedule[0]) is None:
+            heapq.heappop(self._schedule)
+        return bool(self._schedule)
+
+    def _record(self, entry: tuple[datetime, int, str]) -> TaskRecord | None:
+        record = self.tasks.get(entry[2])
+        return record if record is not None and record.ticket == entry[1] else None

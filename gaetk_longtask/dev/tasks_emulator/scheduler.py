@@ -1,0 +1,217 @@
+"""Moves tasks: in by a call, out to the app when they are due, back for a retry, and away; the clock is passed in."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from gaetk_longtask.dev.tasks_emulator.errors import already_exists, invalid, not_found
+from gaetk_longtask.dev.tasks_emulator.messages import Message, Task, moment_of, set_moment
+from gaetk_longtask.dev.tasks_emulator.names import parse_queue, parse_task, task_name
+from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome
+from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
+from gaetk_longtask.dev.tasks_emulator.registry import Registry
+from gaetk_longtask.dev.tasks_emulator.retry import RetrySchedule
+from gaetk_longtask.dev.tasks_emulator.store import Store
+from gaetk_longtask.dev.tasks_emulator.tasks import Previous, TaskRecord, accept
+
+_SWEEP_EVERY = timedelta(minutes=10)
+_GONE = (
+    "The task no longer exists, though a task with this name existed recently."
+    " The task either successfully completed or was deleted."
+)
+_TOO_RECENT = "The task cannot be created because a task with this name existed too recently."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One dispatch of a task: all that the request needs, as it was when the attempt began."""
+
+    queue: TaskQueue
+    record: TaskRecord
+    task: Message
+    retries: int
+    executions: int
+    previous: Previous | None
+    began: datetime
+    forced: bool  #: by RunTask
+
+
+class Fate(Enum):
+    """What became of a task after an attempt."""
+
+    DONE = auto()
+    RETRY = auto()
+    GAVE_UP = auto()  #: attempts and time are used up: production deletes the task without a word
+    GONE = auto()  #: deleted or purged meanwhile, or another attempt of it is under way
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """How an attempt ended, for the log."""
+
+    fate: Fate
+    attempts: int
+    again_in: timedelta | None = None
+
+
+class Scheduler:
+    """All tasks; used under the emulator's lock."""
+
+    def __init__(self, registry: Registry, store: Store, now: datetime) -> None:
+        self._registry = registry
+        self._store = store
+        self._sweep_at = now + _SWEEP_EVERY
+
+    def create(self, parent: str, given: Message, now: datetime) -> TaskRecord:
+        """Take a task."""
+        queue = self._registry.find(parse_queue(parent), now)
+        if given.name:
+            named, task_id = parse_task(given.name)
+            if named != queue.name:
+                raise invalid(
+                    f"The queue name from request ('{queue.name}') must be the same as the queue name"
+                    f" in the named task ('{named}')."
+                )
+        else:
+            task_id = str(secrets.randbits(63))
+        name = task_name(queue.name, task_id)
+        record = accept(given, name=name, queue=queue.name, now=now)
+        if name in queue.tasks:
+            raise already_exists("Requested entity already exists")
+        if given.name and self._store.is_buried(name, now):
+            raise already_exists(_TOO_RECENT)
+        self._store.put_task(record, str(queue.name))
+        queue.add(record)
+        return record
+
+    def get(self, name: str, now: datetime) -> TaskRecord:
+        """Return a task, or refuse the call."""
+        _, record = self._find(name, now)
+        if record is None:
+            raise not_found(_GONE) if self._store.is_buried(name, now) else not_found()
+        return record
+
+    def tasks(self, parent: str, now: datetime) -> list[TaskRecord]:
+        """Return the tasks of a queue, by name."""
+        tasks = self._registry.find(parse_queue(parent), now).tasks
+        return [tasks[name] for name in sorted(tasks)]
+
+    def delete(self, name: str, now: datetime) -> None:
+        """Delete a task; an attempt under way goes on."""
+        queue, record = self._find(name, now)
+        if record is None:
+            raise not_found()
+        self._bury(queue, record, now)
+
+    def run(self, name: str, now: datetime) -> Attempt:
+        """Begin an attempt of a task whatever the queue's limits and state, and even if one is under way."""
+        queue, record = self._find(name, now)
+        if record is None:
+            raise not_found()
+        set_moment(record.message.schedule_time, now)
+        queue.begin(record)
+        return self._attempt(queue, record, now, forced=True)
+
+    def due(self, now: datetime, *, limit: int) -> list[Attempt]:
+        """Begin the attempts that are due, as many as the limit allows."""
+        if now >= self._sweep_at:
+            self._sweep(now)
+        attempts: list[Attempt] = []
+        for queue in self._registry.all():
+            if len(attempts) >= limit:
+                break
+            for record in queue.due(now):
+                attempts.append(self._attempt(queue, record, now))
+                if len(attempts) >= limit:
+                    break
+        return attempts
+
+    def wakes_at(self, now: datetime) -> datetime | None:
+        """Return when `due` may have something."""
+        moments = [moment for queue in self._registry.all() if (moment := queue.wakes_at(now)) is not None]
+        return min(moments, default=None)
+
+    def finish(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
+        """Take note of how an attempt ended: the task is done, gets another attempt, or is given up."""
+        queue, record = attempt.queue, attempt.record
+        queue.end(record)
+        if outcome.is_overload(app_engine=record.is_app_engine):
+            queue.bucket.throttle(now)
+        message = record.message
+        attempts = message.dispatch_count
+        if queue.tasks.get(record.name) is not record:
+            return Verdict(fate=Fate.DONE if outcome.is_success else Fate.GONE, attempts=attempts)
+        set_moment(message.last_attempt.response_time, now)
+        message.last_attempt.response_status.code = outcome.code.value[0]
+        message.last_attempt.response_status.message = outcome.message
+        if outcome.status is not None:
+            message.response_count += 1
+            record.executions += outcome.is_execution(app_engine=record.is_app_engine)
+        record.previous = outcome.as_previous(app_engine=record.is_app_engine)
+        if outcome.is_success:
+            self._bury(queue, record, now)
+            return Verdict(fate=Fate.DONE, attempts=attempts)
+        return self._retry(attempt, outcome, now)
+
+    def _retry(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
+        queue, record = attempt.queue, attempt.record
+        message = record.message
+        schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
+        elapsed = now - moment_of(message.first_attempt.dispatch_time)
+        attempts = message.dispatch_count
+        if schedule.is_exhausted(attempts, elapsed):
+            self._bury(queue, record, now)
+            return Verdict(fate=Fate.GAVE_UP, attempts=attempts)
+        if record.running:  # RunTask began another attempt: that one decides
+            self._store.put_task(record, str(queue.name))
+            return Verdict(fate=Fate.GONE, attempts=attempts)
+        delay = schedule.delay(attempts)
+        if not record.is_app_engine:
+            delay = max(delay, outcome.retry_after)
+        # After RunTask the delay counts from the call (its documentation).
+        set_moment(message.schedule_time, (attempt.began if attempt.forced else now) + delay)
+        self._store.put_task(record, str(queue.name))
+        queue.schedule(record)
+        return Verdict(fate=Fate.RETRY, attempts=attempts, again_in=delay)
+
+    def _attempt(self, queue: TaskQueue, record: TaskRecord, now: datetime, *, forced: bool = False) -> Attempt:
+        message = record.message
+        retries = message.dispatch_count
+        message.dispatch_count += 1
+        message.last_attempt.Clear()
+        message.last_attempt.schedule_time.CopyFrom(message.schedule_time)
+        set_moment(message.last_attempt.dispatch_time, now)
+        if not retries:
+            message.first_attempt.dispatch_time.CopyFrom(message.last_attempt.dispatch_time)
+        self._store.put_task(record, str(queue.name))
+        task = Task()
+        task.CopyFrom(message)
+        return Attempt(
+            queue=queue,
+            record=record,
+            task=task,
+            retries=retries,
+            executions=record.executions,
+            previous=record.previous,
+            began=now,
+            forced=forced,
+        )
+
+    def _find(self, name: str, now: datetime) -> tuple[TaskQueue, TaskRecord | None]:
+        queue = self._registry.find(parse_task(name)[0], now)
+        return queue, queue.tasks.get(name)
+
+    def _bury(self, queue: TaskQueue, record: TaskRecord, now: datetime) -> None:
+        queue.remove(record.name)
+        self._store.bury_task(record.name, now + queue.tombstone_ttl)
+
+    def _sweep(self, now: datetime) -> None:
+        self._sweep_at = now + _SWEEP_EVERY
+        self._store.sweep(now)
+        for queue in self._registry.all():
+            oldest = now - queue.task_ttl
+            for record in [task for task in queue.tasks.values() if moment_of(task.message.create_time) <= oldest]:
+                self._bury(queue, record, now)

@@ -1,0 +1,134 @@
+"""The emulator as a whole: puts the parts together, starts and stops them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from gaetk_longtask.dev.tasks_emulator.dispatcher import Dispatcher
+from gaetk_longtask.dev.tasks_emulator.queue_yaml import QueueYamlWatch, read
+from gaetk_longtask.dev.tasks_emulator.registry import Registry
+from gaetk_longtask.dev.tasks_emulator.requests import Routes
+from gaetk_longtask.dev.tasks_emulator.scheduler import Scheduler
+from gaetk_longtask.dev.tasks_emulator.service import CloudTasksService
+from gaetk_longtask.dev.tasks_emulator.store import Store
+from gaetk_longtask.dev.tasks_emulator.tasks import DEFAULT_DEADLINE
+
+_HOST = "127.0.0.1"
+_CALLS_AT_A_TIME = 8
+#: For calls that are being answered when the emulator stops.
+_GRACE_SECONDS = 1.0
+#: What Google's front end takes; a task may have a tenth of it.
+_MAX_CALL_BYTES = 10 * 1024 * 1024
+
+
+class PortTakenError(Exception):
+    """Something else listens on the port."""
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+class Emulator:
+    """A running emulator; a context manager that stops it."""
+
+    def __init__(self, *, host: str, server: grpc.Server, dispatcher: Dispatcher, store: Store) -> None:
+        #: ``127.0.0.1:port``, for ``CLOUD_TASKS_EMULATOR_HOST``.
+        self.host = host
+        self._server = server
+        self._dispatcher = dispatcher
+        self._store = store
+        self._stopped = False
+
+    def wake(self) -> None:
+        """Look at the clock and at queue.yaml now; for tests that pass a clock of their own."""
+        self._dispatcher.wake()
+
+    def stop(self) -> None:
+        """Stop; attempts under way are broken off, and with a data directory are made again by the next emulator."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._server.stop(grace=_GRACE_SECONDS).wait()
+        self._dispatcher.stop()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    *,
+    app_url: str,
+    port: int = 0,
+    queue_yaml: Path | None = None,
+    data_dir: Path | None = None,
+    routes: Mapping[str, str] | None = None,
+    default_deadline: timedelta = DEFAULT_DEADLINE,
+    clock: Callable[[], datetime] = utc_now,
+) -> Emulator:
+    """Start an emulator in threads of this process and return it when it answers.
+
+    App Engine tasks go to `app_url`, or to the URL in `routes` for their ``service`` or ``version.service``.
+    `default_deadline` is that of App Engine tasks that name none: 10 minutes with automatic scaling, 24 hours with
+    basic and manual scaling. `clock` says when a task is due; how long an attempt takes is always real time.
+
+    Raises:
+        PortTakenError: something else listens on the port.
+        QueueYamlError: `queue_yaml` is missing or not valid.
+        StoreError: `data_dir` cannot be used.
+
+    """
+    deployment = None if queue_yaml is None else read(queue_yaml)
+    watch = None if queue_yaml is None else QueueYamlWatch(queue_yaml)
+    store = Store(data_dir)
+    lock = threading.Lock()
+    registry = Registry(store, clock())
+    if deployment is not None:
+        # Started again with the same file, so queues made by calls go on running.
+        registry.deploy(deployment, clock(), pause_others=False)
+    scheduler = Scheduler(registry, store, clock())
+
+    def reload_queue_yaml() -> None:
+        changed = watch.changed() if watch is not None else None
+        if changed is not None:
+            with lock:
+                registry.deploy(changed, clock(), pause_others=True)
+
+    dispatcher = Dispatcher(
+        scheduler,
+        lock=lock,
+        clock=clock,
+        routes=Routes(app_url=app_url, named=dict(routes or {})),
+        default_deadline=default_deadline,
+        on_tick=reload_queue_yaml,
+    )
+    service = CloudTasksService(registry, scheduler, lock=lock, clock=clock, send=dispatcher.send, wake=dispatcher.wake)
+    server = grpc.server(
+        ThreadPoolExecutor(_CALLS_AT_A_TIME, thread_name_prefix="tasks-api"),
+        handlers=[service.handler()],
+        # Without so_reuseport a second emulator on the port is refused instead of taking half of the calls.
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_CALL_BYTES)],
+    )
+    try:
+        bound = server.add_insecure_port(f"{_HOST}:{port}")
+    except RuntimeError as exc:
+        store.close()
+        raise PortTakenError(f"{_HOST}:{port} is taken: another program listens there") from exc
+    dispatcher.start()
+    server.start()
+    return Emulator(host=f"{_HOST}:{bound}", server=server, dispatcher=dispatcher, store=store)

@@ -1,0 +1,108 @@
+"""An app that the Cloud Tasks emulator delivers to, and the unmodified client, for tests of the emulator."""
+
+from __future__ import annotations
+
+import http.server
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+PROJECT, LOCATION = "test-project", "europe-west1"
+PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
+DEFAULT = f"{PARENT}/queues/default"
+#: Nothing here takes as long, unless it never comes.
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A request as the app got it."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def task(self) -> str:
+        return self.headers.get("X-AppEngine-TaskName") or self.headers["X-CloudTasks-TaskName"]
+
+
+class App:
+    """Answers 200, or what `answer` says, and keeps what it got."""
+
+    def __init__(self) -> None:
+        self.received: queue.Queue[Received] = queue.Queue()
+        self.answer: Callable[[Received], int] = lambda _: 200
+        self.location = ""
+        app = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                request = Received(method=self.command, path=self.path, headers=self.headers, body=body)
+                app.received.put(request)
+                status = app.answer(request)
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                if app.location:
+                    self.send_header("Location", app.location)
+                self.end_headers()
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_HEAD = handle_any  # noqa: N815 - their names
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 500
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Say nothing of connections that the emulator has given up."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def next(self) -> Received:
+        """Return the next request that the app has got or gets."""
+        return self.received.get(timeout=PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def connected(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
+    """Give the client of the library, as it is installed, on an insecure channel."""
+    with grpc.insecure_channel(host) as channel:
+        yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in another thread or process."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up_at, "it did not happen"
+        time.sleep(0.005)
+
+
+def app_engine(uri: str = "/work", **request: object) -> dict[str, object]:
+    return {"app_engine_http_request": {"relative_uri": uri, **request}}
+
+
+def names(tasks: object) -> list[str]:
+    return [task.name.rpartition("/")[2] for task in tasks]

@@ -1,0 +1,410 @@
+"""The runner, as a developer meets it: it says what runs, and whatever happens nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gaetk_longtask.dev.stack import Stack
+
+ROOT = Path(__file__).parents[3]
+SERVICES = ("DATASTORE_EMULATOR_HOST", "MEMCACHED_HOSTS", "CLOUD_TASKS_EMULATOR_HOST")
+APP = """
+import os, time, urllib.request
+from flask import Flask, request
+from google.cloud import ndb
+
+app = Flask(__name__)
+
+class Note(ndb.Model):
+    text = ndb.StringProperty()
+
+@app.get("/environ")
+def environ():
+    return dict(os.environ)
+
+@app.get("/sleep")
+def sleep():
+    print("sleeping", flush=True)
+    time.sleep(600)
+
+@app.get("/inner")
+def inner():
+    return "inner"
+
+@app.get("/outer")
+def outer():
+    return urllib.request.urlopen(request.host_url + "inner", timeout=10).read()
+
+@app.route("/note/<text>", methods=["GET", "PUT"])
+def note(text):
+    with ndb.Client().context():
+        if request.method == "PUT":
+            Note(id=text, text=text).put()
+        return {"found": [note.text for note in Note.query()]}
+"""
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+
+
+class Runner:
+    """A runner in a process of its own, and everything it started, told by a mark in the environment."""
+
+    def __init__(self, directory: Path, *arguments: str, app: str = "main:app", env: dict[str, str]) -> None:
+        self._mark = f"LONGTASK_TEST_MARK={uuid.uuid4()}"
+        name, _, value = self._mark.partition("=")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gaetk_longtask.dev", app, "--port", "0", *arguments],
+            cwd=directory,
+            env={**env, "PYTHONPATH": str(ROOT), name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._stdout: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self._stdout.put)),
+            threading.Thread(target=self._read, args=(self.process.stderr, lambda line: None)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, stream: Any, put: Callable[[str], None]) -> None:
+        for line in stream:
+            self.lines.append(line.rstrip())
+            put(line.rstrip())
+
+    def next_line(self) -> str:
+        """The next line on standard output."""
+        return self._stdout.get(timeout=60)
+
+    def wait_until_ready(self) -> str:
+        while not (line := self.next_line()).startswith("ready: "):
+            pass
+        return line.removeprefix("ready: ")
+
+    def heard(self, text: str) -> bool:
+        return eventually(lambda: any(text in line for line in self.lines), 30)
+
+    def wait(self) -> int:
+        return self.process.wait(30)
+
+    def running(self) -> dict[int, str]:
+        """The process ids and command lines of all that it started and that still runs."""
+        found = {}
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                environ = (directory / "environ").read_bytes()
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if self._mark.encode() in environ and int(directory.name) != self.process.pid:
+                found[int(directory.name)] = command
+        return found
+
+    def pid_of(self, part: str) -> int:
+        return min(pid for pid, command in self.running().items() if part in command and "guard.py" not in command)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        for thread in self._threads:
+            thread.join(10)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def get(url: str, **options: Any) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=20) as answer:
+        body = answer.read().decode()
+    return json.loads(body) if body.startswith("{") else body
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text(APP)
+    return tmp_path / "app"
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SERVICES}
+
+
+@pytest.fixture
+def bare_env(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Neither Java nor the Cloud SDK nor memcached on the path."""
+    for name in ("JAVA_HOME", "CLOUDSDK_ROOT_DIR"):
+        env.pop(name, None)
+    (tmp_path / "bin").mkdir()
+    return {**env, "PATH": str(tmp_path / "bin")}
+
+
+@pytest.fixture
+def app_alone(env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Services that are there already, as far as the runner can see."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {**env, **dict.fromkeys(SERVICES, f"127.0.0.1:{server.getsockname()[1]}")}
+
+
+@pytest.fixture
+def start(directory: Path, env: dict[str, str]) -> Iterator[Callable[..., Runner]]:
+    runners: list[Runner] = []
+
+    def start(*arguments: str, **options: Any) -> Runner:
+        runners.append(Runner(directory, *arguments, **{"env": env, **options}))
+        return runners[-1]
+
+    yield start
+    for runner in runners:
+        runner.close()
+
+
+class TestRunning:
+    def test_it_says_what_runs_and_answers_when_it_is_ready(self, start: Any) -> None:
+        runner = start("--project", "my-project")
+        url = runner.wait_until_ready()
+
+        environ = get(f"{url}/environ")
+        assert environ["GOOGLE_CLOUD_PROJECT"] == "my-project"
+        assert environ["GAE_ENV"] == "localdev"
+        assert {"GAE_SERVICE", "GAE_VERSION", "GAE_INSTANCE"} < environ.keys()
+        assert url == f"http://127.0.0.1:{environ['PORT']}"
+        said = "\n".join(runner.lines)
+        for name in SERVICES:
+            assert environ[name] in said
+            host, port = environ[name].split(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
+
+    def test_a_request_may_make_another(self, start: Any, directory: Path) -> None:
+        (directory / "app.yaml").write_text("runtime: python313\nentrypoint: gunicorn -b :$PORT main:app\n")
+        url = start().wait_until_ready()
+        assert get(f"{url}/outer") == "inner"
+
+    def test_with_nothing_but_python_it_runs_on_stand_ins(self, start: Any, bare_env: dict[str, str]) -> None:
+        runner = start(env=bare_env)
+        url = runner.wait_until_ready()
+        assert get(f"{url}/note/a", method="PUT") == {"found": ["a"]}
+        assert "MEMCACHED_HOSTS" not in get(f"{url}/environ")
+        said = "\n".join(runner.lines)
+        assert re.search(r"datastore .*stand-in", said)
+        assert re.search(r"memcached .*stand-in", said)
+
+    def test_what_the_environment_names_is_taken_and_not_started(self, start: Any, app_alone: dict[str, str]) -> None:
+        runner = start(env=app_alone)
+        environ = get(f"{runner.wait_until_ready()}/environ")
+        assert all(environ[name] == app_alone[name] for name in SERVICES)
+        assert all("gunicorn" in command for command in runner.running().values())
+
+    @pytest.mark.parametrize("bare", [False, True])
+    def test_data_survives_even_a_killed_runner(
+        self, bare: bool, start: Any, env: dict[str, str], bare_env: dict[str, str], tmp_path: Path
+    ) -> None:
+        options = {"env": bare_env if bare else env}
+        first = start("--data-dir", str(tmp_path / "data"), **options)
+        url = first.wait_until_ready()
+        for text in ("a", "b"):
+            get(f"{url}/note/{text}", method="PUT")
+        first.process.kill()
+        assert eventually(lambda: not first.running())
+
+        second = start("--data-dir", str(tmp_path / "data"), **options)
+        assert get(f"{second.wait_until_ready()}/note/x") == {"found": ["a", "b"]}
+
+
+class TestCodeChanges:
+    def test_changed_code_is_loaded(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
+        url = start(env=app_alone).wait_until_ready()
+        changed = APP.replace('return "inner"', 'return "changed"')
+        assert saved_until(lambda: get_or_none(f"{url}/inner") == "changed", directory / "main.py", changed)
+
+    @pytest.mark.parametrize("mistake", ["1 / 0", "def broken(:", "import no_such_module"])
+    def test_a_mistake_is_shown_and_may_be_mended(
+        self, mistake: str, start: Any, directory: Path, app_alone: dict[str, str]
+    ) -> None:
+        runner = start(env=app_alone)
+        url = runner.wait_until_ready()
+        assert saved_until(lambda: "Error" in "".join(runner.lines), directory / "main.py", f"{APP}\n{mistake}\n")
+        mended = APP.replace('return "inner"', 'return "mended"')
+        assert saved_until(lambda: get_or_none(f"{url}/inner") == "mended", directory / "main.py", mended)
+
+
+def saved_until(condition: Callable[[], object], path: Path, code: str) -> bool:
+    """Save ``code``, and again while nothing follows: gunicorn misses a change in its first moments."""
+
+    def save_and_wait() -> bool:
+        path.write_text(code)
+        return eventually(condition, 5)
+
+    return eventually(save_and_wait, 40)
+
+
+def get_or_none(url: str) -> Any:
+    try:
+        return get(url)
+    except OSError:
+        return None
+
+
+class TestEnding:
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_asked_to_end_it_leaves_nothing(self, how: signal.Signals, start: Any) -> None:
+        runner = start()
+        runner.wait_until_ready()
+        runner.process.send_signal(how)
+        assert runner.wait() == 0
+        assert runner.running() == {}
+
+    def test_killed_it_leaves_nothing(self, start: Any) -> None:
+        runner = start()
+        url = runner.wait_until_ready()
+        threading.Thread(target=get_or_none, args=(f"{url}/sleep",)).start()
+        assert runner.heard("sleeping")
+        runner.process.kill()
+        assert eventually(lambda: not runner.running()), runner.running()
+
+    def test_a_request_that_takes_long_is_not_waited_for(self, start: Any) -> None:
+        runner = start()
+        url = runner.wait_until_ready()
+        threading.Thread(target=get_or_none, args=(f"{url}/sleep",)).start()
+        assert runner.heard("sleeping")
+        runner.process.terminate()
+        assert runner.wait() == 0
+        assert runner.running() == {}
+
+    @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
+    def test_interrupted_while_it_starts_it_leaves_nothing(self, piece: str, start: Any) -> None:
+        runner = start()
+        while not runner.next_line().startswith(piece):
+            pass
+        runner.process.send_signal(signal.SIGINT)
+        assert runner.wait() == 0
+        assert runner.running() == {}
+
+    @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
+    def test_killed_while_it_starts_it_leaves_nothing(self, piece: str, start: Any) -> None:
+        runner = start()
+        while not runner.next_line().startswith(piece):
+            pass
+        runner.process.kill()
+        assert eventually(lambda: not runner.running()), runner.running()
+
+    def test_interrupted_again_it_still_leaves_nothing(self, start: Any) -> None:
+        runner = start()
+        runner.wait_until_ready()
+        for _ in range(20):
+            runner.process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        assert runner.wait() in (0, 1)
+        assert eventually(lambda: not runner.running()), runner.running()
+
+    @pytest.mark.parametrize(
+        ("part", "name"), [("memcached", "memcached"), ("tasks_emulator", "tasks"), ("gunicorn", "app")]
+    )
+    def test_a_piece_that_dies_ends_the_stack_and_is_named(self, part: str, name: str, start: Any) -> None:
+        runner = start()
+        runner.wait_until_ready()
+        os.kill(runner.pid_of(part), signal.SIGKILL)
+        assert runner.wait() == 1
+        assert runner.heard(f"{name} ended with exit code 137")
+        assert runner.running() == {}
+
+
+class TestTrouble:
+    def test_a_port_that_is_taken_is_named(self, start: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            runner = start("--port", str(port))
+            assert runner.wait() == 1
+        assert runner.heard(f"port {port} is not free")
+        assert runner.running() == {}
+
+    @pytest.mark.parametrize(
+        ("app", "message"),
+        [("nosuch:app", "No module named 'nosuch'"), ("main:nosuch", "nosuch"), ("bad:app", "1 / 0")],
+    )
+    def test_an_app_that_does_not_load_ends_it(
+        self, app: str, message: str, start: Any, directory: Path, app_alone: dict[str, str]
+    ) -> None:
+        (directory / "bad.py").write_text("1 / 0")
+        runner = start(app=app, env=app_alone)
+        assert runner.wait() == 1
+        assert runner.heard(message)
+        assert runner.running() == {}
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_a_service_that_does_not_answer_is_named(self, name: str, start: Any, app_alone: dict[str, str]) -> None:
+        runner = start(env={**app_alone, name: "127.0.0.1:1"})
+        assert runner.wait() == 1
+        assert runner.heard(f"{name} names 127.0.0.1:1, where nothing answers")
+        assert runner.running() == {}
+
+    def test_a_queue_yaml_that_is_named_must_exist(self, start: Any) -> None:
+        runner = start("--queue-yaml", "nosuch.yaml")
+        assert runner.wait() == 2
+        assert runner.heard("nosuch.yaml does not exist")
+
+    def test_a_broken_queue_yaml_ends_it(self, start: Any, directory: Path) -> None:
+        (directory / "queue.yaml").write_text("queue: [")
+        runner = start()
+        assert runner.wait() == 1
+        assert runner.heard("queue.yaml")
+        assert runner.running() == {}
+
+    def test_a_broken_emulator_ends_it(self, start: Any, env: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        for name in ("memcached", "java"):
+            program = tmp_path / "bin" / name
+            program.write_text("#!/bin/sh\necho no luck with $0\nexit 9\n")
+            program.chmod(0o755)
+        env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
+        runner = start(env=env)
+        assert runner.wait() == 1
+        assert runner.heard("memcached ended with exit code 9; its last lines:"), runner.lines
+        assert runner.heard("no luck with"), runner.lines
+
+
+def test_the_stack_is_a_context_manager(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bare_env: dict[str, str]
+) -> None:
+    monkeypatch.chdir(directory)
+    for name in SERVICES:
+        monkeypatch.delenv(name, raising=False)
+    if not shutil.which("memcached"):
+        monkeypatch.setenv("PATH", bare_env["PATH"])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    said: list[str] = []
+    with Stack("main:app", port=0, datastore="embedded", data_dir=tmp_path / "data", say=said.append) as stack:
+        assert get(f"{stack.url}/inner") == "inner"
+        stack.check()
+    assert get_or_none(f"{stack.url}/inner") is None
+    assert said
