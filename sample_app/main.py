@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-
 from flask import Flask, Response, render_template
 
 from gaetk_longtask import LongTaskManager
@@ -27,7 +24,7 @@ _MAX_REQUEST_BYTES = 32 * 1024 * 1024
 def create_app() -> Flask:
     """Make the application; it talks to no service before the first request."""
     app = Flask(__name__)
-    app.config.update(SECRET_KEY=secret_key(os.environ), MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES)
+    app.config.update(MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES)
     LongTaskManager(app)
     app.add_url_rule("/", view_func=index)
     app.add_url_rule("/import", view_func=Import.as_view("import"))
@@ -49,15 +46,6 @@ def protect(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
-
-
-def secret_key(environ: Mapping[str, str]) -> str:
-    """Return the key from the environment; only a development machine may do without."""
-    if key := environ.get("SECRET_KEY"):
-        return key
-    if environ.get("GAE_ENV") == "standard":
-        raise RuntimeError("SECRET_KEY is not set: give the app a random one, in app.yaml or from Secret Manager.")
-    return "for development only"
 
 
 app = create_app()

@@ -23,7 +23,7 @@ PARSERS = {
     "queue.yaml": queueinfo.LoadSingleQueue,
 }
 #: All that `gcloud app deploy` takes; those without a parser of their own describe a service, as app.yaml does.
-FILES = sorted(path.name for path in ROOT.glob("*.yaml") if path.name != "secret.yaml")
+FILES = sorted(path.name for path in ROOT.glob("*.yaml"))
 
 
 @pytest.fixture
@@ -94,10 +94,9 @@ def test_the_queue_tries_again_after_a_second_and_then_within_a_minute(default_q
     assert (retry.min_backoff_seconds, retry.max_backoff_seconds, retry.max_doublings) == (1, 60, 6)
 
 
-@pytest.mark.parametrize("ignore_file", [".gitignore", ".gcloudignore"])
-def test_the_secret_key_is_in_no_repository_and_no_upload(app_yaml, ignore_file):
-    assert app_yaml.includes == ["secret.yaml"]
-    assert "/secret.yaml" in (ROOT / ignore_file).read_text().splitlines()
+def test_cron_calls_what_the_library_offers():
+    jobs = croninfo.LoadSingleCron((ROOT / "cron.yaml").read_text()).cron
+    assert [job.url for job in jobs] == ["/_longtask/sweep", "/_longtask/purge"]
 
 
 def test_app_engine_finds_no_other_list_of_dependencies_than_the_pins():
