@@ -46,7 +46,7 @@ class Dispatcher:
         self._capacity = _capacity()
         self._loop: asyncio.AbstractEventLoop
         self._woken = asyncio.Event()
-        self._main: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[None]
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="tasks-dispatcher", daemon=True)
 
@@ -70,7 +70,6 @@ class Dispatcher:
         self._loop.call_soon_threadsafe(self._begin, attempt)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         while not self._stopping:
             self._main = self._loop.create_task(self._dispatch())
             self._loop.run_until_complete(asyncio.wait([self._main]))
@@ -87,8 +86,7 @@ class Dispatcher:
         self._stopping = True
         for task in self._under_way:
             task.cancel()
-        if self._main is not None:
-            self._main.cancel()
+        self._main.cancel()
 
     async def _dispatch(self) -> None:
         last_tick = time.monotonic()

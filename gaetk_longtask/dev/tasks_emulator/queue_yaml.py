@@ -16,6 +16,7 @@ from gaetk_longtask.dev.tasks_emulator.retry import UNLIMITED_ATTEMPTS
 
 logger = logging.getLogger(__name__)
 
+MAX_NAME_LENGTH = 100
 MAX_BUCKET_SIZE = 500
 DEFAULT_BUCKET_SIZE = 5
 _PARSER_ERRORS = (
@@ -61,6 +62,8 @@ def parse(text: str) -> Deployment:
 def _queue(entry: Message) -> Message:
     # As in the Cloud SDK (api_lib/tasks/app_deploy_migration_util.py, 528): a value of zero counts as missing but for
     # task_retry_limit, and what is missing gets the defaults of command_lib/tasks/constants.py.
+    if not 0 < len(entry.name) <= MAX_NAME_LENGTH:
+        raise queueinfo.MalformedQueueConfiguration(f"a queue's name has 1 to {MAX_NAME_LENGTH} characters")
     if not entry.rate:
         raise queueinfo.MalformedQueueConfiguration(f'queue "{entry.name}" needs a rate')
     rate = queueinfo.ParseRate(entry.rate)

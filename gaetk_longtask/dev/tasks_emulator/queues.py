@@ -68,10 +68,10 @@ class TaskQueue:
     def due(self, now: datetime) -> Iterator[TaskRecord]:
         """Yield the tasks to dispatch now, taking each one's place in the rate and in `in_flight`."""
         while self._may_dispatch(now) and self.bucket.take(now):
-            record = self._record(heapq.heappop(self._schedule))
-            if record is not None:
-                self.begin(record)
-                yield record
+            _, _, name = heapq.heappop(self._schedule)  # valid, or the queue would not be open
+            record = self.tasks[name]
+            self.begin(record)
+            yield record
 
     def begin(self, record: TaskRecord) -> None:
         """Count an attempt of the task as under way."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
+from gaetk_longtask.dev.tasks_emulator.acceptance import accept
 from gaetk_longtask.dev.tasks_emulator.errors import already_exists, invalid, not_found
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Task, moment_of, set_moment
 from gaetk_longtask.dev.tasks_emulator.names import parse_queue, parse_task, task_name
@@ -15,7 +16,7 @@ from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.registry import Registry
 from gaetk_longtask.dev.tasks_emulator.retry import RetrySchedule
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from gaetk_longtask.dev.tasks_emulator.tasks import Previous, TaskRecord, accept
+from gaetk_longtask.dev.tasks_emulator.tasks import Previous, TaskRecord
 
 _SWEEP_EVERY = timedelta(minutes=10)
 _GONE = (

@@ -12,6 +12,7 @@ from typing import Self
 
 import grpc
 
+from gaetk_longtask.dev.tasks_emulator.acceptance import DEFAULT_DEADLINE
 from gaetk_longtask.dev.tasks_emulator.dispatcher import Dispatcher
 from gaetk_longtask.dev.tasks_emulator.queue_yaml import QueueYamlWatch, read
 from gaetk_longtask.dev.tasks_emulator.registry import Registry
@@ -19,7 +20,6 @@ from gaetk_longtask.dev.tasks_emulator.requests import Routes
 from gaetk_longtask.dev.tasks_emulator.scheduler import Scheduler
 from gaetk_longtask.dev.tasks_emulator.service import CloudTasksService
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from gaetk_longtask.dev.tasks_emulator.tasks import DEFAULT_DEADLINE
 
 _HOST = "127.0.0.1"
 _CALLS_AT_A_TIME = 8

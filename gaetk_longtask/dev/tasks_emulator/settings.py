@@ -34,8 +34,6 @@ def burst_of(rate: float) -> int:
 
 def complete(queue: Message) -> None:
     """Refuse settings that production refuses, and give those that are missing production's defaults."""
-    if queue.HasField("http_target"):
-        raise CallError(grpc.StatusCode.UNIMPLEMENTED, "The emulator does not know Queue.httpTarget.")
     limits, retry = queue.rate_limits, queue.retry_config
     _check_rate_limits(limits)
     limits.max_dispatches_per_second = limits.max_dispatches_per_second or float(MAX_RATE)
@@ -111,6 +109,7 @@ def set_host(routing: Message, project: str) -> None:
 
 def created(given: Message, name: str) -> Message:
     """Return a new queue with the given settings."""
+    _refuse_http_target(given)
     queue = Queue(name=name, state=Queue.RUNNING)
     for field in _SETTINGS:
         if given.HasField(field):
@@ -124,6 +123,7 @@ def updated(old: Message, given: Message, paths: Sequence[str]) -> Message:
 
     A setting that is named but not given gets its default; `max_doublings`, named as such, may be 0.
     """
+    _refuse_http_target(given)
     wanted = [path for path in paths if path and path != "*"] or list(_SETTINGS)
     wanted = [path for path in wanted if path not in _OUTPUT_ONLY]
     queue = Queue()
@@ -137,6 +137,11 @@ def updated(old: Message, given: Message, paths: Sequence[str]) -> Message:
         # Zero means that nothing was given, but for whom names the field, and where it had been zero before.
         queue.retry_config.max_doublings = (given if _DOUBLINGS in wanted else old).retry_config.max_doublings
     return queue
+
+
+def _refuse_http_target(given: Message) -> None:
+    if given.HasField("http_target"):
+        raise CallError(grpc.StatusCode.UNIMPLEMENTED, "The emulator does not know Queue.httpTarget.")
 
 
 def _is_path(path: str) -> bool:
@@ -157,9 +162,7 @@ def _replace(target: Message, source: Message, path: list[str]) -> None:
     for field, value in source.ListFields():  # what is not listed is not set
         if field.name != name:
             continue
-        if field.is_repeated:
-            getattr(target, name).MergeFrom(value)
-        elif field.message_type is not None:
+        if field.message_type is not None:
             getattr(target, name).CopyFrom(value)
         else:
             setattr(target, name, value)

@@ -22,6 +22,9 @@ FILE_NAME = "tasks.sqlite3"
 MAX_TOMBSTONES = 1_000_000
 _BUSY_SECONDS = 1.0
 
+_TEMPORARY = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+# Exclusive: two emulators over one directory would each dispatch every task.
+_DURABLE = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, message BLOB NOT NULL, from_yaml INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
@@ -48,23 +51,22 @@ class Store:
     """The database; used under the emulator's lock."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._path = None if directory is None else directory / FILE_NAME
+        path = None if directory is None else directory / FILE_NAME
         try:
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
+            # Used in several threads, by one at a time.
             self._database = sqlite3.connect(
-                self._path or "", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+                path or "", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
             )
-            if self._path is None:
-                self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
-            else:
-                # Exclusive: two emulators over one directory would each dispatch every task.
-                self._database.executescript(
-                    "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                )
-            self._database.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as exc:
-            raise StoreError(f"{self._path}: {exc} (is another emulator using it?)") from exc
+            raise StoreError(f"{directory}: {exc}") from exc
+        try:
+            self._database.executescript(_TEMPORARY if path is None else _DURABLE)
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error as exc:
+            self._database.close()
+            raise StoreError(f"{path}: {exc} (is another emulator using it?)") from exc
 
     def close(self) -> None:
         """Close the database; what was written stays."""
@@ -126,14 +128,13 @@ class Store:
 
     def sweep(self, now: datetime) -> None:
         """Forget names whose time is up, and the oldest where there are too many."""
-        with self._database:
-            self._database.execute("DELETE FROM tombstones WHERE expires <= ?", (now.timestamp(),))
-            (count,) = self._database.execute("SELECT count(*) FROM tombstones").fetchone()
-            if count > MAX_TOMBSTONES:
-                self._database.execute(
-                    "DELETE FROM tombstones WHERE digest IN (SELECT digest FROM tombstones ORDER BY expires LIMIT ?)",
-                    (count - MAX_TOMBSTONES,),
-                )
+        self._database.execute("DELETE FROM tombstones WHERE expires <= ?", (now.timestamp(),))
+        (count,) = self._database.execute("SELECT count(*) FROM tombstones").fetchone()
+        if count > MAX_TOMBSTONES:
+            self._database.execute(
+                "DELETE FROM tombstones WHERE digest IN (SELECT digest FROM tombstones ORDER BY expires LIMIT ?)",
+                (count - MAX_TOMBSTONES,),
+            )
 
     def _bury(self, deletions: list[tuple[str, str]], names: list[str], until: datetime) -> None:
         self._database.execute("BEGIN")

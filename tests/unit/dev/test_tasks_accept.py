@@ -7,9 +7,10 @@ from datetime import timedelta
 import grpc
 import pytest
 
+from gaetk_longtask.dev.tasks_emulator.acceptance import MAX_TASK_BYTES, accept
 from gaetk_longtask.dev.tasks_emulator.errors import CallError
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message, Task, moment_of, set_moment
-from gaetk_longtask.dev.tasks_emulator.tasks import MAX_TASK_BYTES, TaskRecord, accept
+from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord
 from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task, http_task
 
 NAME = f"{DEFAULT}/tasks/t"

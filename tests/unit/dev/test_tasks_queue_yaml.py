@@ -123,6 +123,8 @@ def test_a_file_without_queues_is_one():
     [
         "",
         "queue: [{name: q}]",
+        "queue: [{name: '', rate: 1/s}]",
+        f"queue: [{{name: {'q' * 101}, rate: 1/s}}]",
         "queue: [{name: q, rate: 501/s}]",
         "queue: [{name: q, rate: x}]",
         "queue: [{name: 'a b', rate: 1/s}]",

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from gaetk_longtask.dev.tasks_emulator.acceptance import accept
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message
 from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
@@ -15,7 +16,7 @@ from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Fate, Verdict
 from gaetk_longtask.dev.tasks_emulator.settings import created
-from gaetk_longtask.dev.tasks_emulator.tasks import Previous, accept
+from gaetk_longtask.dev.tasks_emulator.tasks import Previous
 from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task, http_task, queue
 
 APP = "http://127.0.0.1:8080"
@@ -216,6 +217,14 @@ def test_a_long_url_is_shortened_in_the_log():
 
     assert len(line) < 300
     assert "…" in line
+
+
+def test_a_password_in_a_url_is_not_logged():
+    made = attempt(http_task(url="http://user:s3cret@h/x@y"))
+
+    line = describe(made, outgoing(made, ROUTES), Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), TOOK)
+
+    assert "POST http://h/x@y ->" in line
 
 
 def test_a_request_does_not_show_its_body():

@@ -333,10 +333,12 @@ def test_one_queue_that_is_full_does_not_hold_up_another(world):
 
 
 def test_no_more_attempts_begin_than_there_is_room_for(world):
-    for _ in range(5):
-        world.create()
+    world.queue()
+    for parent in (str(DEFAULT), f"{PARENT}/queues/q"):
+        for _ in range(3):
+            world.create(parent=parent)
 
-    assert [len(world.due(limit=2)) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(world.due(limit=2)) for _ in range(4)] == [2, 2, 2, 0]
 
 
 def test_503_from_app_engine_slows_the_queue_down_and_429_does_not(world):

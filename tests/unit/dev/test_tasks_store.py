@@ -13,8 +13,8 @@ from datetime import timedelta
 import pytest
 
 from gaetk_longtask.dev.tasks_emulator import store as store_module
+from gaetk_longtask.dev.tasks_emulator.acceptance import accept
 from gaetk_longtask.dev.tasks_emulator.store import FILE_NAME, Store, StoreError
-from gaetk_longtask.dev.tasks_emulator.tasks import accept
 from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task
 
 DAY = timedelta(days=1)
@@ -85,7 +85,7 @@ WRITE_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from gaetk_longtask.dev.tasks_emulator.tasks import accept
+from gaetk_longtask.dev.tasks_emulator.acceptance import accept
 from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task
 
 store = Store(Path(sys.argv[1]))
