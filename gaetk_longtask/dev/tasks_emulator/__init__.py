@@ -1,7 +1,13 @@
 """Cloud Tasks on one machine: the real gRPC API for an unmodified `google-cloud-tasks` client.
 
 ``python -m gaetk_longtask.dev.tasks_emulator --port 8123 --app http://127.0.0.1:8080`` starts it alone; `serve` starts
-it in this process. It does what production does, where that is documented or has been captured. Where it differs:
+it in this process. The client reads no environment variable, so it is given a transport::
+
+    with serve(app_url="http://127.0.0.1:8080") as emulator:
+        transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator.host))
+        client = tasks_v2.CloudTasksClient(transport=transport)
+
+It does what production does, where that is documented or has been captured. Where it differs:
 
 * Nobody is asked for credentials, and tokens for HTTP targets are unsigned (``alg: none``).
 * A service or version that no route names is served by ``--app``.

@@ -160,15 +160,15 @@ class Scheduler:
     def _retry(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
         queue, record = attempt.queue, attempt.record
         message = record.message
-        schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
-        elapsed = now - moment_of(message.first_attempt.dispatch_time)
         attempts = message.dispatch_count
-        if schedule.is_exhausted(attempts, elapsed):
-            self._bury(queue, record, now)
-            return Verdict(fate=Fate.GAVE_UP, attempts=attempts)
         if record.running:  # RunTask began another attempt: that one decides
             self._store.put_task(record, str(queue.name))
             return Verdict(fate=Fate.GONE, attempts=attempts)
+        schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
+        elapsed = now - moment_of(message.first_attempt.dispatch_time)
+        if schedule.is_exhausted(attempts, elapsed):
+            self._bury(queue, record, now)
+            return Verdict(fate=Fate.GAVE_UP, attempts=attempts)
         delay = schedule.delay(attempts)
         if not record.is_app_engine:
             delay = max(delay, outcome.retry_after)

@@ -256,9 +256,9 @@ class TestQueries:
         assert Invoice.query(Invoice.country == "DE").count() == 4
 
     def test_more_than_one_batch(self) -> None:
-        ndb.put_multi([Invoice(number=number) for number in range(10, 700)])
-        assert numbers(Invoice.query().order(Invoice.number)) == list(range(700))
-        assert Invoice.query().count() == 700
+        ndb.put_multi([Invoice(number=number) for number in range(10, 1200)])
+        assert numbers(Invoice.query().order(Invoice.number)) == list(range(1200))
+        assert Invoice.query().count() == 1200
 
     def test_gql(self) -> None:
         query = ndb.gql("SELECT * FROM Invoice WHERE country = :1 ORDER BY number DESC LIMIT 2", "DE")
@@ -274,12 +274,6 @@ class TestQueries:
         for number in range(1000, 1050):
             Invoice(number=number).put()
             assert numbers(Invoice.query(Invoice.number == number)) == [number]
-
-    def test_unequal_is_an_error(self, running: Piece) -> None:
-        if "embedded" not in running.what:
-            pytest.skip("the Cloud SDK's emulator says UNKNOWN, which ndb tries for long")
-        with pytest.raises(exceptions.InvalidArgument):
-            Invoice.query(Invoice.number != 1).fetch()
 
 
 class TestTransactions:
@@ -409,6 +403,10 @@ class TestEmbedded:
         with client_of(embedded).context(), pytest.raises(exceptions.InvalidArgument, match="1048572"):
             Everything(blob=b"x" * 600_000, text="x" * 600_000).put()
 
+    def test_unequal_is_an_invalid_argument(self, embedded: Piece) -> None:
+        with client_of(embedded).context(), pytest.raises(exceptions.InvalidArgument):
+            Invoice.query(Invoice.number != 1).fetch()
+
     def test_it_answers_health_checks(self, embedded: Piece) -> None:
         with urllib.request.urlopen(f"http://{embedded.host}/", timeout=5) as answer:
             assert answer.read() == b"Ok\n"
@@ -426,8 +424,10 @@ class TestEmbedded:
             Customer(id="after").put()
 
 
-@pytest.mark.parametrize("kind", ["sdk", "embedded"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+# The Cloud SDK's emulator writes its file every few seconds: a kill costs it the last of them.
+@pytest.mark.parametrize(
+    ("kind", "how"), [("sdk", signal.SIGTERM), ("embedded", signal.SIGTERM), ("embedded", signal.SIGKILL)]
+)
 def test_with_a_data_dir_what_was_stored_survives(kind: str, how: signal.Signals, tmp_path: Path) -> None:
     with start(kind, tmp_path) as first, client_of(first).context():
         keys = ndb.put_multi([Customer(name=str(number)) for number in range(50)])
@@ -435,10 +435,7 @@ def test_with_a_data_dir_what_was_stored_survives(kind: str, how: signal.Signals
         Customer(id="named", name="old").put()
         Customer(id="named", name="new").put()
         assert first.process is not None
-        if how == signal.SIGKILL:
-            if kind == "sdk":
-                pytest.skip("the Cloud SDK's emulator writes its file every few seconds")
-            os.kill(first.process.pid, how)
+        os.kill(first.process.pid, how)
 
     with start(kind, tmp_path) as second, client_of(second).context(cache_policy=False):
         found = ndb.get_multi([*keys, ndb.Key(Customer, "named")])

@@ -446,14 +446,16 @@ def test_a_forced_run_that_fails_is_retried_after_the_delay_counted_from_the_cal
     assert world.scheduler.wakes_at(world.now) == NOW + 0.1 * SECOND
 
 
-def test_of_two_attempts_at_a_time_the_last_one_decides_about_a_retry(world):
+def test_of_two_attempts_at_a_time_the_last_one_decides_what_comes_next(world):
+    world.registry.update(queue("default", retry_config={"max_attempts": 2}), [], world.now)
     world.create("t")
     [scheduled] = world.due()
     forced = world.scheduler.run(TASK, world.now)
 
     assert world.finish(scheduled, ERROR).fate is Fate.GONE
     assert world.scheduler.wakes_at(world.now) is None
-    assert world.finish(forced, ERROR).fate is Fate.RETRY
+    assert world.get().dispatch_count == 2
+    assert world.finish(forced, ERROR).fate is Fate.GAVE_UP
 
 
 def test_of_two_attempts_at_a_time_a_success_ends_the_task(world):
