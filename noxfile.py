@@ -69,6 +69,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def dev_appserver(session: nox.Session) -> None:
+    """Run the sample app under the Cloud SDK's dev_appserver.py, with our Cloud Tasks emulator beside it."""
+    provide(session, "memcached", "java", required=True)
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "tests/dev_appserver", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Start the local stack and the sample app, run both of its tasks; `-- --once` ends after the report."""
     provide(session, "memcached")
