@@ -85,6 +85,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "sample_app.demo", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
 
 
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Put 200 tasks under fire for some minutes and print what became of them; `-- --seed 7` repeats a run."""
+    provide(session, "memcached", "java", required=os.environ.get("CI") == "true")
+    session.install("-e", ".[test]")
+    # It ends what it started before it ends itself: leave it the time.
+    session.run("python", "-m", "tests.chaos", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
+
+
 # With pip, as App Engine does it.
 @nox.session(venv_backend="virtualenv")
 def deployable(session: nox.Session) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import time
+
 from google.cloud import ndb
 
 from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.store import STORE_ERRORS, TaskStore
 
 _TRIES = 5
+_FIRST_PAUSE_SECONDS = 0.2
 
 
 def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
@@ -32,11 +36,13 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
 
     if ndb.in_transaction():
         return transact()
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
         try:
             return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
         except STORE_ERRORS:
             # Others were faster, or the reply was lost: then the name leads to them, or to our own task.
             if found := find_joinable(store, task.unique_name):
                 return found
+            # Apart from one another, lest all of them stand in each other's way again.
+            time.sleep(random.uniform(0, _FIRST_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
     return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped

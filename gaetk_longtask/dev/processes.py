@@ -69,13 +69,19 @@ class Process:
         assert self._guard.stdin is not None  # noqa: S101 - for the type checker, as the next
         assert self._guard.stdout is not None  # noqa: S101  # it was started with a pipe
         self._stdin, self._stdout = self._guard.stdin, self._guard.stdout
-        first = self._stdout.readline().decode(errors="replace").strip()
         #: The program's own process id and process group; 0 when there is none, and the first line says why.
-        self.pid = int(first) if first.isdecimal() else 0
-        if not self.pid:
-            self._tail.append(first)
+        self.pid = 0
         self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
-        self._reader.start()
+        try:
+            first = self._stdout.readline().decode(errors="replace").strip()
+            if first.isdecimal():
+                self.pid = int(first)
+            else:
+                self._tail.append(first)
+            self._reader.start()
+        except BaseException:  # Ctrl-C, while nobody else knows of this process
+            self.stop()
+            raise
 
     def _read(self) -> None:
         for raw in self._stdout:
@@ -129,7 +135,8 @@ class Process:
             self._guard.kill()
             self._guard.wait()
             self._end_what_the_guard_left()
-        self._reader.join(1.0)
+        if self._reader.is_alive():
+            self._reader.join(1.0)
         if not self._reader.is_alive():
             self._stdout.close()
 
