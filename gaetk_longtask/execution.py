@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from google.cloud import ndb
@@ -18,7 +19,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode, encode, encode_pieces
 from gaetk_longtask.progress import Reporter
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.snapshot import Snapshot, presentable
+from gaetk_longtask.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.starting import CHUNK_GRACE, DEADLINE_MARGIN
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference
@@ -88,7 +89,12 @@ def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bo
     if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
         return False
     snapshot = services.progress.read(task.id)
-    return snapshot is not None and snapshot.fence == task.fence and snapshot.is_silent(services.clock())
+    if snapshot is None:
+        return False
+    now = services.clock()
+    if snapshot.fence < task.fence:  # it has died before its first word
+        return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * services.progress.interval_seconds))
+    return snapshot.fence == task.fence and snapshot.is_silent(now)
 
 
 class _Attempt:
@@ -145,7 +151,7 @@ class _Attempt:
 
     def _load_parameters(self) -> Any:
         manifest = Manifest.from_json(self._task.parameters_manifest)
-        data = blobs.read(manifest, self._task.parameters_blob, task_id=self._task.id)
+        data = blobs.Reader(manifest, self._task.parameters_blob, task_id=self._task.id)
         signer = self._services.signer(self._task.id, "parameters")
         return decode(manifest.layout, data, self._options.serializer, signer)
 

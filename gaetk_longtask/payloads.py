@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 from gaetk_longtask.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
+
+#: Characters of a text that are encoded at a time.
+_SLICE_CHARACTERS = 250_000
 
 
 class Kind(StrEnum):
@@ -27,13 +30,17 @@ class Encoded:
 
     #: What `decode` needs besides the bytes; a small JSON object for the manifest, whatever the number of uploads.
     layout: dict[str, Any]
-    #: The bytes, in order, not yet joined; uploads are the very objects that were in the value.
-    parts: list[bytes]
+    #: The bytes, in order, not yet joined; uploads are the very objects that were in the value. May be taken once.
+    parts: Iterable[bytes]
+    #: All parts together, in bytes.
+    size: int
 
-    @property
-    def size(self) -> int:
-        """All parts together, in bytes."""
-        return sum(map(len, self.parts))
+
+class BinaryReader(Protocol):
+    """What gives bytes in order, such as a file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give the next `size` bytes, or fewer at the end; all that are left if it is negative."""
 
 
 def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
@@ -45,17 +52,21 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
     """
     match value:
         case str():
-            return Encoded(layout={"kind": Kind.TEXT.value}, parts=[_utf8(value, signer)])
+            # Slice by slice, so that a long text is not held twice; all of it is found to be text before any is stored.
+            size = sum(map(len, _slices(value, signer)))
+            return Encoded(layout={"kind": Kind.TEXT.value}, parts=_slices(value, signer), size=size)
         case bytes():
-            return Encoded(layout={"kind": Kind.BYTES.value}, parts=[value if type(value) is bytes else bytes(value)])
+            layout = {"kind": Kind.BYTES.value}
+            return Encoded(layout=layout, parts=[value if type(value) is bytes else bytes(value)], size=len(value))
         case dict() if type(value) is dict and any(_is_upload(*item) for item in value.items()):
             return _encode_mapping(value, serializer, signer)
         case _:
+            dumped = serializer.dumps(value, signer)
             layout = {"kind": Kind.OBJECT.value, "serializer": serializer.name}
-            return Encoded(layout=layout, parts=[serializer.dumps(value, signer)])
+            return Encoded(layout=layout, parts=[dumped], size=len(dumped))
 
 
-def decode(layout: dict[str, Any], data: bytes | bytearray | memoryview, serializer: Serializer, signer: Signer) -> Any:
+def decode(layout: dict[str, Any], data: BinaryReader, serializer: Serializer, signer: Signer) -> Any:
     """Give back an equal value, a `dict` in the same order.
 
     The layout names the serializer: the handler's own, or one of ours, so that a handler may move from one to the
@@ -65,26 +76,31 @@ def decode(layout: dict[str, Any], data: bytes | bytearray | memoryview, seriali
     match layout:
         case {"kind": Kind.TEXT.value}:
             try:
-                return str(data, "utf-8")
+                return str(data.read(), "utf-8")
             except UnicodeDecodeError as exc:
                 raise DamagedDataError(f"The stored {signer.field} is not UTF-8.") from exc
         case {"kind": Kind.BYTES.value}:
-            return bytes(data)
+            return data.read()
         case {"kind": Kind.OBJECT.value, "serializer": str(name)}:
-            return _serializer(name, serializer, signer).loads(bytes(data), signer)
+            return _serializer(name, serializer, signer).loads(data.read(), signer)
         case {"kind": Kind.MAPPING.value, "serializer": str(name), "table": int(table), "rest": int(rest)}:
-            return _decode_mapping((table, rest), memoryview(data), _serializer(name, serializer, signer), signer)
+            return _decode_mapping((table, rest), data, _serializer(name, serializer, signer), signer)
         case _:
             raise DamagedDataError(f"The layout of the stored {signer.field} is unknown: {layout!r}")
 
 
-def _utf8(text: str, signer: Signer) -> bytes:
+def _slices(text: str, signer: Signer) -> Iterator[bytes]:
+    for start in range(0, len(text), _SLICE_CHARACTERS):
+        yield _utf8(text[start : start + _SLICE_CHARACTERS], signer, at=start)
+
+
+def _utf8(text: str, signer: Signer, *, at: int = 0) -> bytes:
     try:
         return str.encode(text, "utf-8")
     except UnicodeEncodeError as exc:
         type_name = describe_type(text)
         message = (
-            f"{signer.field}, of class {type_name}, can't be stored: the character at index {exc.start} is a "
+            f"{signer.field}, of class {type_name}, can't be stored: the character at index {at + exc.start} is a "
             "surrogate, which is no text; return bytes, for instance from os.fsencode(…)."
         )
         raise SerializationError(message, path=signer.field, type_name=type_name) from exc
@@ -128,19 +144,19 @@ def _encode_mapping(value: dict[Any, Any], serializer: Serializer, signer: Signe
     table = json.dumps(sizes, separators=(",", ":")).encode()
     dumped = serializer.dumps(rest, signer)
     layout = {"kind": Kind.MAPPING.value, "serializer": serializer.name, "table": len(table), "rest": len(dumped)}
-    return Encoded(layout=layout, parts=[table, dumped, *uploads])
+    parts = [table, dumped, *uploads]
+    return Encoded(layout=layout, parts=parts, size=sum(map(len, parts)))
 
 
-def _decode_mapping(heads: tuple[int, int], data: memoryview, serializer: Serializer, signer: Signer) -> dict[Any, Any]:
+def _decode_mapping(
+    heads: tuple[int, int], data: BinaryReader, serializer: Serializer, signer: Signer
+) -> dict[Any, Any]:
     damaged = DamagedDataError(f"The uploads in the stored {signer.field} do not fit its table.")
-    start = 0
 
     def take(size: Any) -> bytes:
-        nonlocal start
-        if type(size) is not int or not 0 <= size <= len(data) - start:
+        if type(size) is not int or size < 0 or len(taken := data.read(size)) < size:
             raise damaged
-        start += size
-        return bytes(data[start - size : start])
+        return taken
 
     table, dumped = map(take, heads)
     try:
@@ -152,7 +168,7 @@ def _decode_mapping(heads: tuple[int, int], data: memoryview, serializer: Serial
         raise damaged
     for key, size in sizes.items():
         value[key] = [take(one) for one in size] if type(size) is list else take(size)
-    if start != len(data):
+    if data.read(1):
         raise damaged
     return value
 

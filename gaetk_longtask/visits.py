@@ -260,7 +260,7 @@ class Visit:
         stored = task.parameters_manifest if field == "parameters" else task.result_manifest
         inline = task.parameters_blob if field == "parameters" else task.result_blob
         manifest = Manifest.from_json(stored)
-        data = blobs.read(manifest, inline, task_id=task.id)
+        data = blobs.Reader(manifest, inline, task_id=task.id)
         return decode(manifest.layout, data, self._handler.serializer, self._services.signer(task.id, field))
 
     # Steering.

@@ -208,6 +208,19 @@ def test_an_owner_that_misses_three_beats_is_taken_over_by_the_queues_next_deliv
     assert (done.status, done.failures, done.fence) == (Status.DONE, 1, 2)
 
 
+def test_an_owner_that_died_before_its_first_word_is_taken_over_as_well(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, progress: InMemoryProgressStore
+) -> None:
+    queued = queue.tasks[0]
+    before = dict(progress.stored)
+    claimed_by_a_worker_that_dies(app, task, queued)
+    progress.stored.update(before)
+    clock.advance(timedelta(seconds=1.4))
+    assert deliver(app, queued, retry_count=1) == 409
+    clock.advance(timedelta(seconds=0.2))
+    assert deliver(app, queued, retry_count=2) == 200
+
+
 def test_an_owner_whose_beats_are_fresh_is_left_alone(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:

@@ -1,0 +1,35 @@
+"""A small run of what `nox -s chaos` does for minutes."""
+
+from __future__ import annotations
+
+from gaetk_longtask.dev.processes import StackError
+from tests.chaos.battlefield import Battlefield
+from tests.chaos.campaign import Campaign, Plan
+from tests.conftest import missing
+
+PLAN = Plan(
+    tasks=20,
+    seed=1,
+    fire_seconds=10,
+    quiet_seconds=60,
+    kill_every_seconds=2.0,
+    memcached_every_seconds=4.0,
+    memcached_down_seconds=1.0,
+    datastore_every_seconds=2.0,
+    datastore_down_seconds=1.0,
+    hurry_after_seconds=6.0,
+)
+
+
+def test_twenty_tasks_survive_kills_duplicates_and_outages() -> None:
+    try:
+        with Battlefield(seed=PLAN.seed) as field:
+            outcome = Campaign(field, PLAN, say=print).run()
+    except StackError as exc:
+        missing("A piece of the local stack", exc)
+        raise
+
+    print(outcome.table())
+    assert outcome.complaints() == []
+    hits = ("workers killed", "memcached stopped and started", "outages of Datastore", "deliveries duplicated")
+    assert all(outcome.counts[hit] for hit in hits)

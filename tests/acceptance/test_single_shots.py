@@ -1,0 +1,133 @@
+"""What happens to one task that is hit at a certain moment, or is as large as tasks get; with real processes."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gaetk_longtask.dev.processes import StackError
+from tests.chaos.app import noise
+from tests.chaos.battlefield import Battlefield
+from tests.chaos.visitors import Answer, ask, upload, wait_for
+from tests.conftest import missing
+
+LARGEST = 30 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def field() -> Iterator[Battlefield]:
+    try:
+        with Battlefield() as field:
+            yield field
+    except StackError as exc:
+        missing("A piece of the local stack", exc)
+        raise
+
+
+class Task:
+    """A task that was started; watched over HTTP."""
+
+    def __init__(self, field: Battlefield, started: Answer | None) -> None:
+        assert started is not None
+        assert started.status == 202, started.body
+        self.id = str(started.json["id"])
+        self.url = field.url + started.json["links"]["self"]
+        self._field = field
+
+    @property
+    def delivery(self) -> str:
+        """The path and query that the queue asks for."""
+        return next(path for path in self._field.deliveries.latest if self.id in path)
+
+    @property
+    def statuses(self) -> list[str]:
+        """All states that it was ever committed in."""
+        return [state.status for state in self._field.history.of(self.id)]
+
+    def end(self) -> dict[str, Any]:
+        """Wait for it, and give the status document."""
+        return wait_for(self.url, seconds=60)
+
+    def collect(self) -> bytes:
+        """Wait for the result."""
+        document = self.end()
+        assert document["links"]["result"], document
+        answer = ask("GET", self._field.url + document["links"]["result"])
+        assert answer is not None
+        assert answer.status == 200
+        return answer.body
+
+    def working_pid(self, *, percent: int) -> int:
+        """Wait until it has come so far, and give the process that works on it."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            answer = ask("GET", self.url)
+            if answer is not None and answer.status == 200 and (answer.json["progress"]["percent"] or 0) >= percent:
+                found = re.match(r"pid (\d+)", answer.json["progress"]["message"])
+                assert found, answer.json
+                return int(found[1])
+            time.sleep(0.05)
+        raise AssertionError("no progress")
+
+
+def test_a_worker_killed_half_way_is_taken_over_within_three_seconds_of_the_next_delivery(field: Battlefield) -> None:
+    task = Task(field, ask("GET", f"{field.url}/slow/1?seconds=4"))
+    field.kill(task.working_pid(percent=50))
+    killed_at = time.monotonic()
+
+    deadline = killed_at + 20
+    while field.history.of(task.id)[-1].fence < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    taken_over_at = time.monotonic()
+
+    assert task.end()["attempt"] == 2
+    deliveries = [one for one in field.deliveries.record if task.id in one.path and one.began > killed_at]
+    assert taken_over_at - deliveries[0].began < 3
+    assert task.statuses == ["ready", "started", "started", "done"]
+
+
+def test_a_worker_that_lives_and_is_slow_is_not_taken_over(field: Battlefield) -> None:
+    task = Task(field, ask("GET", f"{field.url}/slow/1?seconds=7"))
+    task.working_pid(percent=5)
+    duplicates: list[int | None] = []
+    threads = []
+
+    for _ in range(10):  # once as it was, and once as after a deadline, with a higher retry count
+        threads.append(threading.Thread(target=lambda: duplicates.append(field.deliveries.repeat(task.delivery))))
+        threads[-1].start()
+        assert field.run_early()
+        time.sleep(0.3)
+
+    assert task.end()["attempt"] == 1
+    for thread in threads:
+        thread.join()
+    early = [one for one in field.deliveries.record if task.id in one.path and one.retry_count and not one.duplicate]
+    assert duplicates == [409] * 10
+    assert [one.status for one in early][:5] == [409] * 5
+    assert task.statuses == ["ready", "started", "done"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("bytes", lambda: noise(7, LARGEST)),
+        ("text", lambda: noise(7, LARGEST // 2).hex().encode()),
+        ("pieces", lambda: b"".join(noise(index, 100_000) for index in range(LARGEST // 100_000))),
+    ],
+)
+def test_thirty_mebibytes_come_back_byte_for_byte(field: Battlefield, form: str, expected: Callable[[], bytes]) -> None:
+    task = Task(field, ask("GET", f"{field.url}/large/7?bytes={LARGEST}&form={form}"))
+
+    assert task.collect() == expected()
+
+
+def test_an_upload_of_thirty_mebibytes_comes_back_byte_for_byte(field: Battlefield) -> None:
+    sent = noise(8, LARGEST)
+    task = Task(field, upload(f"{field.url}/echo/8", sent))
+
+    assert task.collect() == sent

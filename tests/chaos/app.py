@@ -1,0 +1,145 @@
+"""The application under fire: short and long work whose results can be told from the task's number alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import shake_128, shake_256
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTaskFailure
+
+#: Names a file with the number of seconds that the application's clock is ahead.
+AHEAD_VARIABLE = "CHAOS_CLOCK_AHEAD"
+
+PIECES = 20
+
+
+def noise(number: int, size: int) -> bytes:
+    """Give bytes that do not compress, the same ones for the same number."""
+    return shake_128(b"%d" % number).digest(size)
+
+
+def large_size(number: int) -> int:
+    """Give from 1 to 2 MB."""
+    return 1_000_000 + number * 104_729 % 1_000_000
+
+
+def piece(number: int, index: int) -> bytes:
+    """Give a piece of a yielded result."""
+    return noise(1_000 * number + index, 20_000 + 1_000 * index)
+
+
+def slow_seconds(number: int) -> float:
+    """Give from 1 to 5 seconds."""
+    return 1 + number * 7 % 41 / 10
+
+
+def digest(data: bytes) -> str:
+    """Tell two uploads apart."""
+    return shake_256(data).hexdigest(16)
+
+
+def now() -> datetime:
+    """Give the time, which the test may set ahead for all processes at once."""
+    try:
+        ahead = float(Path(os.environ[AHEAD_VARIABLE]).read_text(encoding="ascii"))
+    except (KeyError, OSError, ValueError):
+        ahead = 0.0
+    return datetime.now(UTC) + timedelta(seconds=ahead)
+
+
+class Quick(LongRunningTaskHandler):
+    """No sooner asked than done."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        return {"square": parameters["number"] ** 2}
+
+
+class Slow(LongRunningTaskHandler):
+    """Some seconds, step by step; says which process works."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        seconds = float(parameters.get("seconds", slow_seconds(parameters["number"])))
+        for _ in self.track(range(100), f"pid {os.getpid()} fence {self.task.fence}"):  # type: ignore[union-attr]
+            time.sleep(seconds / 100)
+        return f"slow {parameters['number']}"
+
+
+class Large(LongRunningTaskHandler):
+    """A result that has to be stored in chunks; ``form`` says as what."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        size = int(parameters.get("bytes", large_size(parameters["number"])))
+        if parameters.get("form") == "text":
+            return noise(parameters["number"], size // 2).hex()
+        if parameters.get("form") == "pieces":
+            return (noise(index, 100_000) for index in range(size // 100_000))
+        return noise(parameters["number"], size)
+
+
+class Yielding(LongRunningTaskHandler):
+    """A result that comes piece by piece."""
+
+    def execute_task(self, parameters: Any) -> Iterator[bytes]:
+        for index in self.track(range(PIECES), "Yielding"):
+            time.sleep(0.1)
+            yield piece(parameters["number"], index)
+
+
+class Upload(LongRunningTaskHandler):
+    """Parameters that have to be stored in chunks."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        self.log_progress("Reading")
+        time.sleep(0.5)
+        return digest(parameters["file"])
+
+
+class Echo(LongRunningTaskHandler):
+    """Gives back what was sent."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        return parameters["file"]
+
+
+class Flaky(LongRunningTaskHandler):
+    """Fails every other time."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        time.sleep(0.3)
+        if secrets.randbelow(2):
+            message = "Not this time."
+            raise OSError(message)
+        return f"flaky {parameters['number']}"
+
+
+class Hopeless(LongRunningTaskHandler):
+    """Says at once that it can't be done."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        message = f"There is no number {parameters['number']}."
+        raise PermanentTaskFailure(message)
+
+
+HANDLERS = (Quick, Slow, Large, Yielding, Upload, Echo, Flaky, Hopeless)
+
+app = Flask(__name__)
+LongTaskManager(app, clock=now)
+for handler in HANDLERS:
+    endpoint = handler.__name__.lower()
+    app.add_url_rule(f"/{endpoint}/<int:number>", view_func=handler.as_view(endpoint))
+
+
+@app.get("/memory")
+def memory() -> dict[str, int]:
+    """Tell the process id and, in bytes, what this process occupies and the most that it ever did."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    found = {words[0]: int(words[1]) * 1024 for line in lines if (words := line.split())[0] in ("VmHWM:", "VmRSS:")}
+    return {"pid": os.getpid(), "peak": found["VmHWM:"], "now": found["VmRSS:"]}

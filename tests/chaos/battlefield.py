@@ -1,0 +1,200 @@
+"""The processes under fire, and the means to hit them: the application, Datastore, memcached and Cloud Tasks."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.api_core.exceptions import GoogleAPIError
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore, start_tasks
+from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, answers, discard, free_port
+from tests.chaos.app import AHEAD_VARIABLE
+from tests.chaos.deliveries import FaultyDeliveries
+from tests.chaos.faulty_grpc import FaultyGrpc
+from tests.chaos.history import History, is_transactional
+from tests.chaos.visitors import ask
+
+PROJECT = "chaos"
+ROOT = Path(__file__).parents[2]
+_START_SECONDS = 60.0
+
+# As the project's own queue.yaml, but for a shorter back-off: the run is to end within minutes. Six places are left for
+# visitors when the queue has filled all of its own.
+_QUEUE_YAML = """\
+queue:
+  - name: default
+    rate: 100/s
+    bucket_size: 100
+    max_concurrent_requests: {concurrency}
+    retry_parameters:
+      min_backoff_seconds: 1
+      max_backoff_seconds: 5
+      max_doublings: 2
+"""
+
+
+class Battlefield:
+    """Starts everything, the proxies between it included; a context manager that ends all of it."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        workers: int = 2,
+        threads: int = 8,
+        datastore: DatastoreKind | str | None = None,
+        log: Log = discard,
+    ) -> None:
+        self._rng = random.Random(seed)
+        self._workers = workers
+        self._threads = threads
+        self._datastore = datastore
+        self._log = log
+        self._ended = ExitStack()
+        self.history = History()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as started:
+            self._start(started)
+            self._ended = started.pop_all()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.close()
+
+    def _start(self, started: ExitStack) -> None:
+        directory = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        self._clock_file = directory / "ahead"
+        queue_yaml = directory / "queue.yaml"
+        concurrency = max(2, self._workers * self._threads - 6)
+        queue_yaml.write_text(_QUEUE_YAML.format(concurrency=concurrency), encoding="utf-8")
+
+        emulator = started.enter_context(start_datastore(self._datastore))
+        self.datastore = FaultyGrpc(
+            emulator.host, self._child_rng(), is_delayable=is_transactional, heard=self.history.heard
+        )
+        started.callback(self.datastore.stop)
+
+        self._memcached_port = free_port()
+        self.memcached: Process | None = None
+        started.callback(self.stop_memcached)
+        self.start_memcached()
+
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.deliveries = FaultyDeliveries(("127.0.0.1", self.port), self._child_rng())
+        started.callback(self.deliveries.stop)
+        queue = started.enter_context(start_tasks(self.deliveries.url, queue_yaml=queue_yaml, log=self._log))
+        self.tasks = FaultyGrpc(queue.host, self._child_rng())
+        started.callback(self.tasks.stop)
+        self._queue = tasks_v2.CloudTasksClient(
+            transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(queue.host))
+        )
+
+        started.callback(self.stop_app)
+        self.start_app()
+
+    def _child_rng(self) -> random.Random:
+        return random.Random(self._rng.random())
+
+    def start_app(self) -> None:
+        """Start gunicorn, and return when a request was answered."""
+        env = {
+            **os.environ,
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "DATASTORE_EMULATOR_HOST": self.datastore.host,
+            "MEMCACHED_HOSTS": f"127.0.0.1:{self._memcached_port}",
+            "CLOUD_TASKS_EMULATOR_HOST": self.tasks.host,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            AHEAD_VARIABLE: str(self._clock_file),
+        }
+        # Preloaded, so that a killed worker is replaced at once; connections are made after the fork all the same.
+        options = ["--worker-class", "gthread", "--timeout", "0", "--preload", "--no-control-socket"]
+        size = ["--workers", str(self._workers), "--threads", str(self._threads)]
+        bind = ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "2"]
+        self.app = Process(
+            "app",
+            [sys.executable, "-m", "gunicorn", *bind, *size, *options, "tests.chaos.app:app"],
+            env=env,
+            log=self._log,
+        )
+        self.app.wait_until_ready(lambda: ask("GET", f"{self.url}/memory") is not None, timeout_seconds=_START_SECONDS)
+
+    def stop_app(self) -> None:
+        """End gunicorn and its workers."""
+        if hasattr(self, "app"):
+            self.app.stop()
+
+    def restart_app(self) -> None:
+        """Give the application new processes."""
+        self.stop_app()
+        self.start_app()
+
+    def workers(self) -> list[int]:
+        """Give the process ids of gunicorn's workers."""
+        pid = self.app.pid
+        try:
+            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+        except OSError:
+            return []
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker; gunicorn starts another one."""
+        if pid not in self.workers():
+            raise ProcessLookupError(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    def start_memcached(self) -> None:
+        """Start an empty memcached on the same port as ever."""
+        program = shutil.which("memcached")
+        if program is None:
+            raise MissingPieceError("memcached is not installed; apt install memcached, or brew install memcached")
+        command = [program, "-l", "127.0.0.1", "-p", str(self._memcached_port), "-m", "64", "-U", "0"]
+        if os.geteuid() == 0:
+            command += ["-u", "nobody"]
+        self.memcached = Process("memcached", command)
+        host = f"127.0.0.1:{self._memcached_port}"
+        self.memcached.wait_until_ready(lambda: answers(host), timeout_seconds=_START_SECONDS)
+
+    def stop_memcached(self) -> None:
+        """End memcached, and with it all that it remembers."""
+        if self.memcached is not None:
+            self.memcached.stop()
+            self.memcached = None
+
+    def run_early(self) -> bool:
+        """Have the queue deliver a task again that may be under way, as after a deadline; False if it has none."""
+        parent = self._queue.queue_path(PROJECT, "local", "default")
+        waiting = [task.name for task in self._queue.list_tasks(parent=parent)]
+        if not waiting:
+            return False
+        try:
+            self._queue.run_task(name=self._rng.choice(waiting))
+        except GoogleAPIError:  # it has ended just now
+            return False
+        return True
+
+    def queued(self) -> int:
+        """Count what the queue still holds."""
+        parent = self._queue.queue_path(PROJECT, "local", "default")
+        return len(list(self._queue.list_tasks(parent=parent)))
+
+    def set_clock_ahead(self, seconds: float) -> None:
+        """Let the application believe that it is later."""
+        temporary = self._clock_file.with_suffix(".new")
+        temporary.write_text(str(seconds), encoding="ascii")
+        temporary.rename(self._clock_file)

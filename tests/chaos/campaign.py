@@ -1,0 +1,276 @@
+"""The course of a run: who is hit when, then quiet, and what has become of every task."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import ndb
+
+from gaetk_longtask import LongTask
+from tests.chaos.battlefield import PROJECT, Battlefield
+from tests.chaos.faulty_grpc import Fault
+from tests.chaos.visitors import Answer, Visitor, ask, is_right, kinds
+
+#: What the application's clock is set ahead by at the end of a run that is in a hurry: longer than any lease.
+AHEAD_SECONDS = 130.0
+_SWEEP_EVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How long and how hard; what has a mean comes after half to one and a half of it."""
+
+    tasks: int = 200
+    seed: int = 1
+    fire_seconds: float = 90.0  #: starts are spread over the first two thirds
+    quiet_seconds: float = 240.0  #: what has not ended by then is stuck
+    kill_every_seconds: float = 2.5
+    memcached_every_seconds: float = 15.0
+    memcached_down_seconds: float = 4.0
+    datastore_every_seconds: float = 8.0
+    datastore_down_seconds: float = 4.0
+    duplicate_rate: float = 0.3
+    loss_rate: float = 0.05
+    early_every_seconds: float = 2.0
+    #: Set the clock ahead in the quiet, once nothing has ended for so long, instead of waiting for leases to lapse.
+    hurry_after_seconds: float | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What has happened, and what is wrong."""
+
+    seed: int
+    counts: dict[str, int] = field(default_factory=dict)
+    #: These have to be empty.
+    lost: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    committed_twice: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    laws: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    quiet_seconds: float = 0.0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise was kept."""
+        return not (self.lost or self.stuck or self.committed_twice or self.wrong or self.laws)
+
+    def table(self) -> str:
+        """Give the figures as a table in Markdown."""
+        rows = [(what, f"{number:,}") for what, number in self.counts.items()]
+        rows += [
+            ("**lost**", f"**{len(self.lost)}**"),
+            ("**stuck**", f"**{len(self.stuck)}**"),
+            ("**results committed twice**", f"**{len(self.committed_twice)}**"),
+            ("**wrong results and answers**", f"**{len(self.wrong)}**"),
+            ("**states that must not follow each other**", f"**{len(self.laws)}**"),
+        ]
+        lines = [f"| seed {self.seed} | number |", "|---|---:|", *(f"| {what} | {number} |" for what, number in rows)]
+        return "\n".join(lines)
+
+    def complaints(self) -> list[str]:
+        """Give everything that is wrong, in words."""
+        named = (("lost", self.lost), ("stuck", self.stuck), ("twice", self.committed_twice), ("wrong", self.wrong))
+        return [f"{name}: {one}" for name, ones in (*named, ("law", self.laws)) for one in ones]
+
+
+class Campaign:
+    """One run on a battlefield that nobody has used."""
+
+    def __init__(self, field_: Battlefield, plan: Plan, say: Callable[[str], None]) -> None:
+        self._field = field_
+        self._plan = plan
+        self._say = say
+        self._fire_over = threading.Event()
+        self._all_over = threading.Event()
+        self._counts: Counter[str] = Counter()
+        rng = random.Random(plan.seed)
+        self._rngs = {name: random.Random(rng.random()) for name in ("visitors", "kill", "memcached", "grpc", "early")}
+        rng = self._rngs["visitors"]
+        self._visitors = [
+            Visitor(field_.url, kind, number, rng, self._all_over)
+            for number, kind in enumerate(kinds(plan.tasks, rng), start=1)
+        ]
+        self._starts = [rng.uniform(0, plan.fire_seconds * 2 / 3) for _ in self._visitors]
+
+    def run(self) -> Outcome:
+        """Fire, be quiet, count."""
+        began = time.monotonic()
+        weapons = (self._kill, self._stop_memcached, self._break_calls, self._run_early)
+        fighters = [self._start(weapon) for weapon in weapons]
+        sweeper = self._start(self._sweep)
+        self._field.deliveries.duplicate_rate = self._plan.duplicate_rate
+        self._field.deliveries.loss_rate = self._plan.loss_rate
+        with ThreadPoolExecutor(max_workers=len(self._visitors)) as pool:
+            for visitor, start in zip(self._visitors, self._starts, strict=True):
+                pool.submit(visitor.run, start)
+            self._fire_over.wait(self._plan.fire_seconds)
+            self._fire_over.set()
+            for fighter in fighters:
+                fighter.join()
+            self._field.deliveries.duplicate_rate = self._field.deliveries.loss_rate = 0.0
+            quiet = time.monotonic()
+            self._say(f"quiet after {quiet - began:.0f} s, {self._count_open()} tasks still to end")
+            self._wait_until_over(quiet)
+            self._all_over.set()
+        sweeper.join()
+        outcome = self._judge()
+        outcome.quiet_seconds = time.monotonic() - quiet
+        outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def _start(self, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=work, name=work.__name__, daemon=True)
+        thread.start()
+        return thread
+
+    # What hits.
+
+    def _kill(self) -> None:
+        rng = self._rngs["kill"]
+        while not self._fire_over.wait(_about(rng, self._plan.kill_every_seconds)):
+            workers = self._field.workers()
+            if workers:
+                self._field.kill(rng.choice(workers))
+                self._counts["workers killed"] += 1
+
+    def _stop_memcached(self) -> None:
+        rng, plan = self._rngs["memcached"], self._plan
+        while not self._fire_over.wait(_about(rng, plan.memcached_every_seconds)):
+            self._field.stop_memcached()
+            self._counts["memcached stopped and started"] += 1
+            self._fire_over.wait(_about(rng, plan.memcached_down_seconds))
+            self._field.start_memcached()
+
+    def _break_calls(self) -> None:
+        rng, plan = self._rngs["grpc"], self._plan
+        while not self._fire_over.wait(_about(rng, plan.datastore_every_seconds)):
+            self._field.datastore.rate = rng.choice((0.2, 0.5, 1.0))
+            self._field.tasks.rate = rng.choice((0.0, 0.3))
+            self._counts["outages of Datastore"] += 1
+            self._fire_over.wait(_about(rng, plan.datastore_down_seconds))
+            self._field.datastore.rate = self._field.tasks.rate = 0.0
+
+    def _run_early(self) -> None:
+        rng = self._rngs["early"]
+        while not self._fire_over.wait(_about(rng, self._plan.early_every_seconds)):
+            self._counts["deliveries while the last one runs"] += self._field.run_early()
+
+    def _sweep(self) -> None:
+        while not self._all_over.wait(_SWEEP_EVERY_SECONDS):
+            ask("GET", f"{self._field.url}/_longtask/sweep", headers={"X-Appengine-Cron": "true"})
+
+    # What is waited for.
+
+    def _count_open(self) -> int:
+        return sum(not visitor.ended for visitor in self._visitors) + len(self._orphans())
+
+    def _orphans(self) -> list[str]:
+        """Give the tasks that are stored, have not ended, and whose visitor never heard of them."""
+        known = {visitor.task_id for visitor in self._visitors}
+        history = self._field.history
+        ended = ("done", "finished", "failed", "cancelled")
+        return [
+            task_id
+            for task_id in history.task_ids()
+            if task_id not in known and history.of(task_id)[-1].status not in ended
+        ]
+
+    def _wait_until_over(self, quiet: float) -> None:
+        open_before, since = self._count_open(), quiet
+        hurry = self._plan.hurry_after_seconds
+        while open_now := self._count_open():
+            now = time.monotonic()
+            if open_now != open_before:
+                open_before, since = open_now, now
+            if hurry is not None and now - since > hurry:
+                self._say(f"{open_now} tasks have not ended yet: the clock is set ahead")
+                self._field.set_clock_ahead(AHEAD_SECONDS)
+                hurry = None
+            if now - quiet > self._plan.quiet_seconds:
+                return
+            time.sleep(0.2)
+
+    # What has become of it.
+
+    def _judge(self) -> Outcome:
+        field_, history = self._field, self._field.history
+        outcome = Outcome(seed=self._plan.seed)
+        stored = self._stored()
+        by_id = {visitor.task_id: visitor for visitor in self._visitors if visitor.task_id}
+        for visitor in self._visitors:
+            outcome.wrong += visitor.complaints
+            if visitor.task_id is None:
+                outcome.lost.append(f"{visitor}: could not be started")
+            elif visitor.task_id not in stored:
+                outcome.lost.append(str(visitor))
+        for task_id, task in stored.items():
+            kind, number = task.path.strip("/").split("/")
+            who = f"{kind} {number} {task_id[:8]} {task.status}"
+            if not task.status.ended or (task_id in by_id and not by_id[task_id].ended):
+                outcome.stuck.append(f"{who}, history {[(s.status, s.fence) for s in history.of(task_id)]}")
+            elif task.status.has_result and not self._shows_right(task):
+                outcome.wrong.append(f"{who}: not what was to come out")
+            elif (kind == "hopeless") != (task.status.value == "failed") and task_id in by_id:
+                outcome.wrong.append(f"{who}: an end that must not be")
+        outcome.committed_twice = history.committed_twice()
+        outcome.laws = history.broken_laws()
+        steps, faults = history.steps(), field_.datastore.faults
+        outcome.counts = {
+            "tasks asked for": len(self._visitors),
+            "tasks stored (the rest: the answer to a start was lost, so it was asked for again)": len(stored),
+            "deliveries": len(field_.deliveries.record),
+            **{
+                name: self._counts[name]
+                for name in ("workers killed", "memcached stopped and started", "outages of Datastore")
+            },
+            "Datastore calls that were not carried out": faults[Fault.REQUEST],
+            "Datastore calls whose reply was lost": faults[Fault.REPLY],
+            "commits carried out after their failure was told": faults[Fault.LATE],
+            "Cloud Tasks calls that failed, carried out or not": field_.tasks.faults.total(),
+            "deliveries duplicated": field_.deliveries.duplicates,
+            "deliveries while the last one runs": self._counts["deliveries while the last one runs"],
+            "answers to deliveries lost": field_.deliveries.lost_answers,
+            "attempts": steps["started"],
+            "attempts that took over from a dead one": steps["taken over"],
+            "attempts that raised": steps["error"],
+            "tasks cancelled by their visitors": sum(visitor.cancels for visitor in self._visitors),
+            "tasks repeated by their visitors": sum(visitor.retries for visitor in self._visitors),
+            "polls": sum(visitor.polls for visitor in self._visitors),
+            "tasks failed for good: hopeless ones, and flaky ones that nobody watches": sum(
+                task.status.value == "failed" for task in stored.values()
+            ),
+            "results committed": sum(
+                any(state.status == "done" for state in history.of(task_id)) for task_id in history.task_ids()
+            ),
+        }
+        return outcome
+
+    def _stored(self) -> dict[str, LongTask]:
+        """Ask Datastore itself for everything that there is."""
+        os.environ["DATASTORE_EMULATOR_HOST"] = self._field.datastore.host
+        try:
+            client = ndb.Client(project=PROJECT, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+            with client.context():
+                return {task.id: task for task in LongTask.query()}
+        finally:
+            del os.environ["DATASTORE_EMULATOR_HOST"]
+
+    def _shows_right(self, task: LongTask) -> bool:
+        kind, number = task.path.strip("/").split("/")
+        url = f"{self._field.url}{task.path}?_longtaskjob=showresult&_longtaskid={task.id}"
+        answer: Answer | None = ask("GET", url)
+        return answer is not None and answer.status == 200 and is_right(kind, int(number), answer.body)
+
+
+def _about(rng: random.Random, seconds: float) -> float:
+    return rng.uniform(0.5, 1.5) * seconds

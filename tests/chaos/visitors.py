@@ -1,0 +1,209 @@
+"""Visitors: each starts a task, looks at it as often as it is told to, and ends with the result or goes on trying."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.chaos import app
+
+#: How many of a hundred visitors ask for what; sums up to 100.
+KINDS = {"quick": 30, "slow": 22, "large": 13, "yielding": 13, "upload": 10, "flaky": 10, "hopeless": 2}
+_TIMEOUT_SECONDS = 60.0
+_UPLOAD_BYTES = 600_000
+_BOUNDARY = b"between-the-parts"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What the application said."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """Give the body as JSON."""
+        return json.loads(self.body)
+
+
+def ask(
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = _TIMEOUT_SECONDS,
+) -> Answer | None:
+    """Send a request; None where there is no whole answer."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=timeout)
+    try:
+        all_headers = {"Accept": "application/json", **(headers or {})}
+        connection.request(method, f"{parts.path}?{parts.query}", body, all_headers)
+        response = connection.getresponse()
+        return Answer(status=response.status, headers=dict(response.headers), body=response.read())
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def upload(url: str, data: bytes, *, timeout: float = _TIMEOUT_SECONDS) -> Answer | None:
+    """Send a form with a file."""
+    part = b'Content-Disposition: form-data; name="file"; filename="data"\r\nContent-Type: application/octet-stream'
+    body = b"--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (_BOUNDARY, part, data, _BOUNDARY)
+    headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY.decode()}"}
+    return ask("POST", url, body=body, headers=headers, timeout=timeout)
+
+
+def expected(kind: str, number: int) -> bytes:
+    """Give the body of the page with the result."""
+    match kind:
+        case "quick":
+            return json.dumps({"square": number**2}).encode()
+        case "slow" | "flaky":
+            return f"{kind} {number}".encode()
+        case "large":
+            return app.noise(number, app.large_size(number))
+        case "yielding":
+            return b"".join(app.piece(number, index) for index in range(app.PIECES))
+        case "upload":
+            return app.digest(app.noise(number, _UPLOAD_BYTES)).encode()
+        case _:
+            raise AssertionError(kind)
+
+
+def is_right(kind: str, number: int, body: bytes) -> bool:
+    """Compare byte for byte, JSON apart, whose spaces do not matter."""
+    if kind == "quick":
+        return bool(json.loads(body) == json.loads(expected(kind, number)))
+    return body == expected(kind, number)
+
+
+def kinds(number: int, rng: random.Random) -> list[str]:
+    """Draw what so many visitors ask for, in the proportions of `KINDS`."""
+    drawn = [kind for kind, share in KINDS.items() for _ in range(max(1, round(share * number / 100)))][:number]
+    drawn += ["quick"] * (number - len(drawn))
+    rng.shuffle(drawn)
+    return drawn
+
+
+class Visitor:
+    """Somebody who wants one result and does not give up."""
+
+    def __init__(self, site: str, kind: str, number: int, rng: random.Random, stopped: threading.Event) -> None:
+        self.kind = kind
+        self.number = number
+        self.task_id: str | None = None
+        self.state = "not started"
+        self.retries = 0
+        self.cancels = 0
+        self.polls = 0
+        #: What must never be seen.
+        self.complaints: list[str] = []
+        self.ended = False
+        self._site = site
+        self._will_cancel = rng.random() < 0.05
+        self._delays = [rng.uniform(0.2, 1.0) for _ in range(16)]
+        self._stopped = stopped
+
+    def run(self, after_seconds: float) -> None:
+        """Start, watch, collect; returns when there is nothing more to do, or all is stopped."""
+        if self._stopped.wait(after_seconds):
+            return
+        url = self._start()
+        while url and not self._stopped.is_set():
+            document = self._poll(url)
+            if document is None:
+                self._pause()
+            elif self._is_over(document):
+                self.ended = True
+                return
+            else:
+                self._stopped.wait(document["poll_after_seconds"] or 0.2)
+
+    def _pause(self) -> None:
+        self._stopped.wait(self._delays[self.polls % len(self._delays)])
+
+    def _start(self) -> str | None:
+        address = f"{self._site}/{self.kind}/{self.number}"
+        while not self._stopped.is_set():
+            if self.kind == "upload":
+                answer = upload(address, app.noise(self.number, _UPLOAD_BYTES))
+            else:
+                answer = ask("GET", address)
+            if answer is not None and answer.status == 202:
+                self.task_id = answer.json["id"]
+                return str(self._site + answer.json["links"]["self"])
+            self._mind(answer, "start")
+            self.polls += 1
+            self._pause()
+        return None
+
+    def _poll(self, url: str) -> dict[str, Any] | None:
+        answer = ask("GET", url)
+        self.polls += 1
+        if answer is None or answer.status != 200:
+            self._mind(answer, "poll")
+            return None
+        document: dict[str, Any] = answer.json
+        self.state = document["status"]
+        return document
+
+    def _mind(self, answer: Answer | None, what: str) -> None:
+        """Put up with no answer and with 503, which says that Datastore does not answer; with nothing else."""
+        if answer is not None and answer.status != 503:
+            self.complaints.append(f"{self}: {what} was answered {answer.status}: {answer.body[:300]!r}")
+
+    def _is_over(self, document: dict[str, Any]) -> bool:
+        links = document["links"]
+        if self._will_cancel and links["cancel"] and document["progress"]["step"]:
+            self._will_cancel = False
+            answer = ask("POST", self._site + links["cancel"])
+            self.cancels += answer is not None and answer.status == 200
+            return False
+        if not document["done"]:
+            return False
+        if links["result"]:
+            return self._collect(self._site + links["result"])
+        if self.kind == "hopeless":
+            return True
+        answer = ask("POST", self._site + links["retry"])
+        self.retries += answer is not None and answer.status == 200
+        return False
+
+    def _collect(self, url: str) -> bool:
+        answer = ask("GET", url)
+        if answer is None or answer.status != 200:
+            self._mind(answer, "result")
+            return False
+        if not is_right(self.kind, self.number, answer.body):
+            self.complaints.append(f"{self}: a wrong result of {len(answer.body)} bytes")
+        return True
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} ({(self.task_id or '?')[:8]}, {self.state})"
+
+
+def wait_for(task_url: str, *, seconds: float) -> dict[str, Any]:
+    """Look at a task until it has ended, and give its status document."""
+    deadline = time.monotonic() + seconds
+    document: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        answer = ask("GET", task_url)
+        if answer is not None and answer.status == 200:
+            document = answer.json
+            if document["done"]:
+                return document
+        time.sleep(0.1)
+    message = f"not over after {seconds} seconds: {document}"
+    raise AssertionError(message)

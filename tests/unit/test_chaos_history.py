@@ -1,0 +1,79 @@
+"""The judge of a run under fire finds what it is there to find."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from google.cloud.datastore_v1.types import datastore
+
+from tests.chaos.history import History
+
+FIRST_RUN, SECOND_RUN = 1_000, 2_000
+
+
+class Datastore:
+    """Commits that a history hears of."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self._version = 0
+
+    def commit(self, status: str, fence: int, *, result: bytes = b"", run: int = FIRST_RUN) -> None:
+        request = datastore.CommitRequest.pb()()
+        written = request.mutations.add().upsert
+        path = written.key.path.add()
+        path.kind, path.name = "LongTask", "task"
+        written.properties["status"].string_value = status
+        written.properties["fence"].integer_value = fence
+        written.properties["requested_at"].timestamp_value.FromSeconds(run)
+        written.properties["result_manifest"].blob_value = base64.b64encode(result)
+        reply = datastore.CommitResponse.pb()()
+        self._version += 1
+        reply.mutation_results.add().version = self._version
+        self.history.heard(
+            "/google.datastore.v1.Datastore/Commit", request.SerializeToString(), reply.SerializeToString()
+        )
+
+
+@pytest.fixture
+def store() -> Datastore:
+    return Datastore()
+
+
+def test_an_undisturbed_run_with_a_retry_is_fine(store: Datastore) -> None:
+    store.commit("ready", 0)
+    store.commit("started", 1)
+    store.commit("failed", 1)
+    store.commit("ready", 2, run=SECOND_RUN)
+    store.commit("started", 3, run=SECOND_RUN)
+    store.commit("done", 3, result=b"one", run=SECOND_RUN)
+    store.commit("finished", 3, result=b"one", run=SECOND_RUN)
+
+    assert store.history.committed_twice() == []
+    assert store.history.broken_laws() == []
+
+
+def test_a_second_result_of_one_run_is_found(store: Datastore) -> None:
+    store.commit("started", 1)
+    store.commit("done", 1, result=b"one")
+    store.commit("done", 1, result=b"one")
+
+    assert store.history.committed_twice() == ["task"]
+
+
+@pytest.mark.parametrize(
+    ("states", "complaint"),
+    [
+        ([("started", 2, b""), ("started", 1, b"")], "the fence has fallen"),
+        ([("done", 1, b"one"), ("started", 2, b"one")], "it had ended"),
+        ([("cancelled", 2, b""), ("done", 2, b"one")], "it had ended"),
+        ([("done", 1, b"one"), ("finished", 1, b"two")], "the result has changed"),
+        ([("started", 2, b""), ("done", 3, b"one")], "a result of somebody who did not own it"),
+    ],
+)
+def test_what_must_not_follow_is_found(store: Datastore, states: list[tuple[str, int, bytes]], complaint: str) -> None:
+    for status, fence, result in states:
+        store.commit(status, fence, result=result)
+
+    assert any(complaint in found for found in store.history.broken_laws())
