@@ -26,7 +26,8 @@ print("ready:", os.getpid(), child.pid, flush=True)
 time.sleep(600)
 """
 STARTER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 from gaetk_longtask.dev.processes import Process
 process = Process("family", [sys.executable, "-c", sys.argv[1]])
 print(process.ready_line(timeout_seconds=20), flush=True)
