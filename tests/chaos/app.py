@@ -67,7 +67,7 @@ class Slow(LongRunningTaskHandler):
 
     def execute_task(self, parameters: Any) -> Any:
         seconds = float(parameters.get("seconds", slow_seconds(parameters["number"])))
-        for _ in self.track(range(100), f"pid {os.getpid()} fence {self.task.fence}"):  # type: ignore[union-attr]
+        for _ in self.track(range(100), f"pid {os.getpid()} fence {self.task.fence}"):  # type: ignore[union-attr]  # there is one by now
             time.sleep(seconds / 100)
         return f"slow {parameters['number']}"
 

@@ -259,7 +259,7 @@ class Campaign:
         """Ask Datastore itself for everything that there is."""
         os.environ["DATASTORE_EMULATOR_HOST"] = self._field.datastore.host
         try:
-            client = ndb.Client(project=PROJECT, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+            client = ndb.Client(project=PROJECT, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]  # it has no annotations
             with client.context():
                 return {task.id: task for task in LongTask.query()}
         finally:
