@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import time, timedelta, tzinfo
 from enum import StrEnum
@@ -15,10 +16,13 @@ from flask import Request, Response, current_app
 from flask import request as current_request
 from werkzeug.datastructures import MultiDict
 
+from gaetk_longtask.language import SOURCE, Language
 from gaetk_longtask.starting import KEY_HEADER
 from gaetk_longtask.store import Delivery
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
+#: ``on`` where the waiting page has loaded itself anew, ``off`` where the visitor has told it not to.
+REFRESH_FIELD = "_longtaskrefresh"
 #: What App Engine takes from every request that its own queue has not sent.
 QUEUE_HEADER = "X-AppEngine-QueueName"
 
@@ -62,6 +66,13 @@ def is_task_id(text: str) -> bool:
 def wants_json(request: Request) -> bool:
     """Tell a program from a browser: it prefers JSON to HTML."""
     return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
+
+
+def asked_language(request: Request) -> Language:
+    """Give the language that Flask-Babel has found, where the application has it; else the browser's."""
+    if "babel" in current_app.extensions and (flask_babel := sys.modules.get("flask_babel")):
+        return Language.best_of([str(flask_babel.get_locale() or SOURCE)])
+    return Language.best_of([code for code, quality in request.accept_languages if quality > 0])
 
 
 def is_prefetch(request: Request) -> bool:

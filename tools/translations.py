@@ -1,0 +1,98 @@
+"""Brings the catalogues up to date with what pages say, and compiles them: ``python -m tools.translations [CODE ...]``.
+
+A CODE that there is no catalogue for yet (``fr``, ``pt_BR``) gets one, to be filled in and compiled by the next run.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+from jinja2 import Environment, nodes
+
+import gaetk_longtask
+from gaetk_longtask import LongRunningTaskHandler
+from gaetk_longtask.language import DIRECTORY, DOMAIN
+
+PACKAGE = Path(gaetk_longtask.__file__).parent
+#: What is translated, and which of its arguments are the messages.
+KEYWORDS = {"gettext": None, "ngettext": (1, 2), "ProblemError": (2,)}
+
+#: All of a header that gettext reads; the rest would change with every run.
+HEADER = """\
+msgid ""
+msgstr ""
+"Language: {language}\\n"
+"Plural-Forms: {plurals}\\n"
+"Content-Type: text/plain; charset=utf-8\\n"
+
+"""
+
+
+def template() -> Catalog:
+    """Collect all that pages say."""
+    catalogue = Catalog(domain=DOMAIN, project="gaetk_longtask", charset="utf-8")
+    for message in (LongRunningTaskHandler.title, *_in_python(), *_in_templates()):
+        catalogue.add(message, flags=["python-format"] if "%(" in str(message) else [])
+    return catalogue
+
+
+def _in_python() -> Iterator[str | tuple[str, ...]]:
+    for path in sorted(PACKAGE.glob("*.py")):
+        with path.open("rb") as file:
+            for _, message, _, _ in extract("python", file, keywords=KEYWORDS):
+                yield message
+
+
+def _in_templates() -> Iterator[str | tuple[str, ...]]:
+    # Babel's own extraction overlooks calls of an attribute, as in page.gettext("…").
+    for path in sorted(PACKAGE.glob("templates/**/*.html")):
+        for call in Environment().parse(path.read_text()).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Getattr) and call.node.attr == "gettext":
+                yield call.args[0].as_const()
+
+
+def read(path: Path) -> Catalog:
+    """Read a catalogue."""
+    with path.open("rb") as file:
+        return read_po(file, domain=DOMAIN, locale=path.parts[-3])
+
+
+def compiled(catalogue: Catalog) -> bytes:
+    """Compile a catalogue; the same every time."""
+    catalogue.creation_date = catalogue.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
+    file = io.BytesIO()
+    write_mo(file, catalogue)
+    return file.getvalue()
+
+
+def catalogues() -> list[Path]:
+    """Give the catalogues that there are."""
+    return sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po"))
+
+
+def main(codes: list[str]) -> None:
+    """Make the catalogues that are asked for; update and compile all of them."""
+    said = template()
+    new = [DIRECTORY / code / "LC_MESSAGES" / f"{DOMAIN}.po" for code in codes]
+    for path in {*catalogues(), *new}:
+        catalogue = read(path) if path.exists() else Catalog(domain=DOMAIN, locale=path.parts[-3], fuzzy=False)
+        catalogue.update(said, no_fuzzy_matching=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(HEADER.format(language=path.parts[-3], plurals=catalogue.plural_forms).encode())
+            write_po(file, catalogue, ignore_obsolete=True, no_location=True, omit_header=True, width=120)
+        path.with_suffix(".mo").write_bytes(compiled(read(path)))
+        missing = sum(not message.string or not any(message.string) for message in catalogue if message.id)
+        print(f"{path.parts[-3]}: {len(catalogue)} messages, {missing} without a translation")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
