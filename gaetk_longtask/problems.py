@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 from flask import Response, jsonify, make_response, render_template, request
 
-from gaetk_longtask.protocol import wants_json
+from gaetk_longtask.language import Language
+from gaetk_longtask.protocol import asked_language, wants_json
+from gaetk_longtask.rendering import Page
+
+#: What a problem looks like.
+Kind = Literal["unknown", "expired", "damaged", "problem"]
 
 
 class ProblemError(Exception):
@@ -15,17 +23,22 @@ class ProblemError(Exception):
     def __init__(
         self,
         status: HTTPStatus,
-        detail: str,
+        message: str,
         *,
+        values: Mapping[str, object] | None = None,
+        kind: Kind = "problem",
         start_url: str | None = None,
         retry_url: str | None = None,
         reference: str | None = None,
         allow: tuple[str, ...] = (),
         retry_after_seconds: int | None = None,
     ) -> None:
-        super().__init__(detail)
+        """Say `message` in the visitor's language, with the values where it says ``%(name)s``."""
+        super().__init__(message % values if values else message)
         self.status = status
-        self.detail = detail
+        self.message = message
+        self.values = dict(values or {})
+        self.kind: Kind = kind
         self.start_url = start_url  #: where the visitor may start again
         self.retry_url = retry_url  #: where the same task may be tried again, by POST
         self.reference = reference  #: what the operator finds in the log
@@ -34,22 +47,67 @@ class ProblemError(Exception):
 
     def response(self) -> Response:
         """Answer the current request."""
+        page = ProblemPage.of(self, asked_language(request))
         if wants_json(request):
             document = {
                 "type": "about:blank",
                 "title": self.status.phrase,
                 "status": self.status.value,
-                "detail": self.detail,
+                "detail": page.detail,
                 **({"reference": self.reference} if self.reference else {}),
                 **({"retry": self.retry_url} if self.retry_url else {}),
             }
             response = jsonify(document)
             response.mimetype = "application/problem+json"
         else:
-            response = make_response(render_template("gaetk_longtask/problem.html", problem=self))
+            response = make_response(render_template("gaetk_longtask/problem.html", page=page))
         response.status_code = self.status
         if self.allow:
             response.headers["Allow"] = ", ".join(self.allow)
         if self.retry_after_seconds is not None:
             response.headers["Retry-After"] = str(self.retry_after_seconds)
         return response
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProblemPage(Page):
+    """All that `problem.html` may use."""
+
+    status: HTTPStatus
+    kind: Kind
+    detail: str  #: what went wrong, and what the visitor can do
+    start_url: str | None  #: where to start again, by GET
+    retry_url: str | None  #: where to try the same task again, by POST
+    reference: str | None  #: what the operator finds in the log
+
+    @classmethod
+    def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
+        """Show a problem in a language."""
+        return cls(
+            language=language,
+            title=_title(language, problem),
+            status=problem.status,
+            kind=problem.kind,
+            detail=language.gettext(problem.message, **problem.values),
+            start_url=problem.start_url,
+            retry_url=problem.retry_url,
+            reference=problem.reference,
+        )
+
+
+def _title(language: Language, problem: ProblemError) -> str:
+    match problem.kind, problem.status:
+        case "unknown", _:
+            return language.gettext("There is nothing here")
+        case "expired", _:
+            return language.gettext("The result is gone")
+        case "damaged", _:
+            return language.gettext("The result is damaged")
+        case _, HTTPStatus.FORBIDDEN:
+            return language.gettext("This is not allowed")
+        case _, HTTPStatus.SERVICE_UNAVAILABLE:
+            return language.gettext("Not available just now")
+        case _, HTTPStatus.INTERNAL_SERVER_ERROR:
+            return language.gettext("Something went wrong")
+        case _:
+            return language.gettext("This does not work like that")

@@ -104,8 +104,10 @@ class LongRunningTaskHandler(View):
             list; a file arrives as `bytes`.
             """
             if request.mimetype == "application/json":
-                message = "This handler takes form fields; override prepare_task to take a JSON body."
-                raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+                raise ProblemError(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "This handler takes form fields; override prepare_task to take a JSON body.",
+                )
             body = request.form.to_dict(flat=False)
             for name, files in request.files.lists():
                 body[name] = body.get(name, []) + [file.read() for file in files]

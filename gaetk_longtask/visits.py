@@ -31,7 +31,9 @@ from gaetk_longtask.problems import ProblemError
 from gaetk_longtask.protocol import (
     ID_FIELD,
     JOB_FIELD,
+    REFRESH_FIELD,
     JobName,
+    asked_language,
     bookmark,
     csrf_field,
     current_path,
@@ -42,7 +44,7 @@ from gaetk_longtask.protocol import (
     is_task_id,
     wants_json,
 )
-from gaetk_longtask.rendering import StatusPage
+from gaetk_longtask.rendering import StartPage, StatusPage
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.snapshot import Snapshot
 from gaetk_longtask.starting import Draft
@@ -91,13 +93,20 @@ class Visit:
         if task_id is None and job is None:
             return self._consider_start()
         if task_id is None:
-            message = f"{JOB_FIELD}={job} needs a {ID_FIELD}: follow the link of the status page."
-            raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=self._start_url())
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST,
+                "%(job)s needs a %(id)s: follow the link of the status page.",
+                values={"job": f"{JOB_FIELD}={job}", "id": ID_FIELD},
+                start_url=self._start_url(),
+            )
         try:
             name = JobName(job or JobName.QUERY)
         except ValueError:
-            message = f"{JOB_FIELD} is one of {', '.join(JobName)}."
-            raise ProblemError(HTTPStatus.BAD_REQUEST, message) from None
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST,
+                "%(job)s is one of %(names)s.",
+                values={"job": JOB_FIELD, "names": ", ".join(JobName)},
+            ) from None
         snapshot = self._find(task_id)
         self._handler.task = snapshot.info
         with self._services.ndb_context.namespace(snapshot.info.namespace):
@@ -124,8 +133,12 @@ class Visit:
             return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         allowed = tuple(self._handler.start_methods)
         if request.method not in allowed:
-            message = f"This task is started by {' or '.join(allowed)}."
-            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=allowed)
+            raise ProblemError(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "This task is started by %(methods)s.",
+                values={"methods": ", ".join(allowed)},
+                allow=allowed,
+            )
         if request.url_rule is not None and "GET" not in (request.url_rule.methods or ()):
             message = f"The rule {request.url_rule} must take GET besides {request.method}, for the page that watches."
             raise ConfigurationError(f"{message} Restrict starting by start_methods on the class, not by methods.")
@@ -179,22 +192,31 @@ class Visit:
     def _start_button(self) -> Any:
         """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
         if request.files:
-            message = "Another site has sent a file here. Open our own form and choose the file there."
-            raise ProblemError(HTTPStatus.FORBIDDEN, message)
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "Another site has sent a file here. Open our own form and choose the file there.",
+            )
         source = request.form if request.method == "POST" else request.args
-        return render_template(
-            "gaetk_longtask/start.html",
-            title=self._handler.title,
+        language = asked_language(request)
+        page = StartPage(
+            language=language,
+            title=language.gettext("Start this task?"),
             method=request.method.lower(),
             action=current_path() + (_query(request.args.items(multi=True)) if request.method == "POST" else ""),
             fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
         )
+        return render_template("gaetk_longtask/start.html", page=page)
 
     # Watching.
 
     def _find(self, task_id: str) -> Snapshot:
         """Give the latest that is known of the task: from the progress store alone, if it has fresh news."""
-        unknown = ProblemError(HTTPStatus.NOT_FOUND, "There is no such task (any more).", start_url=self._start_url())
+        unknown = ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "There is no such task (any more). Is the address complete?",
+            kind="unknown",
+            start_url=self._start_url(),
+        )
         if not is_task_id(task_id):
             raise unknown
         now = self._services.clock()
@@ -205,8 +227,12 @@ class Visit:
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (request.endpoint, current_path()):
             raise unknown
         if snapshot.expires_at is not None and snapshot.expires_at <= now:
-            message = "This task's result is no longer kept."
-            raise ProblemError(HTTPStatus.GONE, message, start_url=self._start_url())
+            raise ProblemError(
+                HTTPStatus.GONE,
+                "What came of this task is kept for a while only, and that is over.",
+                kind="expired",
+                start_url=self._start_url(),
+            )
         return snapshot
 
     def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
@@ -227,7 +253,7 @@ class Visit:
         info = snapshot.info
         if request.method == "POST":
             return redirect(self._url(JobName.QUERY, info.id, self._given()), HTTPStatus.SEE_OTHER)
-        if info.status is Status.DONE:
+        if info.status is Status.DONE and REFRESH_FIELD not in request.args:
             return redirect(self._url(JobName.SHOWRESULT, info.id, self._given()), HTTPStatus.SEE_OTHER)
         return self._handler.render_status(self._page(snapshot), info)
 
@@ -240,9 +266,11 @@ class Visit:
             task = store.show(task_id) if first else store.get(task_id)
         if task is None or not task.status.has_result:
             if self._json:
-                state = task.status if task else "gone"
-                message = f"There is no result: the task is {state}."
-                raise ProblemError(HTTPStatus.CONFLICT, message)
+                raise ProblemError(
+                    HTTPStatus.CONFLICT,
+                    "There is no result: the task is %(status)s.",
+                    values={"status": task.status if task else "gone"},
+                )
             return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
         try:
             with _reaching_the_store():
@@ -250,9 +278,12 @@ class Visit:
                 result = self._load(task, "result")
         except DamagedDataError as exc:
             log.exception("result of %s is damaged", task_id[:8])
-            message = "The stored result is damaged and can't be shown. The work can be done again."
-            retry = self._url(JobName.RETRY, task_id, [])
-            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, message, retry_url=retry) from exc
+            raise ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "The stored result is damaged and can't be shown. The work can be done again.",
+                kind="damaged",
+                retry_url=self._url(JobName.RETRY, task_id, []),
+            ) from exc
         self._handler.task = task
         return self._show(parameters, result, task)
 
@@ -267,7 +298,9 @@ class Visit:
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if request.method != "POST":
-            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, f"{name} takes POST alone.", allow=("POST",))
+            raise ProblemError(
+                HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s takes POST alone.", values={"job": name}, allow=("POST",)
+            )
         if not is_same_origin(request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
         task_id = snapshot.info.id
@@ -302,7 +335,10 @@ class Visit:
             snapshot,
             title=self._handler.title,
             now=self._services.clock(),
+            language=asked_language(request),
+            refreshes=request.args.get(REFRESH_FIELD) != "off",
             bookmark="" if self._json else urlencode(self._given()),
+            start_url=self._start_url(),
             progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
         )
 
@@ -311,10 +347,12 @@ class Visit:
         return Response(text, mimetype="application/json")
 
     def _refused(self, exc: EnqueueRefusedError) -> ProblemError:
-        message = "The work could not be started just now. Nothing is lost: try again."
-        retry = self._url(JobName.RETRY, exc.task_id, []) if exc.task_id else None
         return ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE, message, retry_url=retry, reference=exc.reference, retry_after_seconds=60
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The work could not be started just now. Nothing is lost: try again.",
+            retry_url=self._url(JobName.RETRY, exc.task_id, []) if exc.task_id else None,
+            reference=exc.reference,
+            retry_after_seconds=60,
         )
 
     def _url(self, job: JobName, task_id: str, parameters: list[tuple[str, str]]) -> str:
@@ -355,5 +393,8 @@ def _reaching_the_store() -> Iterator[None]:
         yield
     except STORE_ERRORS as exc:
         log.warning("the store does not answer a visitor: %s", exc)
-        message = "The database does not answer just now. Try again in a moment."
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after_seconds=5) from exc
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The database does not answer just now. Try again in a moment.",
+            retry_after_seconds=5,
+        ) from exc

@@ -178,7 +178,7 @@ def test_an_unknown_id_is_404_and_the_page_offers_to_start_again(client: FlaskCl
     answer = client.get(f"/report?_longtaskjob={name}&_longtaskid={task_id}&month=3")
     assert answer.status_code == 404
     assert answer.mimetype == "text/html"
-    assert '<a class="button" href="/report?month=3">Start again</a>' in answer.text
+    assert 'href="/report?month=3">Start again</a>' in answer.text
 
 
 @pytest.mark.parametrize("task_id", [UNKNOWN, *MALFORMED])

@@ -1,0 +1,89 @@
+"""Chromium, and the application that it looks at."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud import ndb
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from gaetk_longtask.dev.pieces import Piece
+from tests.browser.stage import Stage
+from tests.conftest import missing
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        missing("Chromium", FileNotFoundError("there is no program named chromium"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def stage(datastore_piece: Piece) -> Iterator[Stage]:
+    """The application; tests of a module share it, and make tasks of their own."""
+    before = os.environ.get("DATASTORE_EMULATOR_HOST")
+    os.environ["DATASTORE_EMULATOR_HOST"] = datastore_piece.host
+    stage = Stage(ndb.Client(project=f"test-{secrets.token_hex(6)}"))
+    with stage.serving():
+        yield stage
+    del os.environ["DATASTORE_EMULATOR_HOST"]
+    if before is not None:
+        os.environ["DATASTORE_EMULATOR_HOST"] = before
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a browser of its own, with one empty page; whatever violates the policy or raises fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_browser(**options: Any) -> Page:
+        context = browser.new_context(**{"locale": "en-GB", "accept_downloads": True} | options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        context.on(
+            "console",
+            lambda message: "Content Security Policy" in message.text and complaints.append(message.text),
+        )
+        return context.new_page()
+
+    yield open_browser
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(visitor: Callable[..., Page]) -> Page:
+    return visitor()
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    """The folder that the nox session has npm install axe-core and vnu-jar into."""
+    folder = Path(__file__).parents[2] / ".nox" / "npm" / "node_modules"
+    if not folder.is_dir():
+        missing("axe-core or vnu-jar", FileNotFoundError(f"there is no {folder}: run nox -s tests"))
+    return folder

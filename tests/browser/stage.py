@@ -1,0 +1,220 @@
+"""An application over HTTP whose tasks stand where a test has put them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask, Response, render_template_string, request
+from google.cloud import ndb
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, blobs
+from gaetk_longtask.payloads import encode
+from gaetk_longtask.services import Services
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.store import Delivery
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.views import EXTENSION
+
+#: The strictest policy that the pages promise to work under.
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Report(LongRunningTaskHandler):
+    """Its result is a page."""
+
+    title = "Making the report"
+    bookmark_parameters = ("month",)
+    keep_result = timedelta(days=1)
+
+    def execute_task(self, parameters: Any) -> str:
+        raise AssertionError
+
+    def display_result(self, parameters: Any, result: str) -> str:
+        return f'<!doctype html><html lang="en"><title>The report</title>{result}'
+
+
+class Export(Report):
+    """Its result is a download."""
+
+    title = "Making the export"
+
+    def display_result(self, parameters: Any, result: str) -> Response:
+        return Response(result, mimetype="text/csv", headers={"Content-Disposition": "attachment; filename=export.csv"})
+
+
+class Stage:
+    """The application, and what happens to its tasks."""
+
+    def __init__(self, ndb_client: ndb.Client) -> None:
+        self.clock = ManualClock()
+        self.queue = InMemoryQueue()
+        self.progress = InMemoryProgressStore()
+        self.app = app = Flask(__name__)
+        app.config.update(SECRET_KEY="for tests alone")
+        LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
+        app.add_url_rule("/report", view_func=Report.as_view("report"))
+        app.add_url_rule("/export", view_func=Export.as_view("export"))
+        app.add_url_rule("/", view_func=lambda: FORM, endpoint="index")
+        app.add_url_rule("/desk/<task_id>", view_func=self._desk, endpoint="desk")
+        #: Requests that are answered with 503, by the start of their path.
+        self.broken: set[str] = set()
+        #: The path and the Accept header of every request so far.
+        self.requests: list[tuple[str, str]] = []
+        app.before_request(self._note)
+        app.after_request(_restrict)
+        self.url = ""
+
+    # What the visitor's requests meet.
+
+    def _note(self) -> Response | None:
+        self.requests.append((request.full_path, request.headers.get("Accept", "")))
+        return Response(status=503) if request.path in self.broken else None
+
+    def _desk(self, task_id: str) -> str:
+        return render_template_string(DESK, url=f"/report?_longtaskjob=query&_longtaskid={task_id}")
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Silent)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.url = f"http://127.0.0.1:{server.port}"
+        yield
+        server.shutdown()
+        thread.join()
+
+    # What happens to a task.
+
+    @property
+    def services(self) -> Services:
+        services = self.app.extensions[EXTENSION]
+        assert isinstance(services, Services)
+        return services
+
+    def task(self, status: Status = Status.READY, *, endpoint: str = "report", **progress: Any) -> str:
+        """Bring a new task into a state, the ordinary way, and give its id."""
+        with self.app.app_context():
+            task = LongTaskManager.start(endpoint, {"month": "March"})
+        self.clock.advance(timedelta(seconds=4))
+        match status:
+            case Status.STARTED:
+                self.begin(task.id)
+                self.report(task.id, **progress)
+            case Status.ERROR:
+                self.begin(task.id)
+                self.end_attempt(task.id)
+            case Status.FAILED:
+                self.begin(task.id)
+                self.end_attempt(task.id, permanent=True, **progress)
+            case Status.CANCELLED:
+                self.cancel(task.id)
+            case Status.DONE | Status.FINISHED:
+                self.begin(task.id)
+                self.finish(task.id)
+                if status is Status.FINISHED:
+                    with self.services.ndb_context():
+                        self.services.store.show(task.id)
+        return task.id
+
+    def find(self, task_id: str) -> LongTask:
+        with self.services.ndb_context():
+            task = self.services.store.get(task_id)
+        assert task is not None
+        return task
+
+    def begin(self, task_id: str) -> None:
+        """Have an attempt claim the task."""
+        task = self.find(task_id)
+        delivery = Delivery(task_id=task_id, execute_key=task.execute_key, task_name=secrets.token_hex(4))
+        with self.services.ndb_context():
+            self.services.store.claim(delivery, max_attempts=5)
+
+    def report(self, task_id: str, *, seconds: float = 0, **progress: Any) -> None:
+        """Have the attempt say how far it is, after so many more seconds."""
+        self.clock.advance(timedelta(seconds=seconds))
+        snapshot = Snapshot.of(self.find(task_id), now=self.clock(), beat_seconds=0.5)
+        self.progress.write(snapshot.beating(Progress(**progress), self.clock()))
+
+    def end_attempt(self, task_id: str, *, permanent: bool = False, error: str | None = None) -> None:
+        """Have the attempt fail."""
+        task = self.find(task_id)
+        with self.services.ndb_context():
+            self.services.store.fail(
+                task_id,
+                task.fence,
+                permanent=permanent,
+                error=error,
+                reference="00c0ffee",
+                progress=Progress(message="Reading invoices", step=3, total_steps=10),
+                max_attempts=5,
+            )
+
+    def finish(self, task_id: str) -> None:
+        """Have the attempt commit its result."""
+        task = self.find(task_id)
+        encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
+        with self.services.ndb_context():
+            manifest, inline = blobs.write(
+                encoded.parts,
+                encoded.layout,
+                task_id=task_id,
+                fence=task.fence,
+                expires_at=self.clock() + timedelta(days=400),
+                what="result",
+            )
+            done = self.services.store.finish(
+                task_id, task.fence, manifest=manifest, inline=inline, progress=Progress(message="Formatting")
+            )
+        assert done
+
+    def cancel(self, task_id: str) -> None:
+        with self.services.ndb_context():
+            self.services.store.cancel(task_id)
+
+    def damage(self, task_id: str) -> None:
+        """Destroy the stored result."""
+        task = self.find(task_id)
+        with self.services.ndb_context():
+            task.result_blob = b"nonsense"
+            task.put(use_cache=False, use_global_cache=False)
+
+    def page(self, task_id: str, *, job: str = "query", endpoint: str = "report", more: str = "") -> str:
+        """Give the URL of a task's page."""
+        return f"{self.url}/{endpoint}?_longtaskjob={job}&_longtaskid={task_id}{more}"
+
+
+class _Silent(WSGIRequestHandler):
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Say nothing."""
+
+
+def _restrict(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = CSP
+    return response
+
+
+FORM = """<!doctype html>
+<html lang="en"><title>Invoices</title>
+<form action="/report" method="post"><input name="month" value="March"><button>Report</button></form>
+<form action="/export" method="post"><button>Export</button></form>
+"""
+
+#: A page of the application's own that shows a task besides other things.
+DESK = """<!doctype html>
+<html lang="en"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Desk</title>
+<link rel="stylesheet" href="{{ url_for('longtask.static', filename='longtask.css') }}">
+<script src="{{ url_for('longtask.static', filename='longtask.js') }}" defer></script>
+<main>
+<h1>Desk</h1>
+<section class="longtask" data-longtask="{{ url }}"><a href="{{ url }}">Your report</a></section>
+</main>
+"""

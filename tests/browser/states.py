@@ -1,0 +1,87 @@
+"""Every state that a page of ours can be in, as something to be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from playwright.sync_api import Page
+
+from gaetk_longtask import Status
+from tests.browser.stage import Stage
+
+WORKING = {"message": "Reading the invoices of March", "step": 120, "total_steps": 283, "eta_seconds": 128}
+
+
+def _usual(stage: Stage) -> str:
+    """A task that reports no steps, of a kind that takes 40 seconds."""
+    return stage.page(stage.task(Status.STARTED, message="Asking the customs office", eta_seconds=36))
+
+
+def _second_attempt(stage: Stage) -> str:
+    task_id = stage.task(Status.ERROR)
+    stage.begin(task_id)
+    stage.report(task_id, **WORKING)
+    return stage.page(task_id)
+
+
+def _expired(stage: Stage) -> str:
+    task_id = stage.task(Status.FINISHED)
+    with stage.services.ndb_context():
+        task = stage.find(task_id)
+        task.expires_at = stage.clock() - timedelta(days=1)
+        task.save()
+        stage.services.store.publish(task)
+    return stage.page(task_id)
+
+
+def _damaged(stage: Stage) -> str:
+    task_id = stage.task(Status.FINISHED)
+    stage.damage(task_id)
+    return stage.page(task_id, job="showresult")
+
+
+def _explained(stage: Stage) -> str:
+    return stage.page(stage.task(Status.FAILED, error="There are no invoices in March 2031."))
+
+
+def _broken(stage: Stage) -> str:
+    return f"{stage.url}/report?_longtaskjob=query"
+
+
+#: The name of each state, and how to bring it about: gives the URL that shows it.
+STATES: dict[str, Callable[[Stage], str]] = {
+    "waiting": lambda stage: stage.page(stage.task()),
+    "working": lambda stage: stage.page(stage.task(Status.STARTED, **WORKING)),
+    "working-without-steps": _usual,
+    "trying-again": lambda stage: stage.page(stage.task(Status.ERROR)),
+    "second-attempt": _second_attempt,
+    "finished": lambda stage: stage.page(stage.task(Status.FINISHED)),
+    "failed": lambda stage: stage.page(stage.task(Status.FAILED)),
+    "failed-explained": _explained,
+    "cancelled": lambda stage: stage.page(stage.task(Status.CANCELLED)),
+    "expired": _expired,
+    "unknown": lambda stage: stage.page("A" * 22),
+    "damaged": _damaged,
+    "problem": _broken,
+    "start": lambda stage: f"{stage.url}/report?month=March",
+}
+
+
+#: What only a browser without JavaScript stays at.
+MORE_STATES: dict[str, Callable[[Stage], str]] = {
+    "done": lambda stage: stage.page(stage.task(Status.DONE), more="&_longtaskrefresh=on"),
+    "stopped": lambda stage: stage.page(stage.task(Status.STARTED, **WORKING), more="&_longtaskrefresh=off"),
+}
+
+
+def open_state(page: Page, stage: Stage, name: str) -> None:
+    """Show the state in a browser."""
+    url = STATES[name](stage)
+    if name == "start":  # a page of no site at all is another site's, too
+        page.goto("about:blank")
+        page.set_content(f'<a href="{url}">Report</a>')
+        page.get_by_role("link").click()
+        page.get_by_role("button").wait_for()
+    else:
+        page.goto(url)
