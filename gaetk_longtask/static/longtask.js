@@ -1,0 +1,163 @@
+// Keeps waiting pages up to date without ever loading them anew; see docs/own-page.md.
+//
+// An element with data-longtask="URL" shows the task at that URL. Its status document is asked for at the pace that
+// the document itself sets. Figures are put in where a data-lt says so; when the state changes, the article of the
+// page at URL takes the place of the one that is shown.
+"use strict";
+
+(() => {
+  const MILESTONES = [75, 50, 25];
+  const SLOWEST_SECONDS = 60;
+  const TIMEOUT_SECONDS = 30;
+
+  const fill = (pattern, words) => pattern.replace("{}", words);
+  const reached = (percent) => MILESTONES.find((milestone) => percent >= milestone) ?? 0;
+  const backOff = (times) => Math.min(2 ** times, SLOWEST_SECONDS);
+
+  // As the server puts it, see Language.duration and Language.estimate.
+  function duration(seconds, lang) {
+    const [unit, size] = seconds < 59.5 ? ["second", 1] : seconds < 119.5 * 60 ? ["minute", 60] : ["hour", 3600];
+    const format = new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" });
+    return format.format(Math.floor(seconds / size + 0.5));
+  }
+  const estimate = (seconds, lang) =>
+    duration(seconds < 60 ? Math.max(5, 5 * Math.floor(seconds / 5 + 0.5)) : seconds, lang);
+
+  function watch(root) {
+    // Asked for like this, a page whose result is ready does not answer with the result.
+    const url = root.dataset.longtask + "&_longtaskrefresh=on";
+    let article = root.querySelector("article");
+    const own = article !== null; // the task's own page: it forwards to the result, and the title is the task's
+    const live = root.querySelector(".lt-live") ?? root.appendChild(document.createElement("p"));
+    live.className = "lt-live";
+    live.setAttribute("role", "status");
+    const part = (name) => article.querySelector(`[data-lt="${name}"]`);
+
+    let timer;
+    let looking = false;
+    let over = false;
+    let failures = 0; // in a row
+    let forwarded = 0; // how often the result has been found unseen
+    let milestone = shownMilestone();
+    let usual = null;
+
+    function shownMilestone() {
+      return reached(article?.querySelector("progress")?.value ?? 0);
+    }
+
+    function lookIn(seconds) {
+      clearTimeout(timer);
+      timer = setTimeout(look, seconds * 1000);
+    }
+
+    function ask(type) {
+      const signal = AbortSignal.timeout(TIMEOUT_SECONDS * 1000);
+      return fetch(url, { headers: { Accept: type }, cache: "no-store", signal });
+    }
+
+    async function look() {
+      clearTimeout(timer);
+      if (looking || over || document.hidden) return;
+      looking = true;
+      try {
+        const response = await ask("application/json");
+        if (response.redirected || response.status === 401) return location.assign(root.dataset.longtask); // to log in
+        if (response.status === 429 || response.status >= 500) throw new Error(response.statusText);
+        if (response.ok) {
+          await show(await response.json());
+        } else {
+          over = true;
+          await swap();
+        }
+        failures = 0;
+      } catch {
+        over = false;
+        failures += 1;
+        lookIn(backOff(failures));
+      } finally {
+        looking = false;
+        const notice = article && part("offline");
+        if (notice) notice.hidden = failures === 0;
+      }
+    }
+
+    async function show(task) {
+      const { status, attempt } = article?.dataset ?? {};
+      if (task.status !== status || String(task.attempt) !== attempt) await swap();
+      if (own && task.status === "done") {
+        if (forwarded === 0) location.assign(part("result")?.href ?? task.links.result);
+        forwarded += 1;
+        lookIn(backOff(forwarded)); // a download leaves us here, and the page becomes `finished`
+      } else if (task.done) {
+        over = true;
+      } else {
+        update(task);
+        lookIn(task.poll_after_seconds);
+      }
+    }
+
+    async function swap() {
+      const response = await ask("text/html");
+      if (response.status >= 500) throw new Error(response.statusText);
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const next = page.querySelector(".longtask > article");
+      if (!next) return location.assign(root.dataset.longtask); // not a page of ours
+      const current = article ?? root.firstElementChild;
+      const focused = current.contains(document.activeElement);
+      next.lang = page.documentElement.lang;
+      next.dir = page.documentElement.dir;
+      current.replaceWith(next);
+      article = next;
+      if (focused) article.querySelector("h1").focus();
+      milestone = shownMilestone();
+      usual = null;
+      entitle(null);
+      say(article.dataset.announce ?? article.querySelector("h1").textContent);
+    }
+
+    function update({ progress, elapsed_seconds: elapsed }) {
+      const words = article.dataset;
+      const lang = article.closest("[lang]")?.lang;
+      const { percent, eta_seconds: left } = progress;
+      const known = percent !== null;
+      const share = known ? fill(words.percent, percent) : "";
+      if (!known && left !== null) usual ??= elapsed + left;
+      put("message", progress.message);
+      put("percent", share);
+      put("elapsed", fill(words.elapsed, duration(elapsed, lang)));
+      if (left === null) put("left", "");
+      else put("left", known ? fill(words.left, estimate(left, lang)) : fill(words.usual, estimate(usual, lang)));
+      const bar = article.querySelector("progress");
+      if (bar && known) bar.value = percent;
+      else bar?.removeAttribute("value");
+      entitle(share);
+      if (reached(percent) > milestone) {
+        milestone = reached(percent);
+        say(fill(words.milestone, milestone));
+      }
+    }
+
+    function put(name, text) {
+      const element = part(name);
+      if (element && element.textContent !== text) element.textContent = text;
+    }
+
+    function entitle(share) {
+      const heading = article.dataset.title ?? article.querySelector("h1").textContent;
+      if (own) document.title = share ? `${share} – ${heading}` : heading;
+    }
+
+    function say(text) {
+      if (text) live.textContent = text;
+    }
+
+    document.addEventListener("visibilitychange", look);
+    addEventListener("online", look);
+    addEventListener("pageshow", (event) => event.persisted && look()); // Back, from the result
+    if (!article || article.dataset.status === "done") look();
+    else if (article.dataset.poll) lookIn(article.dataset.poll);
+    else over = true;
+  }
+
+  document.querySelectorAll("[data-longtask]").forEach(watch);
+})();

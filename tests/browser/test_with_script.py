@@ -1,0 +1,340 @@
+"""The journey of a visitor whose browser runs the page's script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from gaetk_longtask import Status
+from gaetk_longtask.language import Language
+from tests.browser.stage import Stage
+from tests.browser.states import STATES, WORKING
+
+SOON = 8_000
+
+#: Keeps all that a screen reader is told, and how often the page has been loaded.
+WATCH = """
+addEventListener("DOMContentLoaded", () => {
+  window.told = [];
+  const live = document.querySelector("[role=status]");
+  const tell = () => live.textContent && told.push(live.textContent);
+  if (live) new MutationObserver(tell).observe(live, {childList: true});
+});
+sessionStorage.loads = Number(sessionStorage.loads ?? 0) + 1;
+"""
+
+
+@pytest.fixture
+def page(visitor: Callable[..., Page]) -> Page:
+    page = visitor()
+    page.add_init_script(WATCH)
+    return page
+
+
+@pytest.fixture(autouse=True)
+def _mend(stage: Stage) -> Iterator[None]:
+    yield
+    stage.broken.clear()
+
+
+def loads(page: Page) -> int:
+    return int(page.evaluate("sessionStorage.loads"))
+
+
+def told(page: Page) -> list[str]:
+    return page.evaluate("told")
+
+
+def set_hidden(page: Page, hidden: bool) -> None:
+    """Do to the page what switching tabs does; a browser without a window has no tabs to switch."""
+    page.evaluate(
+        """hidden => {
+          Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def polls(stage: Stage) -> int:
+    return sum("application/json" in accept for _, accept in stage.requests)
+
+
+# From the form to the result.
+
+
+def test_the_page_follows_the_task_to_the_result_without_loading_itself_anew(page: Page, stage: Stage) -> None:
+    page.goto(stage.url)
+    page.get_by_role("button", name="Report").click()
+    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    before = loads(page)
+    task_id = stage.queue.tasks[-1].request.uri.partition("_longtaskid=")[2]
+    stage.begin(task_id)
+    expect(page.locator(".lt-state")).to_have_text("Working", timeout=SOON)
+    stage.report(task_id, **WORKING)
+    expect(page.locator("progress")).to_have_attribute("value", "42", timeout=SOON)
+    expect(page.locator(".lt-message")).to_have_text("Reading the invoices of March")
+    expect(page.locator(".lt-figures")).to_contain_text("about 2 minutes left")
+    expect(page).to_have_title("42% – Making the report")
+    assert loads(page) == before
+    stage.finish(task_id)
+    expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("The result is ready")
+    page.wait_for_timeout(1_500)
+    expect(page.locator("h1")).to_have_text("The result is ready")
+    page.get_by_role("link", name="Show the result").click()
+    expect(page.locator("h1")).to_have_text("The report of March")
+
+
+def test_a_download_comes_once_and_leaves_the_page_behind_with_the_link(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, endpoint="export", **WORKING)
+    page.goto(stage.page(task_id, endpoint="export"))
+    downloads: list[str] = []
+    page.on("download", lambda download: downloads.append(download.suggested_filename))
+    with page.expect_download(timeout=SOON):
+        stage.finish(task_id)
+    expect(page.locator("article")).to_have_attribute("data-status", "finished", timeout=SOON)
+    expect(page).to_have_title("The result is ready")
+    page.wait_for_timeout(1_000)
+    assert downloads == ["export.csv"]
+    assert loads(page) == 1
+    with page.expect_download():
+        page.get_by_role("link", name="Show the result").click()
+
+
+def test_a_page_that_has_ended_asks_no_more(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    page.goto(stage.page(stage.task(Status.FINISHED)))
+    stage.requests.clear()
+    page.clock.run_for(3_600_000)
+    assert stage.requests == []
+
+
+# Steering.
+
+
+def test_cancel_and_try_again(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("h1")).to_have_text("The task was cancelled")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    assert stage.find(task_id).status is Status.READY
+
+
+@pytest.mark.parametrize(("end", "heading"), [("cancel", "The task was cancelled"), ("end_attempt", "The task failed")])
+def test_an_end_without_a_result_shows_by_itself(page: Page, stage: Stage, end: str, heading: str) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    getattr(stage, end)(task_id, **({"permanent": True} if end == "end_attempt" else {}))
+    expect(page.locator("h1")).to_have_text(heading, timeout=SOON)
+    expect(page).to_have_title(heading)
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert loads(page) == 1
+
+
+def test_who_had_the_focus_on_a_button_that_goes_finds_it_on_the_heading(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    page.get_by_role("button", name="Cancel").focus()
+    stage.cancel(task_id)
+    expect(page.locator("h1", has_text="The task was cancelled")).to_be_focused(timeout=SOON)
+
+
+# What a screen reader is told.
+
+
+def test_start_milestones_another_attempt_and_the_end_are_announced_and_nothing_else(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    task_id = stage.task()
+    page.goto(stage.page(task_id))
+    stage.begin(task_id)
+    page.clock.run_for(1_000)
+    expect(page.locator(".lt-state")).to_have_text("Working")
+    for step in (10, 26, 30, 52, 60, 99):
+        stage.report(task_id, message=f"Page {step}", step=step, total_steps=100)
+        page.clock.run_for(2_000)
+        expect(page.locator("progress")).to_have_attribute("value", str(step))
+    stage.end_attempt(task_id)
+    page.clock.run_for(2_000)
+    expect(page.locator("h1")).to_have_text("Trying again")
+    stage.begin(task_id)
+    page.clock.run_for(2_000)
+    expect(page.locator(".lt-state")).to_have_text("Working, attempt 2")
+    stage.end_attempt(task_id, permanent=True)
+    page.clock.run_for(2_000)
+    expect(page.locator("h1")).to_have_text("The task failed")
+    assert told(page) == [
+        "The work has begun.",
+        "25% done",
+        "50% done",
+        "75% done",
+        "Attempt 2 has begun.",
+        "The task failed",
+    ]
+
+
+# The network, and the tab.
+
+
+def test_a_page_says_that_it_has_no_connection_backs_off_and_recovers(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    page.context.set_offline(True)
+    expect(page.locator("[data-lt=offline]")).to_be_visible(timeout=SOON)
+    stage.report(task_id, **WORKING | {"step": 283})
+    page.context.set_offline(False)
+    expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
+    expect(page.locator("[data-lt=offline]")).to_be_hidden()
+    assert told(page) == ["75% done"]
+
+
+def test_a_server_in_trouble_is_asked_less_and_less(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    stage.broken.add("/report")
+    stage.requests.clear()
+    for asked, seconds in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
+        if seconds > 2:  # the clock goes on by itself meanwhile
+            page.clock.run_for(1_000 * (seconds - 2))
+        assert polls(stage) == asked
+        with page.expect_response("**"):
+            page.clock.run_for(2_000)
+        page.wait_for_timeout(50)
+    expect(page.locator("[data-lt=offline]")).to_be_visible()
+    stage.broken.clear()
+    page.clock.run_for(60_000)
+    expect(page.locator("[data-lt=offline]")).to_be_hidden()
+
+
+def test_a_hidden_tab_rests_and_looks_at_once_when_it_is_shown(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    set_hidden(page, True)
+    stage.requests.clear()
+    page.clock.run_for(3_600_000)
+    assert stage.requests == []
+    stage.report(task_id, seconds=700, **WORKING | {"step": 283})  # at a pace of 5 seconds by now
+    set_hidden(page, False)
+    expect(page.locator("progress")).to_have_attribute("value", "100", timeout=1_000)
+
+
+def test_the_pace_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    task_id = stage.task(Status.STARTED)
+    stage.report(task_id, seconds=700, **WORKING)
+    page.goto(stage.page(task_id))
+    stage.requests.clear()
+    page.clock.run_for(3_000)
+    assert polls(stage) == 0
+    with page.expect_response("**"):
+        page.clock.run_for(2_000)
+
+
+# Bookmarks, in a second browser.
+
+
+def test_a_bookmark_shows_the_running_task_and_forwards_only_one_browser(
+    page: Page, visitor: Callable[..., Page], stage: Stage
+) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    other = visitor()
+    other.goto(stage.page(task_id))
+    expect(other.locator("progress")).to_have_attribute("value", "42")
+    other.close()
+    stage.finish(task_id)
+    expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
+    later = visitor()
+    later.goto(stage.page(task_id))
+    expect(later.locator("h1")).to_have_text("The result is ready")
+    later.reload()
+    expect(later.locator("h1")).to_have_text("The result is ready")
+    later.get_by_role("link", name="Show the result").click()
+    expect(later.locator("h1")).to_have_text("The report of March")
+
+
+def test_reloading_a_page_goes_on_where_it_was(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    page.reload()
+    expect(page.locator("progress")).to_have_attribute("value", "42")
+    stage.report(task_id, **WORKING | {"step": 283})
+    expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
+
+
+def test_a_bookmark_after_expiry_says_so(page: Page, stage: Stage) -> None:
+    page.goto(STATES["expired"](stage))
+    expect(page.locator("h1")).to_have_text("The result is gone")
+
+
+def test_a_task_that_goes_while_the_page_is_open_leaves_the_reason(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(stage.page(task_id))
+    with stage.services.ndb_context():
+        stage.find(task_id).key.delete()
+    stage.progress.stored.pop(task_id)
+    expect(page.locator("h1")).to_have_text("There is nothing here", timeout=SOON)
+    assert loads(page) == 1
+
+
+# Words.
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
+def test_server_and_script_use_the_same_words(visitor: Callable[..., Page], stage: Stage, locale: str) -> None:
+    page = visitor(locale=locale)
+    task_id = stage.task(Status.STARTED, **WORKING)
+    for seconds in (0, 50, 700, 10_000):
+        stage.report(task_id, seconds=seconds, **WORKING | {"eta_seconds": 7 + 3 * seconds, "step": 130 + seconds})
+        page.goto(stage.page(task_id))
+        said = page.locator("article").inner_text()
+        title = page.title()
+        with page.expect_response(lambda response: "json" in response.headers["content-type"]):
+            set_hidden(page, False)
+        page.wait_for_timeout(100)
+        assert page.locator("article").inner_text() == said
+        assert page.title() == title
+
+
+def test_a_visitor_from_germany_reads_german(visitor: Callable[..., Page], stage: Stage) -> None:
+    page = visitor(locale="de-AT")
+    page.goto(STATES["working"](stage))
+    assert page.locator("html").get_attribute("lang") == "de"
+    expect(page.locator(".lt-figures")).to_have_text("42\N{NO-BREAK SPACE}% noch etwa 2 Minuten", use_inner_text=False)
+    expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
+
+
+def test_a_task_without_steps_says_how_long_it_usually_takes(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, message="Asking the customs office", eta_seconds=32)
+    page.goto(stage.page(task_id))
+    expected = f"usually takes about {Language().estimate(36)}"
+    expect(page.locator(".lt-figures")).to_contain_text(expected)
+    page.evaluate("document.querySelector('[data-lt=left]').textContent = ''")
+    expect(page.locator(".lt-figures")).to_contain_text(expected, timeout=SOON)
+
+
+# In a page of the application's own.
+
+
+def test_a_page_of_the_applications_own_shows_a_task_that_changes_by_itself(page: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    page.goto(f"{stage.url}/desk/{task_id}")
+    expect(page.locator("progress")).to_have_attribute("value", "42")
+    stage.finish(task_id)
+    expect(page.get_by_role("link", name="Show the result")).to_be_visible(timeout=SOON)
+    page.wait_for_timeout(1_000)
+    expect(page).to_have_title("Desk")
+
+
+def test_without_a_script_it_is_a_link(visitor: Callable[..., Page], stage: Stage) -> None:
+    page = visitor(java_script_enabled=False)
+    page.goto(f"{stage.url}/desk/{stage.task()}")
+    page.get_by_role("link", name="Your report").click()
+    expect(page.locator("h1")).to_have_text("Making the report")
