@@ -21,7 +21,10 @@ DEBIAN_PACKAGES = {
     "memcached": "memcached",
     "chromium": "chromium",
     "java": "default-jre-headless",
+    "npm": "npm",
 }
+#: What the browser tests need of npm, and the folder that they look for it in.
+NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
 
 
 def provide(session: nox.Session, *programs: str, required: bool = False) -> None:
@@ -44,6 +47,18 @@ def provide(session: nox.Session, *programs: str, required: bool = False) -> Non
     session.warn(message)
 
 
+def provide_npm_packages(session: nox.Session, *, required: bool) -> None:
+    """Have npm fetch what the browser tests need, unless it is there."""
+    modules = NPM_FOLDER / "node_modules"
+    if all((modules / package.partition("@")[0]).is_dir() for package in NPM_PACKAGES):
+        return
+    provide(session, "npm", required=required)
+    if shutil.which("npm"):
+        NPM_FOLDER.mkdir(parents=True, exist_ok=True)
+        options = ["--prefix", str(NPM_FOLDER), "--no-audit", "--no-fund", "--ignore-scripts"]
+        session.run("npm", "install", *options, *NPM_PACKAGES, external=True, silent=True)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the layers of imports."""
@@ -63,7 +78,9 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; whatever follows `--` goes to pytest, and coverage is measured without it only."""
-    provide(session, "memcached", "chromium", "java", required=os.environ.get("CI") == "true")
+    required = os.environ.get("CI") == "true"
+    provide(session, "memcached", "chromium", "java", required=required)
+    provide_npm_packages(session, required=required)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", *(session.posargs or ["--cov"]))
 
@@ -74,6 +91,21 @@ def dev_appserver(session: nox.Session) -> None:
     provide(session, "memcached", "java", required=True)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", "tests/dev_appserver", *session.posargs)
+
+
+@nox.session
+def translations(session: nox.Session) -> None:
+    """Bring the catalogues up to date and compile them; `-- fr` makes one for French."""
+    session.install("-e", ".", "babel>=2.14")
+    session.run("python", "-m", "tools.translations", *session.posargs)
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the waiting page in all of its states, for the docs."""
+    provide(session, "chromium", "java")
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tools.screenshots")
 
 
 @nox.session

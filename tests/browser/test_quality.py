@@ -1,0 +1,120 @@
+"""Every state of every page: accessible, valid, small, and at home in any direction."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from gaetk_longtask import Status
+from tests.browser.stage import Stage
+from tests.browser.states import MORE_STATES, STATES, WORKING, open_state
+from tests.conftest import missing
+
+#: WCAG 2.2 AA and what axe calls good practice.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+FIRST_LOAD_BYTES, POLL_BYTES = 12_000, 650
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visitor: Callable[..., Page], stage: Stage, npm_packages: Path, scheme: str) -> None:
+    axe = (npm_packages / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    found = {}
+    page = visitor(color_scheme=scheme, viewport={"width": 390, "height": 800})
+    for name in STATES:
+        open_state(page, stage, name)
+        page.evaluate(axe)
+        options = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations", "incomplete"]}
+        result = page.evaluate("options => axe.run(options)", options)
+        assert len(result["passes"]) > 10
+        if troubles := result["violations"] + result["incomplete"]:
+            found[name] = [(one["id"], [node["html"] for node in one["nodes"]]) for one in troubles]
+    assert found == {}
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_nu_validator_finds_nothing(stage: Stage, npm_packages: Path, tmp_path: Path, language: str) -> None:
+    client = stage.app.test_client()
+    states = STATES | MORE_STATES
+    for name, make in states.items():
+        site = "cross-site" if name == "start" else "same-origin"
+        headers = {"Accept": "text/html", "Accept-Language": language, "Sec-Fetch-Site": site}
+        path = make(stage).removeprefix(stage.url)
+        (tmp_path / f"{name}.html").write_bytes(client.get(path, headers=headers).data)
+    jar = npm_packages / "vnu-jar" / "build" / "dist" / "vnu.jar"
+    try:
+        files = sorted(tmp_path.glob("*.html"))
+        command = ["java", "-jar", jar, "--format", "json", *files]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    except FileNotFoundError as exc:
+        missing("Java", exc)
+        raise
+    assert json.loads(run.stderr)["messages"] == []
+    assert len(files) == len(states)
+
+
+def test_the_first_load_is_small(stage: Stage) -> None:
+    client = stage.app.test_client()
+    path = stage.page(stage.task(Status.STARTED, **WORKING)).removeprefix(stage.url)
+    urls = [path, "/_longtask/static/longtask.css", "/_longtask/static/longtask.js"]
+    sizes = []
+    for url in urls:
+        with client.get(url, headers={"Accept": "text/html"}) as answer:
+            sizes.append(len(gzip.compress(answer.data)))
+    assert sum(sizes) <= FIRST_LOAD_BYTES, sizes
+
+
+def test_a_poll_is_small(stage: Stage) -> None:
+    path = stage.page(stage.task(Status.STARTED, **WORKING)).removeprefix(stage.url)
+    answer = stage.app.test_client().get(path, headers={"Accept": "application/json"})
+    assert len(answer.data) <= POLL_BYTES
+
+
+def test_the_page_loads_nothing_but_its_stylesheet_and_its_script(page: Page, stage: Stage) -> None:
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.url.removeprefix(stage.url)))
+    url = STATES["finished"](stage)
+    page.goto(url)
+    assert [one for one in loaded if "favicon" not in one] == [
+        url.removeprefix(stage.url),
+        "/_longtask/static/longtask.css",
+        "/_longtask/static/longtask.js",
+    ]
+
+
+@pytest.mark.parametrize("width", [320, 390, 1920])
+def test_nothing_sticks_out(visitor: Callable[..., Page], stage: Stage, width: int) -> None:
+    page = visitor(viewport={"width": width, "height": 640})
+    long = {**WORKING, "message": "Reading " + "VeryLongNameOfAFile" * 20}
+    page.goto(stage.page(stage.task(Status.STARTED, **long)))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_from_right_to_left_the_page_is_its_own_mirror_image(page: Page, stage: Stage) -> None:
+    page.goto(STATES["working"](stage))
+    card = page.locator("article").bounding_box()
+    button = page.get_by_role("button", name="Cancel").bounding_box()
+    page.evaluate("document.querySelectorAll('[dir]').forEach(each => each.dir = 'rtl')")
+    mirrored = page.get_by_role("button", name="Cancel").bounding_box()
+    assert card is not None
+    assert button is not None
+    assert mirrored is not None
+    assert button["x"] - card["x"] == card["x"] + card["width"] - mirrored["x"] - mirrored["width"]
+
+
+def test_on_paper_there_are_no_buttons(page: Page, stage: Stage) -> None:
+    page.goto(STATES["failed"](stage))
+    page.emulate_media(media="print")
+    assert page.locator("article").is_visible()
+    assert not page.get_by_role("button").is_visible()
+
+
+def test_who_wants_no_motion_gets_none(visitor: Callable[..., Page], stage: Stage) -> None:
+    page = visitor(reduced_motion="reduce")
+    page.goto(STATES["working-without-steps"](stage))
+    assert page.evaluate("document.getAnimations().length") == 0

@@ -1,0 +1,57 @@
+"""Takes the pictures of every state for the docs: ``python -m tools.screenshots``.
+
+Light, dark and on a phone, into ``docs/images/states/``. It needs Chromium and a Datastore emulator.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from google.cloud import ndb
+from playwright.sync_api import Browser, sync_playwright
+
+from gaetk_longtask.dev.pieces import start_datastore
+from tests.browser.conftest import ARGUMENTS
+from tests.browser.stage import Stage
+from tests.browser.states import STATES, open_state
+
+FOLDER = Path(__file__).parents[1] / "docs" / "images" / "states"
+#: The kinds of pictures: light or dark, and how large.
+LOOKS = {
+    "light": ("light", {"width": 680, "height": 520}),
+    "dark": ("dark", {"width": 680, "height": 520}),
+    "phone": ("light", {"width": 375, "height": 560}),
+}
+#: Alike enough to others.
+LEFT_OUT = {"failed-explained", "damaged", "problem"}
+
+
+def take(browser: Browser, stage: Stage) -> None:
+    """Take all pictures."""
+    for look, (scheme, size) in LOOKS.items():
+        context = browser.new_context(
+            color_scheme=scheme, viewport=size, locale="en-GB", reduced_motion="reduce", device_scale_factor=1
+        )
+        page = context.new_page()
+        for name in STATES.keys() - LEFT_OUT:
+            open_state(page, stage, name)
+            page.screenshot(path=FOLDER / f"{name}-{look}.png")
+        context.close()
+
+
+def main() -> None:
+    """Start what is needed and end it again."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with start_datastore() as datastore, sync_playwright() as playwright:
+        os.environ["DATASTORE_EMULATOR_HOST"] = datastore.host
+        stage = Stage(ndb.Client(project="screenshots"))
+        with stage.serving():
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+            take(browser, stage)
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
