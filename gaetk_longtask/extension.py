@@ -27,6 +27,7 @@ from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
 from gaetk_longtask.starting import Draft
 from gaetk_longtask.store import TaskStore
+from gaetk_longtask.typical import TypicalDurations
 from gaetk_longtask.views import EXTENSION, handler_class, services_of_current_app
 
 _SERVERS = re.compile(r"//[^,:/\s]+(:\d{1,5})?(,[^,:/\s]+(:\d{1,5})?)*/?")
@@ -82,12 +83,14 @@ class LongTaskManager:
             queue = CloudTasksQueue(
                 project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
             )
+        store = TaskStore(progress, self._clock)
         app.extensions[EXTENSION] = Services(
             config=config,
-            store=TaskStore(progress, self._clock),
+            store=store,
             queue=queue,
             progress=progress,
             ndb_context=contexts,
+            typical=TypicalDurations(store, self._clock),
             clock=self._clock,
             secret_keys=lambda: _secret_keys(app.config),
         )

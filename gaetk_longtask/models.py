@@ -92,6 +92,8 @@ class LongTask(_Own):
     started_at = _moment()
     ended_at = _moment()
     last_accessed_at = _moment()
+    #: How long the last run with a result took since it was asked for; read with the index in index.yaml.
+    run_seconds = ndb.FloatProperty()
 
     status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 #: How often the task itself is looked at while the progress store is out of reach.
 BLIND_CHECK = timedelta(seconds=5)
+#: A task that has reported no steps for so long is compared with earlier ones; shorter ones are not worth a query.
+STEPLESS = timedelta(seconds=3)
 
 
 class Reporter:
@@ -45,25 +47,31 @@ class Reporter:
         renew_every: timedelta,
         stop_at: datetime,
         clock: Callable[[], datetime],
+        typical_seconds: Callable[[], float | None] = lambda: None,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Report for the attempt that owns `snapshot`.
 
         `renew` prolongs the lease and gives None, or the status of a task that is no longer ours. Beats cease at
-        `stop_at`, when the request that the attempt runs in is over by the platform's rules. Every beat happens in a
+        `stop_at`, when the request that the attempt runs in is over by the platform's rules. `typical_seconds` tells
+        how long such tasks usually take; it is asked once, if the work reports no steps. Every beat happens in a
         `context` of its own, on the reporter's thread.
         """
         self._snapshot = snapshot
         self._store = store
         self._renew = renew
         self._renew_every = renew_every
-        self._renewed_at = clock()
+        self._began_at = self._renewed_at = clock()
         self._stop_at = stop_at
         self._clock = clock
         self._context = context
         self._monotonic = monotonic
         self._estimator = Estimator()
+        self._typical_seconds = typical_seconds
+        self._usual: float | None = None
+        # After an attempt that failed, what a task usually takes is no measure any more.
+        self._compares = snapshot.info.attempt == 1
         progress = snapshot.progress
         self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
         self._lost: Status | None = None
@@ -114,7 +122,7 @@ class Reporter:
             message=presentable(message),
             step=_finite(step),
             total_steps=_finite(total_steps),
-            eta_seconds=self._estimator.seconds_left(self._monotonic()),
+            eta_seconds=self._estimator.seconds_left(self._monotonic()) if total_steps else self._usual_left(),
         )
 
     @property
@@ -127,6 +135,10 @@ class Reporter:
         now = self._clock()
         _, step, total_steps = self._latest
         self._estimator.update(_finite(step), _finite(total_steps), self._monotonic())
+        worked = now - self._began_at
+        if self._compares and not total_steps and worked >= STEPLESS and not self._stopped.is_set():
+            self._compares = False
+            self._usual = self._typical_seconds()
         written = self._store.write(self._snapshot.beating(self.progress, now))
         match written:
             case Written.OUTDATED:
@@ -142,6 +154,12 @@ class Reporter:
                 log.warning("lease not renewed, trying again: %s", exc)
             else:
                 self._renewed_at = now
+
+    def _usual_left(self) -> float | None:
+        if self._usual is None:
+            return None
+        left = self._usual - (self._clock() - self._snapshot.requested_at).total_seconds()
+        return left if left > 0 else None
 
     def _run(self) -> None:
         while not self._stopped.wait(self._store.interval_seconds):

@@ -12,6 +12,7 @@ from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.serializers import Serializer, Signer
 from gaetk_longtask.store import TaskStore
+from gaetk_longtask.typical import TypicalDurations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,7 @@ class Services:
     queue: TaskQueue
     progress: ProgressStore
     ndb_context: NdbContexts
+    typical: TypicalDurations
     clock: Callable[[], datetime]  #: the present, aware, UTC
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
 

@@ -44,6 +44,8 @@ STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 _RETRIES = 2
+#: For a question that need not be answered.
+_PATIENCE_SECONDS = 5
 
 
 def new_token() -> str:
@@ -170,6 +172,7 @@ class TaskStore:
                 return False
             _end(task, Status.DONE, now)
             task.result_manifest, task.result_blob = named, inline
+            task.run_seconds = (now - task.requested_at).total_seconds()
             task.progress = progress.stored()
             task.error = task.error_reference = None
             return True
@@ -275,7 +278,7 @@ class TaskStore:
             task.ended_at = task.expires_at = task.lease_until = None
             task.error = task.error_reference = None
             task.progress = dict(STARTING)
-            task.result_manifest = task.result_blob = None
+            task.result_manifest = task.result_blob = task.run_seconds = None
             return True
 
         return self._change(task_id, change)
@@ -307,6 +310,12 @@ class TaskStore:
         """Give the ids of tasks that are not kept any longer, the oldest first."""
         query = LongTask.query(LongTask.expires_at > _EPOCH, LongTask.expires_at <= self._clock(), namespace=NAMESPACE)
         return [key.id() for key in query.order(LongTask.expires_at).fetch(limit, keys_only=True)]
+
+    def last_runs(self, endpoint: str, limit: int) -> list[float]:
+        """Give how many seconds those of an endpoint's last tasks took that came to a result; one small query."""
+        query = LongTask.query(LongTask.endpoint == endpoint, namespace=NAMESPACE).order(-LongTask.expires_at)
+        found = query.fetch(limit, projection=[LongTask.run_seconds], timeout=_PATIENCE_SECONDS)
+        return [task.run_seconds for task in found if task.run_seconds is not None]
 
     def begin_purge(self, task_id: str) -> bool:
         """Mark a task as going for good, so that nothing brings it back half-deleted; False if it is to stay."""

@@ -461,3 +461,62 @@ def test_stopping_does_not_wait_for_ever_for_a_store_that_hangs(run: Callable[..
     assert threads()
     beats.released.set()
     assert all_end()
+
+
+# How long it usually takes.
+
+
+def test_work_without_steps_has_what_such_tasks_usually_take(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    reporter = make(typical_seconds=lambda: 40.0)
+    clock.advance(timedelta(seconds=3))
+    reporter.beat()
+    assert reporter.progress.eta_seconds == 37
+    clock.advance(timedelta(seconds=7))
+    assert reporter.progress.eta_seconds == 30
+
+
+def test_what_usually_takes_less_by_now_is_no_estimate_any_more(
+    make: Callable[..., Reporter], clock: ManualClock
+) -> None:
+    reporter = make(typical_seconds=lambda: 40.0)
+    clock.advance(timedelta(seconds=40))
+    reporter.beat()
+    assert reporter.progress.eta_seconds is None
+
+
+def questions(make: Callable[..., Reporter], clock: ManualClock, **options: Any) -> list[int]:
+    """Beat for ten seconds, and give when the question was asked."""
+    asked: list[int] = []
+    began = clock()
+    reporter = make(typical_seconds=lambda: asked.append(int((clock() - began).total_seconds())), **options)
+    for _ in range(10):
+        clock.advance(timedelta(seconds=1))
+        reporter.beat()
+    return asked
+
+
+def test_the_question_is_asked_once_and_not_for_a_short_task(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    assert questions(make, clock) == [3]
+
+
+def test_work_that_reports_steps_asks_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    asked: list[int] = []
+    reporter = make(typical_seconds=lambda: asked.append(1))
+    reporter.report("Reading", 1, 10)
+    clock.advance(timedelta(seconds=10))
+    reporter.beat()
+    assert asked == []
+
+
+def test_the_last_words_of_an_attempt_ask_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    asked: list[int] = []
+    reporter = make(typical_seconds=lambda: asked.append(1))
+    clock.advance(timedelta(seconds=10))
+    reporter.stop()
+    reporter.beat()
+    assert asked == []
+
+
+def test_after_a_failure_what_is_usual_says_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    second = snapshot_of(beat_at=clock(), beat_seconds=0.5, info={"attempt": 2})
+    assert questions(make, clock, snapshot=second) == []

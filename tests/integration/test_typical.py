@@ -1,0 +1,121 @@
+"""How long an endpoint's tasks usually take, found out without a cost that anybody notices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import grpc
+import pytest
+from flask import Flask
+from google.cloud import ndb
+
+from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.services import Services
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.typical import REMEMBERED
+from tests.integration.conftest import services_of
+from tests.integration.faults import put_between
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], clock: ManualClock) -> Flask:
+    class Report(LongRunningTaskHandler):
+        def execute_task(self, parameters):
+            clock.advance(timedelta(seconds=int(parameters["seconds"])))
+            if parameters.get("fails"):
+                raise ValueError
+            return "result"
+
+    class Other(Report):
+        pass
+
+    return make_app(Report, Other)
+
+
+@pytest.fixture
+def progress() -> InMemoryProgressStore:
+    """Nobody beats while a test has the clock jump."""
+    return InMemoryProgressStore(interval_seconds=3600)
+
+
+@pytest.fixture
+def services(app: Flask) -> Services:
+    return services_of(app)
+
+
+@pytest.fixture
+def run(app: Flask, queue: InMemoryQueue) -> Callable[..., None]:
+    def run(*seconds: float, endpoint: str = "report", **more: bool) -> None:
+        for each in seconds:
+            with app.app_context():
+                LongTaskManager.start(endpoint, {"seconds": each, **more})
+            queue.deliver(app.test_client())
+            queue.tasks.clear()
+
+    return run
+
+
+def typical(services: Services, endpoint: str = "report") -> float | None:
+    with services.ndb_context():
+        return services.typical.seconds(endpoint)
+
+
+def test_it_is_the_median_of_the_endpoints_own_runs(services: Services, run: Callable[..., None]) -> None:
+    run(30, 40, 200)
+    run(1, 2, 3, endpoint="other")
+    assert typical(services) == 40
+
+
+def test_too_few_runs_make_nothing_usual(services: Services, run: Callable[..., None]) -> None:
+    run(30, 40)
+    assert typical(services) is None
+
+
+def test_what_failed_does_not_count(services: Services, run: Callable[..., None]) -> None:
+    run(30, 40, 200)
+    run(1, 1, 1, 1, fails=True)
+    assert typical(services) == 40
+
+
+def test_only_the_last_runs_count(services: Services, run: Callable[..., None]) -> None:
+    run(500, 500, 10, 11, 12)
+    with services.ndb_context():
+        assert sorted(services.store.last_runs("report", 3)) == [10, 11, 12]
+
+
+def test_an_answer_is_remembered_and_then_asked_for_again(
+    services: Services, run: Callable[..., None], clock: ManualClock
+) -> None:
+    run(30, 40, 50)
+    assert typical(services) == 40
+    run(100, 100, 100, 100)
+    assert typical(services) == 40
+    clock.advance(REMEMBERED)
+    assert typical(services) == 100
+
+
+def test_a_datastore_that_does_not_answer_is_not_asked_again_for_a_while(
+    services: Services, run: Callable[..., None], ndb_client: ndb.Client, datastore_piece: Piece
+) -> None:
+    run(30, 40, 50)
+    faults = put_between(ndb_client, datastore_piece.host)
+    faults.lose_request("RunQuery", grpc.StatusCode.PERMISSION_DENIED)
+    assert typical(services) is None
+    assert typical(services) is None
+    assert faults.calls == ["RunQuery"]
+
+
+def test_an_undisturbed_run_costs_3_reads_and_4_writes_and_no_query(
+    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
+) -> None:
+    client = app.test_client()
+    faults = put_between(ndb_client, datastore_piece.host)
+    url = client.get("/report?seconds=0").headers["Location"]
+    queue.deliver(client)
+    client.get(url)
+    client.get(url.replace("=query", "=showresult"))
+    calls = Counter(faults.calls)
+    assert (calls["Lookup"], calls["Commit"], calls["RunQuery"]) == (3, 4, 0)
