@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment, nodes
 from markupsafe import Markup
 
+import gaetk_longtask
 from gaetk_longtask import Status, StatusPage
+from gaetk_longtask.language import Language
+from gaetk_longtask.problems import ProblemPage
+from gaetk_longtask.rendering import Links, Page, StartPage
 from gaetk_longtask.snapshot import Progress, Snapshot
 from tests.unit.conftest import ID, NOW, snapshot_of
 
 HALF_WAY = Progress(message="Reading invoices", step=120, total_steps=240, eta_seconds=59.6)
 
 
-def page_of(snapshot: Snapshot, *, seconds: float = 0) -> StatusPage:
+def page_of(snapshot: Snapshot, *, seconds: float = 0, language: Language | None = None) -> StatusPage:
     """The page of a task that was asked for so many seconds ago."""
 
     def progress_html(*, page: StatusPage) -> str:
         return f"<p>{page.percent} %</p>"
 
     return StatusPage.of(
-        snapshot, title="Making the report", now=NOW + timedelta(seconds=seconds), progress_html=progress_html
+        snapshot,
+        title="Making the report",
+        now=NOW + timedelta(seconds=seconds),
+        progress_html=progress_html,
+        language=language,
     )
 
 
@@ -102,6 +113,109 @@ def test_a_clock_that_goes_backwards_makes_no_negative_time() -> None:
 
 def test_a_task_that_has_ended_has_no_time_left() -> None:
     assert page_of(snapshot_of(Status.CANCELLED, progress=HALF_WAY, ended_at=NOW)).eta_seconds is None
+
+
+# Words.
+
+
+GERMAN = Language.best_of(["de"])
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [(Language(), "about 1 minute left"), (GERMAN, "noch etwa 1 Minute")],
+)
+def test_the_time_left_is_said_in_words(language: Language, words: str) -> None:
+    assert page_of(snapshot_of(progress=HALF_WAY), language=language).time_left == words
+
+
+def test_a_guess_is_not_said() -> None:
+    assert page_of(snapshot_of(progress=Progress(step=1, total_steps=2))).time_left == ""
+
+
+def test_a_task_without_steps_says_the_same_of_its_usual_time_all_the_while() -> None:
+    beat = snapshot_of(progress=Progress(eta_seconds=32), beat_at=NOW + timedelta(seconds=8), beat_seconds=5)
+    pages = [page_of(beat, seconds=seconds) for seconds in (8, 11.4, 39.9)]
+    assert {page.time_left for page in pages} == {"usually takes about 40 seconds"}
+    assert [round(page.document()["progress"]["eta_seconds"]) for page in pages] == [32, 29, 0]
+    assert page_of(beat, seconds=40).time_left == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "attempt", "state", "announced"),
+    [
+        (Status.READY, 1, "Waiting for a worker", ""),
+        (Status.STARTED, 1, "Working", "The work has begun."),
+        (Status.ERROR, 2, "Attempt 2 follows", ""),
+        (Status.STARTED, 2, "Working, attempt 2", "Attempt 2 has begun."),
+        (Status.DONE, 2, "Finished", "The result is ready"),
+        (Status.FINISHED, 2, "Finished", "The result is ready"),
+        (Status.FAILED, 6, "Failed", "The task failed"),
+        (Status.CANCELLED, 1, "Cancelled", "The task was cancelled"),
+    ],
+)
+def test_each_state_has_its_words(status: Status, attempt: int, state: str, announced: str) -> None:
+    page = page_of(snapshot_of(status, info={"attempt": attempt}))
+    assert (page.state, page.announcement) == (state, announced)
+
+
+def test_our_own_words_are_translated_and_the_authors_are_not() -> None:
+    snapshot = snapshot_of(progress=Progress(message="Starting"))
+    page = StatusPage.of(snapshot, title="Please wait", now=NOW, progress_html=str, language=GERMAN)
+    assert (page.title, page.message) == ("Bitte warten", "Es geht los")
+    assert page_of(snapshot_of(progress=HALF_WAY), language=GERMAN).message == "Reading invoices"
+
+
+# The contract with templates.
+
+
+TEMPLATES = sorted(Path(gaetk_longtask.__file__).parent.glob("templates/gaetk_longtask/*.html"))
+MANUAL = (Path(__file__).parents[2] / "docs" / "own-page.md").read_text(encoding="utf-8")
+
+
+def used_of_page(source: str) -> set[str]:
+    found = Environment().parse(source).find_all(nodes.Getattr)
+    return {each.attr for each in found if isinstance(each.node, nodes.Name) and each.node.name == "page"}
+
+
+def offered(cls: type[Page]) -> set[str]:
+    """All public names of a page."""
+    return {name for name in dir(cls) if not name.startswith("_")} - {"of", "document"}
+
+
+def documented(heading: str) -> set[str]:
+    """The names in the first column of the manual's table under a heading."""
+    section = MANUAL.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(?:page\.)?(\w+)", cell)}
+
+
+PAGES: dict[str, type[Page]] = {"problem.html": ProblemPage, "start.html": StartPage, "base.html": Page}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_uses_nothing_but_what_its_page_offers(path: Path) -> None:
+    assert used_of_page(path.read_text(encoding="utf-8")) <= offered(PAGES.get(path.name, StatusPage))
+
+
+def test_the_manual_lists_exactly_what_a_status_page_offers() -> None:
+    assert documented("What a template may use") == offered(StatusPage)
+
+
+def test_the_manual_lists_exactly_the_links_that_there_are() -> None:
+    assert documented("Links") == {field.name for field in fields(Links)}
+
+
+def test_the_manual_lists_exactly_the_blocks_that_there_are() -> None:
+    base = next(path for path in TEMPLATES if path.name == "base.html").read_text(encoding="utf-8")
+    assert documented("Blocks") == {block.name for block in Environment().parse(base).find_all(nodes.Block)}
+
+
+def test_the_manual_lists_exactly_the_properties_of_the_stylesheet() -> None:
+    css = (TEMPLATES[0].parents[2] / "static" / "longtask.css").read_text(encoding="utf-8")
+    root = css.split(":root {")[1].split("}")[0]
+    section = MANUAL.split("\n## Looks\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(--lt-[a-z-]+)`", section)) == set(re.findall(r"(--lt-[a-z-]+):", root))
 
 
 # Links.
