@@ -78,11 +78,13 @@ class ProblemPage(Page):
     detail: str  #: what went wrong, and what the visitor can do
     start_url: str | None  #: where to start again, by GET
     retry_url: str | None  #: where to try the same task again, by POST
+    again_seconds: int | None  #: when loading the same page anew may help; None where it may not
     reference: str | None  #: what the operator finds in the log
 
     @classmethod
     def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
-        """Show a problem in a language."""
+        """Show a problem with the current request in a language."""
+        passes = request.method == "GET" and problem.retry_url is None
         return cls(
             language=language,
             title=_title(language, problem),
@@ -91,6 +93,7 @@ class ProblemPage(Page):
             detail=language.gettext(problem.message, **problem.values),
             start_url=problem.start_url,
             retry_url=problem.retry_url,
+            again_seconds=problem.retry_after_seconds if passes else None,
             reference=problem.reference,
         )
 

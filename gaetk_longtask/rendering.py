@@ -252,7 +252,7 @@ class StatusPage(Page):
     def _error(self) -> str | None:
         if self.status is not Status.FAILED:
             return None
-        return self.error or f"The task failed. Reference: {self.error_reference}"
+        return self.error or self.gettext("The task failed. Reference: %(reference)s", reference=self.error_reference)
 
 
 def _pace(elapsed_seconds: float) -> int:
