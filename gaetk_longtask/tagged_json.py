@@ -7,7 +7,6 @@ import dataclasses
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -219,7 +218,6 @@ _REMEDIES: dict[type, str] = {
     bytearray: "convert it with bytes(…)",
     memoryview: "convert it with bytes(…)",
     Mapping: "convert it with dict(…)",
-    AbstractSet: "convert it with set(…)",
     Iterable: "convert it with list(…)",
     object: "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
 }
@@ -230,7 +228,7 @@ def _remedy(cls: type) -> str:
     if issubclass(cls, Enum):
         return "store its .value"
     for method in ("to_dict", "tolist"):
-        if hasattr(cls, method):
+        if hasattr(cls, method) and cls not in _REMEDIES:
             return f"convert it with its {method}()"
     if dataclasses.is_dataclass(cls):
         return "convert it with dataclasses.asdict(…)"

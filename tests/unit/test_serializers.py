@@ -81,7 +81,7 @@ def test_arbitrary_bytes_are_damage_or_a_value(data: bytes) -> None:
 
 TAGS = st.sampled_from(
     [f"${tag}" for tag in ("dict", "tuple", "set", "frozenset", "bytes", "float", "decimal", "", "unknown")]
-    + [f"${tag}" for tag in ("date", "time", "datetime", "timedelta", "timezone", "zone")]
+    + [f"${tag}" for tag in ("date", "time", "datetime", "timedelta", "timezone", "zone", "uuid")]
 )
 LEAVES = st.one_of(
     st.none(),
