@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.faults import Crash, Faults, put_between
 from gaetk_longtask.progress_stores import Written
 from gaetk_longtask.protocol import QUEUE_HEADER
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.snapshot import Snapshot
+
+__all__ = ["Crash", "Faults", "InMemoryProgressStore", "InMemoryQueue", "ManualClock", "QueuedTask", "put_between"]
 
 
 class ManualClock:
@@ -57,6 +60,8 @@ class InMemoryQueue:
 
     def __init__(self) -> None:
         self.tasks: list[QueuedTask] = []
+        #: What has been delivered, the latest last.
+        self.delivered: list[QueuedTask] = []
         #: Raised by the next calls of `enqueue`, one for each.
         self.errors: list[EnqueueRefusedError | EnqueueUncertainError] = []
         #: Whether an uncertain enqueuing has taken the task.
@@ -76,12 +81,26 @@ class InMemoryQueue:
     def deliver(self, client: FlaskClient) -> TestResponse:
         """Deliver the oldest task; unless the answer is 2xx it goes to the end, to be tried again."""
         task = self.tasks.pop(0)
-        root = str(client.application.config["APPLICATION_ROOT"]).rstrip("/")  # the client puts it in front itself
-        response = client.get(task.request.uri.removeprefix(root), headers=task.headers)
+        try:
+            response = self._send(task, client)
+        except BaseException:  # the worker has crashed
+            self._try_again(task)
+            raise
         if not 200 <= response.status_code < 300:
-            task.retry_count += 1
-            self.tasks.append(task)
+            self._try_again(task)
         return response
+
+    def deliver_again(self, client: FlaskClient) -> TestResponse:
+        """Deliver once more what was delivered last, as Cloud Tasks now and then does."""
+        return self._send(self.delivered[-1], client)
+
+    def _try_again(self, task: QueuedTask) -> None:
+        self.tasks.append(replace(task, retry_count=task.retry_count + 1))
+
+    def _send(self, task: QueuedTask, client: FlaskClient) -> TestResponse:
+        self.delivered.append(task)
+        root = str(client.application.config["APPLICATION_ROOT"]).rstrip("/")  # the client puts it in front itself
+        return client.get(task.request.uri.removeprefix(root), headers=task.headers)
 
     def deliver_all(self, client: FlaskClient, *, at_most: int = 100) -> None:
         """Deliver until nothing is left; raises `AssertionError` after `at_most` deliveries."""

@@ -26,8 +26,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Pe
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.integration.faults import Faults, put_between
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 
 JSON = {"Accept": "application/json"}
 UNKNOWN = "A" * 22
@@ -126,7 +125,7 @@ def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
 
 @pytest.fixture
 def faults(ndb_client: ndb.Client, datastore_piece: Piece) -> Faults:
-    return put_between(ndb_client, datastore_piece.host)
+    return put_between(ndb_client)
 
 
 def silence(faults: Faults) -> None:

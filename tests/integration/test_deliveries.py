@@ -16,9 +16,8 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.store import LEASE, Delivery
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
 from tests.integration.conftest import services_of
-from tests.integration.faults import Faults, put_between
 
 
 class Work(LongRunningTaskHandler):
@@ -93,7 +92,7 @@ def test_what_is_not_proven_is_forbidden(app: Flask, task: LongTask, queue: InMe
 def test_a_store_that_does_not_answer_is_500_and_counts_nothing(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
-    faults = put_between(ndb_client, datastore_piece.host)
+    faults = put_between(ndb_client)
     faults.lose_request("BeginTransaction", grpc.StatusCode.DEADLINE_EXCEEDED)
     assert deliver(app, queue.tasks[0]) == 500
     assert load(app, task).failures == 0
@@ -130,7 +129,7 @@ def test_a_claim_whose_reply_was_lost_is_its_own(
     ndb_client: ndb.Client,
     datastore_piece: Piece,
 ) -> None:
-    put_between(ndb_client, datastore_piece.host).lose_reply("Commit", code)
+    put_between(ndb_client).lose_reply("Commit", code)
     assert deliver(app, queue.tasks[0]) == 200
     done = load(app, task)
     assert (done.status, done.fence, done.failures) == (Status.DONE, 1, 0)
@@ -140,7 +139,7 @@ def test_a_claim_whose_reply_was_lost_is_its_own(
 def test_the_finishing_commit_whose_reply_was_lost_is_success(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
-    faults: Faults = put_between(ndb_client, datastore_piece.host)
+    faults: Faults = put_between(ndb_client)
 
     def do(handler: LongRunningTaskHandler) -> str:
         faults.lose_reply("Commit", grpc.StatusCode.UNAVAILABLE)
@@ -154,7 +153,7 @@ def test_the_finishing_commit_whose_reply_was_lost_is_success(
 def test_a_finishing_commit_is_success_even_if_the_result_was_shown_before_its_reply_was_lost(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
-    faults: Faults = put_between(ndb_client, datastore_piece.host)
+    faults: Faults = put_between(ndb_client)
     visitor = ndb.Client(project=ndb_client.project)
 
     def show() -> None:

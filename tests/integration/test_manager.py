@@ -27,9 +27,8 @@ from gaetk_longtask.exceptions import (
     TooLargeError,
 )
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import services_of
-from tests.integration.faults import Faults, put_between
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -98,7 +97,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 @pytest.fixture
 def faults(ndb_client: ndb.Client, datastore_piece: Piece) -> Faults:
-    return put_between(ndb_client, datastore_piece.host)
+    return put_between(ndb_client)
 
 
 def everything(client: ndb.Client) -> list[LongTask]:

@@ -14,8 +14,7 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from tests.integration.faults import put_between
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, put_between
 
 HTML = {"Accept": "text/html"}
 JSON = {"Accept": "application/json"}
@@ -71,7 +70,7 @@ def test_a_page_that_the_database_has_failed_comes_back_by_itself(
 ) -> None:
     url = client.get("/report").headers["Location"]
     progress.is_down = True
-    put_between(ndb_client, datastore_piece.host).lose_request("Lookup", grpc.StatusCode.PERMISSION_DENIED)
+    put_between(ndb_client).lose_request("Lookup", grpc.StatusCode.PERMISSION_DENIED)
     answer = client.get(url, headers=HTML)
     assert answer.status_code == 503
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in answer.text

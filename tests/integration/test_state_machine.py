@@ -35,17 +35,20 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
 from gaetk_longtask.services import Services
 from gaetk_longtask.store import STORE_ERRORS
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
+from gaetk_longtask.testing import (
+    Crash,
+    Faults,
+    InMemoryProgressStore,
+    InMemoryQueue,
+    ManualClock,
+    QueuedTask,
+    put_between,
+)
 from gaetk_longtask.views import EXTENSION
-from tests.integration.faults import Faults, put_between
 
 JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
 BIG = 300_000  # bytes; more than lies in the entity
-
-
-class Crash(BaseException):
-    """The process is gone."""
 
 
 class Work(LongRunningTaskHandler):
@@ -80,7 +83,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
         client = ndb.Client(project=f"test-{secrets.token_hex(6)}")
-        self.faults: Faults = put_between(client, self.host)
+        self.faults: Faults = put_between(client)
         self.queue = InMemoryQueue()
         self.queue.keeps_uncertain = True
         self.clock = ManualClock()
@@ -198,7 +201,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.crashes_within_commits)
     @rule(commits=st.integers(0, 4), before=st.booleans())
     def crash_at_a_coming_write(self, commits: int, before: bool) -> None:
-        self.faults.crash_at(commits, Crash(), before=before)
+        self.faults.crash_at_commit(commits, before=before)
 
     @rule(seconds=st.sampled_from([2, 70, 150, 4000]))
     def let_time_go_by(self, seconds: int) -> None:

@@ -14,10 +14,9 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.services import Services
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.typical import REMEMBERED
 from tests.integration.conftest import services_of
-from tests.integration.faults import put_between
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def test_a_datastore_that_does_not_answer_is_not_asked_again_for_a_while(
     services: Services, run: Callable[..., None], ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
     run(30, 40, 50)
-    faults = put_between(ndb_client, datastore_piece.host)
+    faults = put_between(ndb_client)
     faults.lose_request("RunQuery", grpc.StatusCode.PERMISSION_DENIED)
     assert typical(services) is None
     assert typical(services) is None
@@ -112,7 +111,7 @@ def test_an_undisturbed_run_costs_3_reads_and_4_writes_and_no_query(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
     client = app.test_client()
-    faults = put_between(ndb_client, datastore_piece.host)
+    faults = put_between(ndb_client)
     url = client.get("/report?seconds=0").headers["Location"]
     queue.deliver(client)
     client.get(url)
