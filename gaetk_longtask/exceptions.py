@@ -56,17 +56,6 @@ class DamagedDataError(LongTaskError):
     """Stored parameters or a stored result are incomplete, altered or signed by somebody else."""
 
 
-class ResultNotReadyError(LongTaskError):
-    """The task has no result (yet); there is no such thing as a result that is ``None`` by absence."""
-
-    #: The status that the task was in.
-    status: str
-
-    def __init__(self, message: str, *, status: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class EnqueueRefusedError(LongTaskError):
     """The queue has certainly not taken the task; what stands in its way has to be mended first."""
 

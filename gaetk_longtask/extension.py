@@ -145,8 +145,7 @@ class LongTaskManager:
         with services.ndb_context.joining():
             key = view.make_handler().unique_key(parameters)
             if key is not None:
-                namespace = ndb.get_context().get_namespace()
-                name = starting.unique_name(draft, namespace, key, shared=cls.unique_key_shared)
+                name = starting.unique_name(draft, key, shared=cls.unique_key_shared)
                 draft = replace(draft, unique_name=name)
             return starting.start(services, draft, parameters, cls.options(services.config))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,12 +97,16 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             services.store.create(task)
         elif (joined := create_or_join(services.store, task)).id != task_id:
             return joined
-        _after_commit(lambda: enqueue(services, task))
+        ndb.get_context().call_on_commit(lambda: enqueue(services, task))
     return task
 
 
-def unique_name(draft: Draft, namespace: str | None, key: str, *, shared: bool) -> str:
-    """Digest what makes two requests equal: what is asked for where and, unless `shared`, by whom."""
+def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
+    """Digest what makes two requests equal: what is asked for where and, unless `shared`, by whom.
+
+    An NDB context must be active; its namespace counts.
+    """
+    namespace = ndb.get_context().get_namespace()
     parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
@@ -169,7 +172,3 @@ def _check_user(created_by: object) -> None:
     if created_by is not None and not fits:
         message = f"created_by, as get_user_id() gives it, must be a str of at most 1,500 bytes or None: {created_by!r}"
         raise TypeError(message)
-
-
-def _after_commit(callback: Callable[[], None]) -> None:
-    ndb.get_context().call_on_commit(callback)

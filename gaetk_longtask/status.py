@@ -32,11 +32,6 @@ class Status(StrEnum):
         return self in (Status.FAILED, Status.CANCELLED)
 
     @property
-    def may_start(self) -> bool:
-        """A delivery may claim the task without asking about an owner."""
-        return self in (Status.READY, Status.ERROR)
-
-    @property
     def rank(self) -> int:
         """How far a run has come; orders news about the same fence, see `progress_stores`."""
         return _RANKS[self]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
 from flask import Response, current_app, got_request_exception, make_response, redirect, render_template, request
-from google.cloud import ndb
 
 from gaetk_longtask import blobs, starting
 from gaetk_longtask.blobs import Manifest
@@ -180,14 +179,13 @@ class Visit:
         key = self._handler.unique_key(parameters)
         if key is None:
             return draft
-        namespace = ndb.get_context().get_namespace()
         if self._handler.unique_key_shared:
-            name = starting.unique_name(draft, namespace, key, shared=True)
+            name = starting.unique_name(draft, key, shared=True)
             with _reaching_the_store():
                 found = find_joinable(self._services.store, name)
             if found is None or self._handler.may_access(found.info):
                 return replace(draft, unique_name=name)
-        return replace(draft, unique_name=starting.unique_name(draft, namespace, key, shared=False))
+        return replace(draft, unique_name=starting.unique_name(draft, key, shared=False))
 
     def _start_button(self) -> Any:
         """Let the visitor decide: the request comes from a foreign page, which must not start anything."""

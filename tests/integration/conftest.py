@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
@@ -55,6 +56,22 @@ def make_app(
         return app
 
     return make
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
+    """Give every task that there is."""
+
+    def fetch() -> list[LongTask]:
+        with ndb_client.context():
+            return LongTask.query().fetch()
+
+    return fetch
 
 
 def services_of(app: Flask) -> Services:

@@ -108,22 +108,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-@pytest.fixture
-def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
-    """Give every task that there is."""
-
-    def fetch() -> list[LongTask]:
-        with ndb_client.context():
-            return LongTask.query().fetch()
-
-    return fetch
-
-
-@pytest.fixture
 def faults(ndb_client: ndb.Client, datastore_piece: Piece) -> Faults:
     return put_between(ndb_client)
 

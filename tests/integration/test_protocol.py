@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask, Response, abort, request
 from flask.testing import FlaskClient
-from google.cloud import ndb
 from jinja2 import DictLoader
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -76,22 +75,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(Report, Personal, Value)
     app.add_url_rule("/item/<int:number>", view_func=Item.as_view("item"))
     return app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-@pytest.fixture
-def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
-    """Give every task that there is."""
-
-    def fetch() -> list[LongTask]:
-        with ndb_client.context():
-            return LongTask.query().fetch()
-
-    return fetch
 
 
 class _Form(HTMLParser):

@@ -33,7 +33,6 @@ def test_what_trying_again_does_not_mend_is_a_permanent_failure() -> None:
             {"path": "result['a']", "type_name": "uuid.UUID"},
         ),
         (exceptions.TooLargeError("No.", limit=5), {"limit": 5}),
-        (exceptions.ResultNotReadyError("Not yet.", status="started"), {"status": "started"}),
         (exceptions.EnqueueRefusedError("No."), {"task_id": None, "reference": None}),
         (TaskCancelled("The task was cancelled."), {"superseded": False}),
         (TaskCancelled(superseded=True), {"superseded": True}),

@@ -29,10 +29,6 @@ def test_a_retry_is_for_what_failed_or_was_cancelled() -> None:
     assert those_who("may_retry") == {"failed", "cancelled"}
 
 
-def test_a_delivery_may_claim_what_nobody_works_on() -> None:
-    assert those_who("may_start") == {"ready", "error"}
-
-
 @pytest.mark.parametrize(
     "course",
     [
