@@ -9,6 +9,7 @@ from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, PickleSerializer
 from gaetk_longtask.status import Status
 from gaetk_longtask.views import LongRunningTaskHandler, is_queue_request
+from gaetk_longtask.yielded import YieldedResult
 
 __all__ = [
     "JSONSerializer",
@@ -24,5 +25,6 @@ __all__ = [
     "TaskCancelled",
     "TaskInfo",
     "TaskQueue",
+    "YieldedResult",
     "is_queue_request",
 ]

@@ -1,15 +1,16 @@
 """Turns bytes of any size into what Datastore takes, and back: compressed pieces that a manifest names.
 
-Up to `INLINE_BYTES` lie in the task's own entity. More goes into `LongTaskChunk` root entities, written before
-the manifest that names them is committed: a chunk without a manifest is rubbish, a manifest without a chunk
-is damage.
+The last ones, up to `INLINE_BYTES`, lie in the task's own entity. What comes before them goes into `LongTaskChunk`
+root entities, written before the manifest that names them is committed: a chunk without a manifest is rubbish, a
+manifest without a chunk is damage.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from io import BytesIO
@@ -43,7 +44,8 @@ _WORTHWHILE = 0.9
 class Piece:
     """One stretch of the data, compressed where that helps."""
 
-    number: int  #: the last part of the chunk's name, unique within the fence
+    fence: int  #: the attempt that wrote it, 0 for parameters; with the number it makes the chunk's name
+    number: int  #: unique within the fence
     size: int  #: raw bytes
     stored: int  #: bytes after compression
     digest: str  #: BLAKE2b-128 of the stored bytes, hexadecimal
@@ -55,8 +57,8 @@ class Manifest:
     """Names every piece of a value; written in the same commit as the state that needs it."""
 
     layout: dict[str, Any]  #: what the bytes mean, see `payloads`
-    fence: int  #: the attempt that wrote it; 0 for parameters
-    inline: bool  #: the pieces lie one behind the other in the task's entity
+    fence: int  #: the attempt that wrote it last; 0 for parameters
+    chunks: int  #: how many pieces lie in chunks; the others lie one behind the other in the task's entity
     pieces: tuple[Piece, ...]
 
     @property
@@ -64,58 +66,171 @@ class Manifest:
         """Raw bytes in all."""
         return sum(piece.size for piece in self.pieces)
 
+    @property
+    def digests(self) -> list[str]:
+        """What is the same for the same bytes, whoever wrote them."""
+        return [piece.digest for piece in self.pieces]
+
     def to_json(self) -> dict[str, Any]:
         """Give the form that the entity keeps."""
-        pieces = [[p.number, p.size, p.stored, p.digest, p.compressed] for p in self.pieces]
-        return {"layout": self.layout, "fence": self.fence, "inline": self.inline, "pieces": pieces}
+        pieces = [[p.fence, p.number, p.size, p.stored, p.digest, p.compressed] for p in self.pieces]
+        return {"layout": self.layout, "fence": self.fence, "chunks": self.chunks, "pieces": pieces}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` gave."""
         pieces = tuple(
-            Piece(number=number, size=size, stored=stored, digest=digest, compressed=compressed)
-            for number, size, stored, digest, compressed in data["pieces"]
+            Piece(fence=fence, number=number, size=size, stored=stored, digest=digest, compressed=compressed)
+            for fence, number, size, stored, digest, compressed in data["pieces"]
         )
-        return cls(layout=data["layout"], fence=data["fence"], inline=data["inline"], pieces=pieces)
+        return cls(layout=data["layout"], fence=data["fence"], chunks=data["chunks"], pieces=pieces)
 
 
-def write(
-    buffers: Iterable[Buffer],
-    layout: dict[str, Any],
-    *,
-    task_id: str,
-    fence: int,
-    expires_at: datetime,
-    what: str,
-    first_number: int = 0,
-) -> tuple[Manifest, bytes | None]:
+#: A manifest, and what belongs into the entity beside it.
+Stored = tuple[Manifest, bytes | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shelf:
+    """Where one attempt puts its chunks, whatever they are of."""
+
+    task_id: str
+    fence: int
+    expires_at: datetime
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+
+class Writer:
+    """Stores bytes as they come; what has come so far can be sealed, and more be written behind it.
+
+    Holds at most `PIECES_A_REQUEST` pieces, and `INLINE_BYTES` of compressed ones. The layout is kept by reference: a
+    stream may complete it while it flows.
+    """
+
+    def __init__(self, layout: dict[str, Any], shelf: Shelf, *, what: str) -> None:
+        self.layout = layout
+        self._shelf = shelf
+        self._what = what
+        self._size = 0
+        self._chunks: list[Piece] = []
+        self._waiting: list[tuple[Piece, bytes]] = []
+        self._rest = bytearray()
+
+    @classmethod
+    def resume(cls, stored: Stored, shelf: Shelf, *, what: str) -> Self:
+        """Go on where another attempt has sealed.
+
+        Raises:
+            DamagedDataError: what lies in the entity is not what was sealed; chunks are not looked at.
+
+        """
+        manifest, inline = stored
+        writer = cls(dict(manifest.layout), shelf, what=what)
+        writer._size = manifest.size
+        writer._chunks = list(manifest.pieces[: manifest.chunks])
+        for piece, data in _in_entity(manifest, inline):
+            raw = _unpacked(piece, data, shelf.task_id)
+            if piece.size < PIECE_BYTES:  # the last one
+                writer._rest += raw
+            else:
+                own = replace(piece, fence=shelf.fence, number=next(shelf.numbers))
+                writer._waiting.append((own, bytes(data)))
+        return writer
+
+    def write(self, buffer: Buffer) -> None:
+        """Take the next bytes.
+
+        Raises:
+            TooLargeError: beyond `LIMIT_BYTES`; chunks that were written by then are rubbish for the purge.
+
+        """
+        view = memoryview(buffer).cast("B")
+        self._size += view.nbytes
+        check_size(self._size, self._what)
+        # Cut without a copy of whole buffers; only what straddles two of them is put together.
+        if self._rest:
+            needed = PIECE_BYTES - len(self._rest)
+            self._rest += view[:needed]
+            view = view[needed:]
+            if len(self._rest) < PIECE_BYTES:
+                return
+            self._keep(memoryview(self._rest))
+            self._rest = bytearray()
+        whole = len(view) - len(view) % PIECE_BYTES
+        for start in range(0, whole, PIECE_BYTES):
+            self._keep(view[start : start + PIECE_BYTES])
+        self._rest += view[whole:]
+
+    def seal(self) -> Stored:
+        """Make all that was written durable, but for what the caller is to commit."""
+        tail = list(self._waiting)
+        if self._rest:
+            tail.append(self._packed(memoryview(self._rest)))
+        if _stored_bytes(tail) > INLINE_BYTES:
+            self._flush()
+            tail = tail[-1:] if self._rest else []
+        if _stored_bytes(tail) > INLINE_BYTES:
+            self._put(tail)
+            self._rest, tail = bytearray(), []
+        manifest = Manifest(
+            layout=dict(self.layout),
+            fence=self._shelf.fence,
+            chunks=len(self._chunks),
+            pieces=(*self._chunks, *(piece for piece, _ in tail)),
+        )
+        return manifest, b"".join(data for _, data in tail) if tail or not self._chunks else None
+
+    def _keep(self, raw: memoryview) -> None:
+        self._waiting.append(self._packed(raw))
+        if len(self._waiting) >= PIECES_A_REQUEST and _stored_bytes(self._waiting) > INLINE_BYTES:
+            self._flush()
+
+    def _packed(self, raw: memoryview) -> tuple[Piece, bytes]:
+        data = b""
+        sample = raw[:_PROBE_BYTES]
+        if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample):
+            data = zlib.compress(raw, 6)
+        compressed = 0 < len(data) < len(raw)
+        if not compressed:
+            data = bytes(raw)
+        piece = Piece(
+            fence=self._shelf.fence,
+            number=next(self._shelf.numbers),
+            size=len(raw),
+            stored=len(data),
+            digest=_digest(data),
+            compressed=compressed,
+        )
+        return piece, data
+
+    def _flush(self) -> None:
+        self._put(self._waiting)
+        self._waiting = []
+
+    def _put(self, packed: list[tuple[Piece, bytes]]) -> None:
+        shelf = self._shelf
+        for first in range(0, len(packed), PIECES_A_REQUEST):
+            chunks = [
+                LongTaskChunk(
+                    key=LongTaskChunk.key_of(_name(shelf.task_id, piece)), data=data, expires_at=shelf.expires_at
+                )
+                for piece, data in packed[first : first + PIECES_A_REQUEST]
+            ]
+            ndb.put_multi(chunks, **UNCACHED)
+        self._chunks += [piece for piece, _ in packed]
+
+
+def write(buffers: Iterable[Buffer], layout: dict[str, Any], shelf: Shelf, *, what: str) -> Stored:
     """Store what the buffers hold, one behind the other, and give its manifest and what belongs into the entity.
 
-    Holds at most `PIECES_A_REQUEST` pieces besides the buffers. `first_number` keeps the names of one attempt apart
-    that writes more than once. The layout is kept by reference: a stream may complete it while it flows.
-
     Raises:
-        TooLargeError: beyond `LIMIT_BYTES`; chunks that were written by then are rubbish for the purge.
+        TooLargeError: as `Writer.write`.
 
     """
-    pieces: list[Piece] = []
-    waiting: list[tuple[Piece, bytes]] = []
-    inline = True
-    size = 0
-    for raw in _cut(buffers):
-        size += raw.nbytes
-        check_size(size, what)
-        piece, data = _pack(raw, first_number + len(pieces))
-        pieces.append(piece)
-        waiting.append((piece, data))
-        inline = inline and sum(piece.stored for piece in pieces) <= INLINE_BYTES
-        if not inline and len(waiting) >= PIECES_A_REQUEST:
-            _put(waiting, task_id, fence, expires_at)
-            waiting = []
-    if not inline:
-        _put(waiting, task_id, fence, expires_at)
-    manifest = Manifest(layout=layout, fence=fence, inline=inline, pieces=tuple(pieces))
-    return manifest, b"".join(data for _, data in waiting) if inline else None
+    writer = Writer(layout, shelf, what=what)
+    for buffer in buffers:
+        writer.write(buffer)
+    return writer.seal()
 
 
 def check_size(size: int, what: str) -> None:
@@ -144,7 +259,7 @@ class Reader:
     """Gives a value's bytes in order, each of them held once; raises `DamagedDataError` as `read` does."""
 
     def __init__(self, manifest: Manifest, inline: bytes | None, *, task_id: str) -> None:
-        self._pieces = _checked(manifest, inline, task_id)
+        self._pieces = pieces(manifest, inline, task_id=task_id)
         self._current = memoryview(b"")
         self._left = manifest.size
         self._task_id = task_id
@@ -166,89 +281,86 @@ class Reader:
         return raw.getvalue()
 
 
-def _checked(manifest: Manifest, inline: bytes | None, task_id: str) -> Iterator[Buffer]:
-    for piece, data in _stored(manifest, inline, task_id):
-        if len(data) != piece.stored or _digest(data) != piece.digest:
-            message = f"Piece {piece.number} of {task_id[:8]} is not what was stored."
-            raise DamagedDataError(message)
-        raw = zlib.decompress(data) if piece.compressed else data
-        if len(raw) != piece.size:
-            message = f"The pieces of {task_id[:8]} do not add up."
-            raise DamagedDataError(message)
-        yield raw
+def pieces(manifest: Manifest, inline: bytes | None, *, task_id: str) -> Iterator[Buffer]:
+    """Give a value's pieces in order, each of them checked; raises `DamagedDataError` as `read` does."""
+    for piece, data in _in_chunks(manifest, task_id):
+        yield _unpacked(piece, data, task_id)
+    for piece, view in _in_entity(manifest, inline):
+        yield _unpacked(piece, view, task_id)
+
+
+def _unpacked(piece: Piece, data: Buffer, task_id: str) -> Buffer:
+    if len(data) != piece.stored or _digest(data) != piece.digest:
+        message = f"Piece {piece.number} of {task_id[:8]} is not what was stored."
+        raise DamagedDataError(message)
+    raw = zlib.decompress(data) if piece.compressed else data
+    if len(raw) != piece.size:
+        message = f"The pieces of {task_id[:8]} do not add up."
+        raise DamagedDataError(message)
+    return raw
+
+
+def check_presence(manifest: Manifest, *, task_id: str) -> None:
+    """Find out whether every chunk is there, without reading any; one query for keys.
+
+    Raises:
+        DamagedDataError: a chunk is missing.
+
+    """
+    if not manifest.chunks:
+        return
+    found = {key.id() for key in _chunks_of(task_id).fetch(keys_only=True)}
+    for piece in manifest.pieces[: manifest.chunks]:
+        if _name(task_id, piece) not in found:
+            raise DamagedDataError(_missing(piece, task_id))
+
+
+def discard(manifest: Manifest, task_id: str) -> None:
+    """Delete the chunks of a manifest that nothing refers to any more."""
+    keys = [LongTaskChunk.key_of(_name(task_id, piece)) for piece in manifest.pieces[: manifest.chunks]]
+    if keys:
+        ndb.delete_multi(keys)
 
 
 def delete_some(task_id: str) -> bool:
     """Delete pieces of a task that is going for good, whoever wrote them; False once there are none left."""
-    first, last = LongTaskChunk.key_of(f"{task_id}."), LongTaskChunk.key_of(f"{task_id}/")
-    query = LongTaskChunk.query(LongTaskChunk.key > first, LongTaskChunk.key < last, namespace=NAMESPACE)
-    keys = query.fetch(PIECES_A_DELETION, keys_only=True)
+    keys = _chunks_of(task_id).fetch(PIECES_A_DELETION, keys_only=True)
     ndb.delete_multi(keys)
     return bool(keys)
 
 
-def _stored(manifest: Manifest, inline: bytes | None, task_id: str) -> Iterator[tuple[Piece, Buffer]]:
-    if manifest.inline:
-        view, start = memoryview(inline or b""), 0
-        for piece in manifest.pieces:
-            yield piece, view[start : start + piece.stored]
-            start += piece.stored
-        return
-    for first in range(0, len(manifest.pieces), PIECES_A_REQUEST):
-        batch = manifest.pieces[first : first + PIECES_A_REQUEST]
-        chunks = LongTaskChunk.load_all([_name(task_id, manifest.fence, piece.number) for piece in batch])
+def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Piece, Buffer]]:
+    for first in range(0, manifest.chunks, PIECES_A_REQUEST):
+        batch = manifest.pieces[first : min(first + PIECES_A_REQUEST, manifest.chunks)]
+        chunks = LongTaskChunk.load_all([_name(task_id, piece) for piece in batch])
         for piece, chunk in zip(batch, chunks, strict=True):
             if chunk is None:
-                message = f"Piece {piece.number} of {task_id[:8]} is missing."
-                raise DamagedDataError(message)
+                raise DamagedDataError(_missing(piece, task_id))
             yield piece, chunk.data
 
 
-def _cut(buffers: Iterable[Buffer]) -> Iterator[memoryview]:
-    """Cut into pieces without a copy of whole buffers; only what straddles two of them is put together."""
-    rest = bytearray()
-    for buffer in buffers:
-        view = memoryview(buffer).cast("B")
-        if rest:
-            needed = PIECE_BYTES - len(rest)
-            rest += view[:needed]
-            view = view[needed:]
-            if len(rest) < PIECE_BYTES:
-                continue
-            yield memoryview(rest)
-            rest = bytearray()
-        whole = len(view) - len(view) % PIECE_BYTES
-        for start in range(0, whole, PIECE_BYTES):
-            yield view[start : start + PIECE_BYTES]
-        rest += view[whole:]
-    if rest:
-        yield memoryview(rest)
+def _in_entity(manifest: Manifest, inline: bytes | None) -> Iterator[tuple[Piece, memoryview]]:
+    view, start = memoryview(inline or b""), 0
+    for piece in manifest.pieces[manifest.chunks :]:
+        yield piece, view[start : start + piece.stored]
+        start += piece.stored
 
 
-def _pack(raw: memoryview, number: int) -> tuple[Piece, bytes]:
-    data = b""
-    sample = raw[:_PROBE_BYTES]
-    if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample):
-        data = zlib.compress(raw, 6)
-    compressed = 0 < len(data) < len(raw)
-    if not compressed:
-        data = bytes(raw)
-    piece = Piece(number=number, size=len(raw), stored=len(data), digest=_digest(data), compressed=compressed)
-    return piece, data
+def _chunks_of(task_id: str) -> Any:
+    first, last = LongTaskChunk.key_of(f"{task_id}."), LongTaskChunk.key_of(f"{task_id}/")
+    return LongTaskChunk.query(LongTaskChunk.key > first, LongTaskChunk.key < last, namespace=NAMESPACE)
 
 
-def _put(waiting: list[tuple[Piece, bytes]], task_id: str, fence: int, expires_at: datetime) -> None:
-    for first in range(0, len(waiting), PIECES_A_REQUEST):
-        batch = waiting[first : first + PIECES_A_REQUEST]
-        keys = [LongTaskChunk.key_of(_name(task_id, fence, piece.number)) for piece, _ in batch]
-        chunks = [
-            LongTaskChunk(key=key, data=data, expires_at=expires_at) for key, (_, data) in zip(keys, batch, strict=True)
-        ]
-        ndb.put_multi(chunks, **UNCACHED)
+def _missing(piece: Piece, task_id: str) -> str:
+    return f"Piece {piece.number} of {task_id[:8]} is missing."
 
 
-def _name(task_id: str, fence: int, number: int) -> str:
-    return f"{task_id}.{fence}.{number}"
+def _stored_bytes(packed: list[tuple[Piece, bytes]]) -> int:
+    return sum(piece.stored for piece, _ in packed)
+
+
+def _name(task_id: str, piece: Piece) -> str:
+    return f"{task_id}.{piece.fence}.{piece.number}"
 
 
 def _digest(data: Buffer) -> str:

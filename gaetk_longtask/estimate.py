@@ -27,6 +27,7 @@ _RECENT = 0.5  # the part of the time since the pace changed that counts
 _RECENT_CHANGES = 9  # but no fewer changes of the step than these
 _COUNTABLE = 2**53  # a float counts no further
 _FINENESS = 0.02  # two remembered moments are this share of their age apart, so that a day takes a few hundred
+_COARSENESS = 0.2  # the same for what the next attempt is told, so that a day takes a few dozens
 
 
 class _Point(NamedTuple):
@@ -67,6 +68,18 @@ class Estimator:
             self._longest_wait = max(self._longest_wait, now - self._points[-1].at)
             self._points = [*kept, here]
 
+    def points(self, now: float) -> tuple[list[tuple[float, float]], float]:
+        """Give what another estimator needs to go on: how long ago which step was reached, and the total."""
+        kept = _thinned(self._points, now, _COARSENESS)
+        return [(round(now - point.at, 2), point.step) for point in kept], self._total
+
+    def resume(self, points: Sequence[Sequence[float]], total: float, now: float) -> None:
+        """Go on from what another one gave at `now`."""
+        self._points = [_Point(now - age, step) for age, step in points]
+        if self._points:
+            self._start, self._total = self._points[0], total
+            self._longest_wait = max((b.at - a.at for a, b in pairwise(self._points)), default=0.0)
+
     def seconds_left(self, now: float) -> float | None:
         """Give the time left; None at first, in a stall, and when nothing but the last step's end is awaited."""
         points = self._points
@@ -92,10 +105,10 @@ class Estimator:
         return len(self._points) > MIN_CHANGES and now - self._points[-1].at > patience
 
 
-def _thinned(points: list[_Point], now: float) -> list[_Point]:
+def _thinned(points: list[_Point], now: float, fineness: float = _FINENESS) -> list[_Point]:
     kept = points[:1]
     for point in points[1:]:
-        if point.at - kept[-1].at >= _FINENESS * (now - point.at):
+        if point.at - kept[-1].at >= fineness * (now - point.at):
             kept.append(point)
     return [point for point in kept if point.at < now]
 

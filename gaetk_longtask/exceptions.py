@@ -85,6 +85,14 @@ class TaskCancelled(BaseException):
         self.superseded = superseded
 
 
+class HandedOver(BaseException):
+    """Ends ``execute_task`` because its time is nearly up; the next attempt goes on where ``checkpoint`` was called.
+
+    It derives from `BaseException` as `TaskCancelled` does. Clean up with ``finally``: the next attempt is not asked
+    for before ``execute_task`` has ended.
+    """
+
+
 def describe_type(value: Any) -> str:
     """Name a value's class the way an author finds it: ``decimal.Decimal``, but plain ``dict``."""
     cls = type(value)

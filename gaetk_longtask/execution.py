@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,14 +13,21 @@ from typing import Any, Protocol
 from google.cloud import ndb
 
 from gaetk_longtask import blobs
-from gaetk_longtask.blobs import Manifest
-from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.blobs import Manifest, Stored
+from gaetk_longtask.checkpoints import Checkpoints
+from gaetk_longtask.exceptions import (
+    ConfigurationError,
+    DamagedDataError,
+    HandedOver,
+    PermanentTaskFailure,
+    TaskCancelled,
+)
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import decode, encode, encode_pieces
+from gaetk_longtask.payloads import decode, encode_pieces
 from gaetk_longtask.progress import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.snapshot import MISSED_BEATS, Snapshot, presentable
-from gaetk_longtask.starting import CHUNK_GRACE, DEADLINE_MARGIN
+from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference
 
@@ -38,7 +45,7 @@ class Reply:
 class Job(Protocol):
     """The author's part of an attempt."""
 
-    def execute(self, task: LongTask, parameters: Any, reporter: Reporter) -> Any:
+    def execute(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         """Do the work and give its result; may raise anything."""
 
     def report_exception(self, exc: Exception) -> None:
@@ -116,7 +123,9 @@ class _Attempt:
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,
             context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
+            pace=(task.progress or {}).get("pace"),
         )
+        self._checkpoints = Checkpoints(services, task, options, self._reporter)
 
     def run(self) -> Reply:
         """Work, and commit what came of it."""
@@ -133,10 +142,11 @@ class _Attempt:
     def _work(self) -> Reply:
         try:
             parameters = self._load_parameters()
+            self._checkpoints.load()
             with _authors_code():
-                result = self._job.execute(self._task, parameters, self._reporter)
-            manifest, inline = self._write_result(result)
-        except TaskCancelled:
+                result = self._job.execute(self._task, parameters, self._reporter, self._checkpoints)
+            stored = self._store_result(result)
+        except (TaskCancelled, HandedOver):
             return self._leave()
         except (PermanentTaskFailure, DamagedDataError) as exc:
             return self._fail(exc, permanent=True)
@@ -144,11 +154,13 @@ class _Attempt:
             return self._fail(exc, permanent=False)
         except _WorkError as exc:
             return self._fail(exc.cause, permanent=False)
+        if self._checkpoints.given_away:
+            return self._leave()
         self._say_last_words()
-        finished = self._services.store.finish(
-            self._task.id, self._fence, manifest=manifest, inline=inline, progress=self._reporter.progress
-        )
-        return Reply(code=200, reason="done") if finished else self._leave()
+        if not self._services.store.finish(self._task.id, self._fence, stored, self._reporter.progress):
+            return self._leave()
+        self._checkpoints.clear()
+        return Reply(code=200, reason="done")
 
     def _load_parameters(self) -> Any:
         manifest = Manifest.from_json(self._task.parameters_manifest)
@@ -156,25 +168,19 @@ class _Attempt:
         signer = self._services.signer(self._task.id, "parameters")
         return decode(manifest.layout, data, self._options.serializer, signer)
 
-    def _write_result(self, result: Any) -> tuple[Manifest, bytes | None]:
+    def _store_result(self, result: Any) -> Stored:
+        if not inspect.isgenerator(result):
+            return self._checkpoints.store_result(result)
+        writer = self._checkpoints.result_writer()
         signer = self._services.signer(self._task.id, "result")
-        parts: Iterable[bytes]
-        if inspect.isgenerator(result):
-            layout, parts = encode_pieces(_of_author(result), signer)
-        else:
-            encoded = encode(result, self._options.serializer, signer)
-            layout, parts = encoded.layout, encoded.parts
-            blobs.check_size(encoded.size, "result")
-        return blobs.write(
-            parts,
-            layout,
-            task_id=self._task.id,
-            fence=self._fence,
-            expires_at=self._services.clock() + self._options.keep_result + CHUNK_GRACE,
-            what="result",
-        )
+        for part in encode_pieces(_of_author(result), writer.layout, signer):
+            writer.write(part)
+        return writer.seal()
 
     def _fail(self, exc: Exception, *, permanent: bool) -> Reply:
+        if self._checkpoints.given_away:  # raised on the way out
+            self._job.report_exception(exc)
+            return self._leave()
         reference = new_reference()
         log.error("attempt %d at %s failed, reference %s", self._task.attempt, self._task.id[:8], reference)
         self._say_last_words()
@@ -197,7 +203,17 @@ class _Attempt:
                 return Reply(code=500, reason="failed, try again")
 
     def _leave(self) -> Reply:
-        """End without a commit; a 200 would delete the very Cloud Tasks task that a successor was delivered by."""
+        """End without a commit of one's own.
+
+        A 200 deletes the Cloud Tasks task that this attempt was delivered by, and maybe its successor; so it is only
+        given where nothing has to be delivered any more, or a new one is certain.
+        """
+        match self._checkpoints.given_away:
+            case Status.STARTED:
+                handed_on = hand_on(self._services, self._task)
+                return Reply(code=200 if handed_on else 409, reason="handed over")
+            case Status.FAILED:
+                return Reply(code=200, reason="no progress in its time")
         task = self._services.store.get(self._task.id)
         if task is None or task.status.ended:
             return Reply(code=200, reason="ended by somebody else")

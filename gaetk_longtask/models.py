@@ -137,8 +137,12 @@ class LongTask(_Own):
     #: Manifests (see `blobs`) with what lies in the entity itself.
     parameters_manifest = ndb.JsonProperty()
     parameters_blob = ndb.BlobProperty()
+    #: Until there is a result: the pieces that were yielded before the last checkpoint.
     result_manifest = ndb.JsonProperty()
     result_blob = ndb.BlobProperty()
+    #: The last checkpoint's state; gone once there is a result.
+    state_manifest = ndb.JsonProperty()
+    state_blob = ndb.BlobProperty()
 
     @property
     def id(self) -> str:

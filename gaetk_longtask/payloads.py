@@ -173,24 +173,24 @@ def _decode_mapping(
     return value
 
 
-def encode_pieces(pieces: Iterator[object], signer: Signer) -> tuple[dict[str, Any], Iterator[bytes]]:
+def yielded_layout() -> dict[str, Any]:
+    """Give the layout of a result that is yielded, before its first piece."""
+    return {"kind": Kind.TEXT.value, "yielded": 0}
+
+
+def encode_pieces(pieces: Iterator[object], layout: dict[str, Any], signer: Signer) -> Iterator[bytes]:
     """Encode a result that is yielded piece by piece: all of them `str`, or all of them `bytes`.
 
-    The layout is complete once the pieces have been taken. The first piece decides of which kind the result is; one of
+    The layout counts the pieces that have been taken. The very first one decides of which kind the result is; one of
     another kind raises `SerializationError` on its turn.
     """
-    layout: dict[str, Any] = {"kind": Kind.TEXT.value}
-
-    def parts() -> Iterator[bytes]:
-        kind: type | None = None
-        for number, piece in enumerate(pieces):
-            if kind is None:
-                kind = bytes if isinstance(piece, bytes) else str
-                layout["kind"] = (Kind.BYTES if kind is bytes else Kind.TEXT).value
-            if not isinstance(piece, kind):
-                path, type_name = f"{signer.field}, piece {number}", describe_type(piece)
-                message = f"{path}, is of class {type_name}: yield only str, or only bytes."
-                raise SerializationError(message, path=path, type_name=type_name)
-            yield bytes(piece) if isinstance(piece, bytes) else _utf8(str(piece), signer)
-
-    return layout, parts()
+    for piece in pieces:
+        number = layout["yielded"]
+        if number == 0:
+            layout["kind"] = (Kind.BYTES if isinstance(piece, bytes) else Kind.TEXT).value
+        if not isinstance(piece, bytes if layout["kind"] == Kind.BYTES.value else str):
+            path, type_name = f"{signer.field}, piece {number}", describe_type(piece)
+            message = f"{path}, is of class {type_name}: yield only str, or only bytes."
+            raise SerializationError(message, path=path, type_name=type_name)
+        layout["yielded"] = number + 1
+        yield bytes(piece) if isinstance(piece, bytes) else _utf8(str(piece), signer)

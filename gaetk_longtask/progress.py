@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from itertools import islice
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
@@ -31,6 +32,23 @@ BLIND_CHECK = timedelta(seconds=5)
 STEPLESS = timedelta(seconds=3)
 
 
+class _Track:
+    """A loop that is being gone through."""
+
+    __slots__ = ("done", "outer", "part", "total")
+
+    def __init__(self, done: float, total: float, outer: _Track | None) -> None:
+        self.done = done
+        self.part = 0.0  #: how much of the present item is done with
+        self.total = total
+        self.outer = outer
+
+    @property
+    def fraction(self) -> float:
+        """How much of the loop is done with, from 0 to 1."""
+        return _share(self.done + self.part, self.total)
+
+
 class Reporter:
     """Reports one attempt's progress, keeps its lease and notices when it has lost its task.
 
@@ -50,13 +68,14 @@ class Reporter:
         typical_seconds: Callable[[], float | None] = lambda: None,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         monotonic: Callable[[], float] = time.monotonic,
+        pace: dict[str, Any] | None = None,
     ) -> None:
         """Report for the attempt that owns `snapshot`.
 
         `renew` prolongs the lease and gives None, or the status of a task that is no longer ours. Beats cease at
         `stop_at`, when the request that the attempt runs in is over by the platform's rules. `typical_seconds` tells
         how long such tasks usually take; it is asked once, if the work reports no steps. Every beat happens in a
-        `context` of its own, on the reporter's thread.
+        `context` of its own, on the reporter's thread. `pace` is what `stored` gave for the attempt that handed over.
         """
         self._snapshot = snapshot
         self._store = store
@@ -68,12 +87,16 @@ class Reporter:
         self._context = context
         self._monotonic = monotonic
         self._estimator = Estimator()
+        if pace:
+            self._estimator.resume(pace["points"], pace["total"], monotonic() - (clock().timestamp() - pace["at"]))
         self._typical_seconds = typical_seconds
         self._usual: float | None = None
         # After an attempt that failed, what a task usually takes is no measure any more.
         self._compares = snapshot.info.attempt == 1
         progress = snapshot.progress
         self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
+        self._innermost: _Track | None = None
+        self._beating = threading.Lock()
         self._lost: Status | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"longtask-{snapshot.info.id[:8]}", daemon=True)
@@ -95,35 +118,77 @@ class Reporter:
             TaskCancelled: the attempt no longer owns the task.
 
         """
-        if self._lost is not None:
-            self._leave()
-        if step or total_steps:
+        self.check_owner()
+        track = self._innermost
+        if track is not None:  # within a loop, steps are those of its present item
+            track.part = max(track.part, _share(step, total_steps))
+            self._latest = (message, 0, 0)
+        elif step or total_steps:
             self._latest = (message, step, total_steps or self._latest[2])
         else:
             self._latest = (message, self._latest[1], self._latest[2])
 
-    def track(self, iterable: Iterable[T], message: str = "", total: float | None = None) -> Iterator[T]:
-        """Go through `iterable` and count what is done with."""
+    def track(
+        self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
+    ) -> Iterator[T]:
+        """Go through `iterable`, but for the first `start` items, and count what is done with."""
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else 0
-        self.report(message or self._latest[0])
-        self._latest = (self._latest[0], 0, total)
-        for step, item in enumerate(iterable, start=1):
-            yield item
-            if self._lost is not None:
-                self._leave()
-            self._latest = (self._latest[0], step, total)
+        outer, said = self._innermost, self._latest[0]
+        self.check_owner()
+        self._innermost = track = _Track(start, total, outer)
+        if message:
+            self._latest = (message, 0, 0)
+        try:
+            for done, item in enumerate(islice(iterable, start, None) if start else iterable, start + 1):
+                yield item
+                if self._lost is not None:
+                    self._leave()
+                self._innermost = track  # whatever the item has begun and not ended
+                track.done = done
+                track.part = 0.0
+        finally:
+            if track in _outward(self._innermost):
+                self._innermost = outer
+                if outer is None:
+                    self._latest = (self._latest[0], track.done, track.total)
+                else:
+                    outer.part = max(outer.part, track.fraction)  # the bar goes back for nothing
+                    self._latest = (said, 0, 0)
 
     @property
     def progress(self) -> Progress:
         """The latest that the work has said, made presentable, with the time left."""
-        message, step, total_steps = self._latest
+        step, total_steps = self._position()
         return Progress(
-            message=presentable(message),
-            step=_finite(step),
-            total_steps=_finite(total_steps),
+            message=presentable(self._latest[0]),
+            step=step,
+            total_steps=total_steps,
             eta_seconds=self._estimator.seconds_left(self._monotonic()) if total_steps else self._usual_left(),
         )
+
+    def stored(self, *, with_pace: bool) -> dict[str, Any]:
+        """Give what outlives the attempt; with the pace for the one that goes on at once."""
+        progress = self.progress
+        if not with_pace:
+            return progress.stored()
+        points, total = self._estimator.points(self._monotonic())
+        pace = {"points": points, "total": total, "at": self._clock().timestamp()}
+        return progress.stored() | {"eta_seconds": progress.eta_seconds, "pace": pace}
+
+    def check_owner(self) -> None:
+        """Raise `TaskCancelled` if the attempt no longer owns the task, as far as is known here."""
+        if self._lost is not None:
+            self._leave()
+
+    def lose(self, status: Status) -> NoReturn:
+        """Learn that the task is not this attempt's any more, but in `status`; raises `TaskCancelled`."""
+        self._lost = status
+        self._leave()
+
+    def renewed(self, now: datetime) -> None:
+        """Learn that the lease has been prolonged."""
+        self._renewed_at = now
 
     @property
     def lost(self) -> bool:
@@ -132,9 +197,13 @@ class Reporter:
 
     def beat(self) -> None:
         """Report once, prolong the lease if it is time to, and find out whether the task is still ours."""
+        with self._beating:  # the last word is the work's own, on its own thread
+            self._beat()
+
+    def _beat(self) -> None:
         now = self._clock()
-        _, step, total_steps = self._latest
-        self._estimator.update(_finite(step), _finite(total_steps), self._monotonic())
+        step, total_steps = self._position()
+        self._estimator.update(step, total_steps, self._monotonic())
         worked = now - self._began_at
         if self._compares and not total_steps and worked >= STEPLESS and not self._stopped.is_set():
             self._compares = False
@@ -168,10 +237,30 @@ class Reporter:
             with self._context():
                 self.beat()
 
-    def _leave(self) -> None:
+    def _leave(self) -> NoReturn:
         superseded = self._lost is not Status.CANCELLED
         reason = "a later attempt has taken the task over" if superseded else "the task was cancelled"
         raise TaskCancelled(reason, superseded=superseded)
+
+    def _position(self) -> tuple[float, float]:
+        """Give step and total: of the outermost loop, with what runs within it, or as they were reported."""
+        _, step, total_steps = self._latest
+        share = 0.0
+        for track in _outward(self._innermost):
+            step, total_steps = track.done + max(track.part, share), track.total
+            share = _share(step, total_steps)
+        return _finite(step), _finite(total_steps)
+
+
+def _outward(track: _Track | None) -> Iterator[_Track]:
+    while track is not None:
+        yield track
+        track = track.outer
+
+
+def _share(step: float, total: float) -> float:
+    step, total = _finite(step), _finite(total)
+    return max(0.0, min(1.0, step / total)) if total > 0 else 0.0
 
 
 def _finite(value: float) -> float:

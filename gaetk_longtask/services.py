@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from gaetk_longtask.blobs import Shelf
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.progress_stores import ProgressStore
@@ -13,6 +14,9 @@ from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.serializers import Serializer, Signer
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.typical import TypicalDurations
+
+#: How long chunks outlive the task that they belong to, should nobody purge them before.
+CHUNK_GRACE = timedelta(days=365)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,11 @@ class Services:
     def signer(self, task_id: str, field: str) -> Signer:
         """Sign and verify what is stored in a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
+
+    def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
+        """Give the place for an attempt's chunks, or for the parameters' with fence 0."""
+        expires_at = self.clock() + options.keep_result + CHUNK_GRACE
+        return Shelf(task_id=task_id, fence=fence, expires_at=expires_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

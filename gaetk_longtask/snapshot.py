@@ -43,6 +43,7 @@ class Progress:
             message=str(stored.get("message", "")),
             step=stored.get("step", 0),
             total_steps=stored.get("total_steps", 0),
+            eta_seconds=stored.get("eta_seconds"),  # kept where the next attempt goes on at once
         )
 
     def stored(self) -> dict[str, Any]:

@@ -29,8 +29,6 @@ KEY_HEADER = "X-Longtask-Execute-Key"
 DEADLINE_MARGIN = timedelta(seconds=15)
 #: What Datastore takes for an indexed string, in bytes.
 _LONGEST_USER_ID = 1500
-#: How long chunks outlive the task that they belong to, should nobody purge them before.
-CHUNK_GRACE = timedelta(days=365)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +64,8 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
     blobs.check_size(encoded.size, "parameters")
     with services.ndb_context():
-        manifest, inline = blobs.write(
-            encoded.parts,
-            encoded.layout,
-            task_id=task_id,
-            fence=0,
-            expires_at=services.clock() + options.keep_result + CHUNK_GRACE,
-            what="parameters",
-        )
+        shelf = services.shelf(task_id, 0, options)
+        manifest, inline = blobs.write(encoded.parts, encoded.layout, shelf, what="parameters")
     with services.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
@@ -118,16 +110,8 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
         EnqueueRefusedError: the task has become `failed`, unless an earlier enqueuing has done its work.
 
     """
-    request = QueueRequest(
-        queue=task.queue,
-        uri=job_url(task.path, task.id, "execute"),
-        headers={KEY_HEADER: task.execute_key},
-        service=task.service,
-        version=None if default_version else task.version,
-        deadline=timedelta(seconds=task.time_limit_seconds) + DEADLINE_MARGIN,
-    )
     try:
-        services.queue.enqueue(request)
+        services.queue.enqueue(_request(task, None if default_version else task.version))
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
     except EnqueueRefusedError as exc:
@@ -138,6 +122,16 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
             services.store.refuse(task.id, reference)
         exc.task_id, exc.reference = task.id, reference
         raise
+
+
+def hand_on(services: Services, task: LongTask) -> bool:
+    """Have a task delivered anew that its attempt has handed over; False where it is not certain that it will be."""
+    try:
+        services.queue.enqueue(_request(task, task.version))
+    except (EnqueueRefusedError, EnqueueUncertainError) as exc:
+        log.warning("%s is handed over by the delivery that there is: %s", task.id[:8], exc)
+        return False
+    return True
 
 
 def retry(services: Services, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
@@ -165,6 +159,17 @@ def heal(services: Services, task: LongTask) -> LongTask:
     except EnqueueRefusedError:
         return services.store.get(task.id) or healed
     return healed
+
+
+def _request(task: LongTask, version: str | None) -> QueueRequest:
+    return QueueRequest(
+        queue=task.queue,
+        uri=job_url(task.path, task.id, "execute"),
+        headers={KEY_HEADER: task.execute_key},
+        service=task.service,
+        version=version,
+        deadline=timedelta(seconds=task.time_limit_seconds) + DEADLINE_MARGIN,
+    )
 
 
 def _check_user(created_by: object) -> None:

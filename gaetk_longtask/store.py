@@ -19,7 +19,7 @@ import grpc
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
-from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.blobs import Stored
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.snapshot import Progress, Snapshot
@@ -71,6 +71,17 @@ class Delivery:
     execute_key: str
     task_name: str = ""  #: the Cloud Tasks name: the same for every delivery of one task
     retry_count: int = 0  #: rises with its deliveries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What an attempt has reached."""
+
+    state: Stored
+    pieces: Stored | None  #: of a result that is yielded
+    progress: dict[str, Any]
+    advanced: bool  #: whether there is anything that the attempt before did not have
+    hand_over: bool  #: whether the attempt ends with it
 
 
 class TaskStore:
@@ -144,7 +155,7 @@ class TaskStore:
         now = self._clock()
 
         def change(task: LongTask) -> bool:
-            if not _owns(task, fence):
+            if not _owns(task, fence) or task.lease_until is None:  # what was handed over is not taken back
                 return False
             task.lease_until = task.due_at = now + LEASE
             return True
@@ -154,24 +165,56 @@ class TaskStore:
             return None
         return task.status if task else Status.CANCELLED
 
-    def finish(
-        self,
-        task_id: str,
-        fence: int,
-        *,
-        manifest: Manifest,
-        inline: bytes | None,
-        progress: Progress,
-    ) -> bool:
+    def owner_status(self, task_id: str, fence: int) -> Status | None:
+        """Give None, or the status of a task that is no longer this attempt's; one read, in an active transaction."""
+        task = self.get(task_id)
+        if task is None:
+            return Status.CANCELLED
+        return None if _owns(task, fence) and task.lease_until is not None else task.status
+
+    def keep(self, task_id: str, fence: int, checkpoint: Checkpoint, *, max_attempts: int) -> tuple[Status, bool]:
+        """Keep what an attempt has reached, and renew its lease or, to hand over, release it; one read, one write.
+
+        A hand-over that has not advanced counts as a failure. Gives the task's status then, and whether the task was
+        the attempt's.
+        """
+        now = self._clock()
+
+        def change(task: LongTask) -> bool:
+            if not _owns(task, fence):
+                return False
+            task.state_manifest, task.state_blob = checkpoint.state[0].to_json(), checkpoint.state[1]
+            if checkpoint.pieces is not None:
+                task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
+            task.progress = checkpoint.progress
+            if checkpoint.advanced:
+                task.failures = 0
+            elif checkpoint.hand_over:
+                task.failures += 1
+            if not checkpoint.hand_over:
+                task.lease_until = task.due_at = now + LEASE
+            elif task.failures < max_attempts:
+                task.lease_until = None
+                task.due_at = now + READY_PATIENCE
+            else:
+                _end(task, Status.FAILED, now)
+                task.error_reference = new_reference()
+            return True
+
+        task, done = self._change(task_id, change, publish=checkpoint.hand_over)
+        return (task.status if task else Status.CANCELLED), done
+
+    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
         """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
         now = self._clock()
-        named = manifest.to_json()
+        named, inline = result[0].to_json(), result[1]
 
         def change(task: LongTask) -> bool:
             if not _owns(task, fence):
                 return False
             _end(task, Status.DONE, now)
             task.result_manifest, task.result_blob = named, inline
+            task.state_manifest = task.state_blob = None
             task.run_seconds = (now - task.requested_at).total_seconds()
             task.progress = progress.stored()
             task.error = task.error_reference = None
@@ -277,8 +320,9 @@ class TaskStore:
             task.due_at = now + READY_PATIENCE
             task.ended_at = task.expires_at = task.lease_until = None
             task.error = task.error_reference = None
-            task.progress = dict(STARTING)
-            task.result_manifest = task.result_blob = task.run_seconds = None
+            if task.state_manifest is None:  # otherwise the next attempt goes on from there
+                task.progress = dict(STARTING)
+                task.result_manifest = task.result_blob = task.run_seconds = None
             return True
 
         return self._change(task_id, change)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from flask import Response, after_this_request, current_app, jsonify, render_template, request
@@ -14,6 +15,7 @@ from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
 from gaetk_longtask import execution, visits
+from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
@@ -24,9 +26,12 @@ from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, Serializer
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.store import Delivery
+from gaetk_longtask.yielded import YieldedResult
 
 T = TypeVar("T")
 
+#: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
+LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 #: Where the manager puts the application's `Services`.
 EXTENSION = "gaetk_longtask"
 
@@ -42,7 +47,8 @@ class LongRunningTaskHandler(View):
     total_steps: ClassVar[float] = 0
     #: Exceptions and deaths after which a task is `failed`.
     max_attempts: ClassVar[int] = 5
-    #: How long an attempt may take. Automatic scaling ends every request after 10 minutes.
+    #: How long an attempt may take. Automatic scaling ends every request after 10 minutes. Basic and manual scaling
+    #: give 24 hours; for more than 10 minutes `service` has to name a service that scales so.
     time_limit: ClassVar[timedelta] = timedelta(minutes=10)
     #: How long a task is kept after it has ended.
     keep_result: ClassVar[timedelta] = timedelta(days=30)
@@ -65,12 +71,16 @@ class LongRunningTaskHandler(View):
 
     methods: ClassVar[Collection[str] | None] = ("GET", "POST")
 
+    #: In `execute_task`: what an earlier attempt has given to `checkpoint` last; None where there is nothing.
+    resumed_from: Any = None
+
     #: A `TaskInfo` in hooks that serve a visitor, a `LongTask` in `execute_task` and `display_result`; None before
     #: there is a task.
     task: TaskInfo | LongTask | None = None
 
     _display_takes_task: ClassVar[bool] = True
     _reporter: Reporter | None = None
+    _checkpoints: Checkpoints | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Understand what the subclass says, and refuse what can't work."""
@@ -116,12 +126,13 @@ class LongRunningTaskHandler(View):
         def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
             """Answer with the result; an override may leave out `task`.
 
-            By default a `str` is HTML in which nothing can run, `bytes` are a download, anything else is JSON.
+            By default text is HTML in which nothing can run, `bytes` are a download, anything else is JSON. A result
+            that was yielded comes as a `YieldedResult`, which can be iterated over.
             """
             match result:
-                case str():
+                case str() | YieldedResult(is_text=True):
                     return Response(result, mimetype="text/html", headers={"Content-Security-Policy": "sandbox"})
-                case bytes():
+                case bytes() | YieldedResult():
                     headers = {"Content-Disposition": "attachment"}
                     return Response(result, mimetype="application/octet-stream", headers=headers)
                 case _:
@@ -132,7 +143,7 @@ class LongRunningTaskHandler(View):
 
         Runs in a request of the queue: no session, no user, no arguments of the visitor. What it raises is an attempt
         that failed; `PermanentTaskFailure` ends the task at once. It may run more than once: make what it writes
-        harmless twice.
+        harmless twice. Work that may take longer than `time_limit` calls `checkpoint`.
         """
         raise NotImplementedError
 
@@ -172,9 +183,49 @@ class LongRunningTaskHandler(View):
         if self._reporter is not None:
             self._reporter.report(message, step, total_steps or (step and self.total_steps))
 
-    def track(self, iterable: Iterable[T], message: str = "", total: float | None = None) -> Iterator[T]:
-        """Go through `iterable` and report each item as a step; `total` where `iterable` has no length."""
-        return iter(iterable) if self._reporter is None else self._reporter.track(iterable, message, total)
+    def track(
+        self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
+    ) -> Iterator[T]:
+        """Go through `iterable` and report each item as a step; `total` where `iterable` has no length.
+
+        Loops within loops share one bar: it is the outermost one's, and an inner one moves it on within an item.
+
+        `start` is how many items earlier attempts are done with: they are passed over, and the bar goes on behind them.
+        The count is yours to keep, in the state that you give to `checkpoint`, so that it and whatever else you have
+        reached become durable in one commit; `iterable` has to come in the same order each time.
+        """
+        if self._reporter is None:
+            return islice(iterable, start, None)
+        return self._reporter.track(iterable, message, total, start=start)
+
+    def checkpoint(self, state: Any) -> None:
+        """Keep what the work has reached, so that the next attempt finds it in `resumed_from`, whatever happens.
+
+        Call it often, with anything that the serializer takes: a state becomes durable every 15 seconds, other calls
+        cost less than a microsecond. Near `time_limit` it hands the task over: it does not return, and the next attempt
+        goes on from this very state. Pieces that were yielded before the call are kept with it, and count as yielded.
+        A state that can't be written is tried again by a later call.
+
+        Raises:
+            TaskCancelled: the task was cancelled, or another attempt has taken it over.
+            LongTaskError: called within an NDB transaction.
+
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.offer(state)
+
+    def assert_current(self) -> None:
+        """Prove that this attempt still owns the task: call it in your own NDB transaction, before you write.
+
+        The transaction is not committed if the task changes hands before it is, so no attempt that has been given up
+        can write your entities. Outside of a transaction it says how things stand, and proves nothing. One read.
+
+        Raises:
+            TaskCancelled: the task was cancelled, or another attempt has taken it over.
+
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.assert_current()
 
     # What Flask calls.
 
@@ -224,8 +275,9 @@ class LongRunningTaskHandler(View):
             visits.report_exception(exc)
             return execution.Reply(code=500, reason="this attempt has failed, see the log")
 
-    def _work(self, task: LongTask, parameters: Any, reporter: Reporter) -> Any:
-        self.task, self._reporter = task, reporter
+    def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
+        self.task, self._reporter, self._checkpoints = task, reporter, checkpoints
+        self.resumed_from = checkpoints.resumed_from
         return self.execute_task(parameters)
 
     def _show(self, parameters: Any, result: Any, task: LongTask) -> ResponseReturnValue:
@@ -251,7 +303,7 @@ class LongRunningTaskHandler(View):
 class _Job:
     """The author's part of an attempt, for `execution`, which knows no Flask."""
 
-    def __init__(self, work: Callable[[LongTask, Any, Reporter], Any]) -> None:
+    def __init__(self, work: Callable[[LongTask, Any, Reporter, Checkpoints], Any]) -> None:
         self.execute = work
 
     report_exception = staticmethod(visits.report_exception)
@@ -303,6 +355,16 @@ def _check(cls: type[LongRunningTaskHandler]) -> None:
         if not isinstance(value, timedelta) or value <= timedelta(0):
             message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
             raise TypeError(message)
+    if cls.time_limit > LONGEST_TIME:
+        message = f"{name}.time_limit is more than the 24 hours that App Engine gives any request: call checkpoint()."
+        raise TypeError(message)
+    if cls.time_limit > LONGEST_AUTOMATIC_TIME and cls.service is None:
+        message = (
+            f"{name}.time_limit is more than the 10 minutes that App Engine gives a request on automatic scaling. Keep "
+            "to them and call checkpoint(), or name the service on basic or manual scaling that does the work: "
+            f"{name}.service = 'worker'; 'default' if it is the only one."
+        )
+        raise TypeError(message)
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
         raise TypeError(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
 from flask import Response, current_app, got_request_exception, make_response, redirect, render_template, request
+from google.cloud import ndb
 
 from gaetk_longtask import blobs, starting
 from gaetk_longtask.blobs import Manifest
+from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     DamagedDataError,
@@ -49,6 +52,7 @@ from gaetk_longtask.snapshot import Snapshot
 from gaetk_longtask.starting import Draft
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import STORE_ERRORS
+from gaetk_longtask.yielded import YieldedResult
 
 if TYPE_CHECKING:
     from gaetk_longtask.views import LongRunningTaskHandler
@@ -289,6 +293,10 @@ class Visit:
         stored = task.parameters_manifest if field == "parameters" else task.result_manifest
         inline = task.parameters_blob if field == "parameters" else task.result_blob
         manifest = Manifest.from_json(stored)
+        if "yielded" in manifest.layout:
+            client = ndb.get_context().client  # the application's own, if it has entered a context
+            contexts = NdbContexts(client, lambda: client.project)
+            return YieldedResult(manifest, inline, task_id=task.id, contexts=contexts)
         data = blobs.Reader(manifest, inline, task_id=task.id)
         return decode(manifest.layout, data, self._handler.serializer, self._services.signer(task.id, field))
 
@@ -321,7 +329,9 @@ class Visit:
         if task is None or not task.status.has_result:
             return False
         try:
-            self._load(task, "result")
+            result = self._load(task, "result")
+            if isinstance(result, YieldedResult):
+                deque(result, maxlen=0)
         except DamagedDataError:
             return True
         return False

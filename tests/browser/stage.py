@@ -163,17 +163,9 @@ class Stage:
         task = self.find(task_id)
         encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
-            manifest, inline = blobs.write(
-                encoded.parts,
-                encoded.layout,
-                task_id=task_id,
-                fence=task.fence,
-                expires_at=self.clock() + timedelta(days=400),
-                what="result",
-            )
-            done = self.services.store.finish(
-                task_id, task.fence, manifest=manifest, inline=inline, progress=Progress(message="Formatting")
-            )
+            shelf = self.services.shelf(task_id, task.fence, Report.options(self.services.config))
+            stored = blobs.write(encoded.parts, encoded.layout, shelf, what="result")
+            done = self.services.store.finish(task_id, task.fence, stored, Progress(message="Formatting"))
         assert done
 
     def cancel(self, task_id: str) -> None:

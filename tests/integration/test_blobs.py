@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gaetk_longtask import blobs
-from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest
+from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
 
@@ -27,10 +27,12 @@ def _context(ndb_client: ndb.Client) -> Iterator[None]:
 
 
 def write(*buffers: blobs.Buffer, fence: int = 1) -> tuple[Manifest, bytes | None]:
-    manifest, inline = blobs.write(
-        buffers, {"kind": "bytes"}, task_id="t", fence=fence, expires_at=EXPIRES_AT, what="result"
-    )
+    manifest, inline = blobs.write(buffers, {"kind": "bytes"}, shelf(fence), what="result")
     return Manifest.from_json(manifest.to_json()), inline
+
+
+def shelf(fence: int = 1) -> Shelf:
+    return Shelf(task_id="t", fence=fence, expires_at=EXPIRES_AT)
 
 
 def chunks() -> list[LongTaskChunk]:
@@ -46,16 +48,16 @@ def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
 
 
 def test_little_lies_in_the_entity_and_much_in_chunks() -> None:
-    assert write(os.urandom(INLINE_BYTES))[0].inline
+    assert write(os.urandom(INLINE_BYTES))[0].chunks == 0
     assert chunks() == []
-    assert not write(os.urandom(INLINE_BYTES + 1))[0].inline
+    assert write(os.urandom(INLINE_BYTES + 1))[0].chunks == 1
     assert [chunk.key.id() for chunk in chunks()] == ["t.1.0"]
     assert chunks()[0].expires_at == EXPIRES_AT
 
 
 def test_what_compresses_well_lies_in_the_entity_however_long() -> None:
     manifest, inline = write(b"again and again " * 500_000)
-    assert manifest.inline
+    assert manifest.chunks == 0
     assert inline is not None
     assert len(inline) < 100_000
     assert blobs.read(manifest, inline, task_id="t") == b"again and again " * 500_000

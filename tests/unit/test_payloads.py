@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from gaetk_longtask import JSONSerializer, PickleSerializer
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError
-from gaetk_longtask.payloads import decode, encode, encode_pieces
+from gaetk_longtask.payloads import decode, encode, encode_pieces, yielded_layout
 from gaetk_longtask.serializers import Serializer, Signer
 from tests.unit.values import SUPPORTED, Raw, Row, Word, same
 
@@ -290,8 +290,8 @@ def test_a_serializer_that_is_gone_is_named_with_the_remedy() -> None:
 
 
 def yielded(*pieces: Any) -> tuple[dict[str, Any], BytesIO]:
-    layout, parts = encode_pieces(iter(pieces), SIGNER)
-    data = BytesIO(b"".join(parts))
+    layout = yielded_layout()
+    data = BytesIO(b"".join(encode_pieces(iter(pieces), layout, SIGNER)))
     return layout, data
 
 
@@ -309,7 +309,7 @@ def test_pieces_are_taken_one_at_a_time() -> None:
             taken.append(piece)
             yield piece
 
-    _, parts = encode_pieces(pieces(), SIGNER)
+    parts = encode_pieces(pieces(), yielded_layout(), SIGNER)
     assert taken == []
     assert next(parts) == b"a"
     assert taken == ["a"]
@@ -319,6 +319,14 @@ def test_pieces_are_taken_one_at_a_time() -> None:
 def test_pieces_of_another_kind_are_refused(pieces: tuple[Any, ...]) -> None:
     with pytest.raises(SerializationError, match="yield only str, or only bytes"):
         yielded(*pieces)
+
+
+def test_a_later_attempt_keeps_to_the_kind_of_the_first_piece() -> None:
+    layout = yielded_layout()
+    assert list(encode_pieces(iter(["a"]), layout, SIGNER)) == [b"a"]
+    assert list(encode_pieces(iter(["b"]), layout, SIGNER)) == [b"b"]
+    with pytest.raises(SerializationError, match=r"piece 2, is of class bytes: yield only str"):
+        list(encode_pieces(iter([b"c"]), layout, SIGNER))
 
 
 def test_a_piece_with_surrogates_is_refused() -> None:

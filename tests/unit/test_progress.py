@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,6 +13,8 @@ import grpc
 import pytest
 from google.api_core.exceptions import ServiceUnavailable
 from google.cloud import ndb
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gaetk_longtask import Status, TaskCancelled
 from gaetk_longtask.progress import Reporter
@@ -203,7 +206,112 @@ def test_tracking_nothing_is_done_at_once(reporter: Reporter) -> None:
     assert reporter.progress == Progress(message="Reading")
 
 
+def test_tracking_passes_over_what_earlier_attempts_are_done_with(reporter: Reporter) -> None:
+    counted = [(item, reporter.progress.step) for item in reporter.track("abcd", "Reading", start=2)]
+    assert counted == [("c", 2), ("d", 3)]
+    assert reporter.progress == Progress(message="Reading", step=4, total_steps=4)
+
+
+# Tracking within tracking.
+
+
+def test_an_inner_loop_moves_the_bar_on_within_an_item_of_the_outer_one(reporter: Reporter) -> None:
+    seen = []
+    for _ in reporter.track("ab", "Months"):
+        seen += [(reporter.progress.step, reporter.progress.total_steps) for _ in reporter.track(range(4), "Days")]
+        seen.append((reporter.progress.step, reporter.progress.total_steps))
+    assert [step for step, _ in seen] == [0, 0.25, 0.5, 0.75, 1, 1, 1.25, 1.5, 1.75, 2]
+    assert {total for _, total in seen} == {2}
+    assert reporter.progress.step == 2
+
+
+def test_the_message_is_the_innermost_one_and_then_the_outer_one_again(reporter: Reporter) -> None:
+    seen = []
+    for _ in reporter.track("a", "Months"):
+        seen.append(reporter.progress.message)
+        seen += [reporter.progress.message for _ in reporter.track("b", "Days")]
+        seen.append(reporter.progress.message)
+    assert seen == ["Months", "Days", "Months"]
+
+
+def test_steps_that_are_reported_within_a_loop_are_those_of_its_present_item(reporter: Reporter) -> None:
+    for _ in reporter.track("abcd", "Files"):
+        reporter.report("Reading", 5, 10)
+        break_at = reporter.progress
+        break
+    assert (break_at.message, break_at.step, break_at.total_steps) == ("Reading", 0.5, 4)
+
+
+def test_a_second_inner_loop_does_not_take_the_bar_back(reporter: Reporter) -> None:
+    steps = []
+    for _ in reporter.track("ab"):
+        for loop in ("cd", "ef"):
+            steps += [reporter.progress.step for _ in reporter.track(loop)]
+    assert steps == [0, 0.5, 1, 1, 1, 1.5, 2, 2]
+
+
+def test_an_inner_loop_that_is_left_early_counts_as_far_as_it_came(reporter: Reporter) -> None:
+    kept = []  # somebody may hold on to what was left early
+    steps = []
+    for _ in reporter.track("ab"):
+        kept.append(inner := reporter.track(range(4)))
+        next(inner)
+        next(inner)
+        steps.append(reporter.progress.step)
+    assert steps == [0.25, 1.25]
+    assert reporter.progress.step == 2
+
+
+def test_an_inner_loop_of_unknown_length_leaves_the_bar_alone(reporter: Reporter) -> None:
+    for _ in reporter.track("ab"):
+        for _ in reporter.track(iter("cdef")):
+            assert reporter.progress.step in (0, 1)
+
+
+@given(st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=4), max_leaves=30))
+def test_however_loops_are_nested_the_bar_never_goes_back_and_ends_full(shape: list[Any]) -> None:
+    clock = ManualClock()
+    reporter = Reporter(
+        snapshot_of(beat_at=clock(), beat_seconds=0.5),
+        InMemoryProgressStore(),
+        renew=lambda: None,
+        renew_every=RENEW_EVERY,
+        stop_at=clock() + timedelta(minutes=10),
+        clock=clock,
+    )
+    seen = [0.0]
+
+    def walk(loop: list[Any]) -> None:
+        for item in reporter.track(loop):
+            seen.append(reporter.progress.step)
+            walk(item)
+            seen.append(reporter.progress.step)
+
+    walk(shape)
+    assert seen == sorted(seen)
+    assert (reporter.progress.step, reporter.progress.total_steps) == (len(shape), len(shape))
+
+
 # The time left.
+
+
+def test_the_time_left_goes_on_across_a_hand_over(make: Callable[..., Reporter], clock: ManualClock) -> None:
+    def work(reporter: Reporter, first: int, last: int) -> None:
+        for step in range(first, last):
+            reporter.report("Reading", step, 1000)
+            reporter.beat()
+            clock.advance(timedelta(seconds=1))
+
+    work(first := make(), 0, 301)
+    before = first.progress.eta_seconds
+    stored = json.loads(json.dumps(first.stored(with_pace=True)))
+    clock.advance(timedelta(seconds=2))
+    second = make(pace=stored["pace"])
+    work(second, 301, 303)
+    assert before == pytest.approx(700, abs=10)
+    assert stored["eta_seconds"] == before
+    assert second.progress.eta_seconds == pytest.approx(697, abs=15)
+    assert len(stored["pace"]["points"]) < 60
 
 
 def test_the_time_left_follows_from_the_pace(

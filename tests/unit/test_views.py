@@ -233,9 +233,23 @@ def test_the_settings_version_does_not_belong_to_a_handlers_own_service() -> Non
 
 
 def test_a_handler_says_how_its_tasks_are_treated() -> None:
-    cls = make(max_attempts=2, time_limit=timedelta(hours=1), keep_result=timedelta(days=1))
+    cls = make(max_attempts=2, time_limit=timedelta(hours=1), keep_result=timedelta(days=1), service="worker")
     options = cls.options(Config())
     assert (options.max_attempts, options.time_limit, options.keep_result) == (2, timedelta(hours=1), timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"time_limit": timedelta(minutes=11)}, "more than the 10 minutes .* on automatic scaling"),
+        ({"time_limit": timedelta(hours=25), "service": "worker"}, "more than the 24 hours .* any request"),
+    ],
+)
+def test_more_time_than_app_engine_gives_is_refused_when_the_class_is_made(
+    attributes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"Report\.time_limit is {reason}"):
+        make(**attributes)
 
 
 # What an author calls outside of an attempt.
@@ -247,6 +261,10 @@ def test_progress_that_nobody_waits_for_goes_nowhere() -> None:
 
 def test_tracking_that_nobody_waits_for_gives_the_items() -> None:
     assert list(make()().track([1, 2, 3], "Reading")) == [1, 2, 3]
+
+
+def test_tracking_that_nobody_waits_for_passes_over_what_is_done() -> None:
+    assert list(make()().track([1, 2, 3], "Reading", start=2)) == [3]
 
 
 # Who may see a task.

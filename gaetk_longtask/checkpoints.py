@@ -1,0 +1,183 @@
+"""Keeps what an attempt has reached, and hands the task over to the next attempt before its time is up."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from google.cloud import ndb
+
+from gaetk_longtask import blobs
+from gaetk_longtask.blobs import Manifest, Stored
+from gaetk_longtask.exceptions import HandedOver, LongTaskError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads import decode, encode, yielded_layout
+from gaetk_longtask.progress import Reporter
+from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import STORE_ERRORS, Checkpoint
+
+log = logging.getLogger(__name__)
+
+#: A state becomes durable no more often than this.
+CHECKPOINT_EVERY = timedelta(seconds=15)
+#: A state that could not be stored is tried again after this.
+TRY_AGAIN_AFTER = timedelta(seconds=5)
+#: What a hand-over is left besides twice the longest saving so far: for the queue's answer and the author's clean-up.
+LONGEST_FAREWELL = timedelta(seconds=5)
+
+_OUTSIDE = (
+    "Call checkpoint() outside of NDB transactions, and on the thread that runs execute_task: a transaction may yet "
+    "fail, or run again, and the state would be ahead of it."
+)
+
+
+class Checkpoints:
+    """One attempt's durable states.
+
+    When the task is to be handed over follows from what has been measured in this attempt: the longest work between
+    two calls, so that the next call does not come too late, and the longest saving.
+    """
+
+    #: What the attempt before this one has kept; None if there is nothing.
+    resumed_from: Any
+    #: What the task was when this attempt gave it away: `started` for the next attempt, or `failed` as hopeless.
+    given_away: Status | None
+
+    def __init__(self, services: Services, task: LongTask, options: TaskOptions, reporter: Reporter) -> None:
+        self._services = services
+        self._task = task
+        self._fence = task.fence
+        self._options = options
+        self._reporter = reporter
+        self._shelf = services.shelf(task.id, task.fence, options)
+        self._signer = services.signer(task.id, "state")
+        self._result: blobs.Writer | None = None
+        self._durable = Manifest.from_json(task.state_manifest) if task.state_manifest else None
+        self._certain = True  # that nothing but this is durable
+        self._pieces_size = Manifest.from_json(task.result_manifest).size if task.result_manifest else 0
+        self._advanced = False
+        self.given_away = None
+        self.resumed_from = None
+        limit = options.time_limit
+        self._limit = self._ends_at = task.started_at + limit - min(LONGEST_FAREWELL, limit / 10)
+        self._save_at = services.clock() + min(CHECKPOINT_EVERY, limit / 4)
+        self._called_at: datetime | None = None
+        self._longest_work = timedelta(0)
+
+    def load(self) -> None:
+        """Load what the attempt before this one has kept.
+
+        Raises:
+            DamagedDataError: it can't be read any more.
+
+        """
+        if self._durable is not None:
+            data = blobs.Reader(self._durable, self._task.state_blob, task_id=self._task.id)
+            self.resumed_from = decode(self._durable.layout, data, self._options.serializer, self._signer)
+
+    def offer(self, state: Any) -> None:
+        """Take a state; store it if the last one is old enough, or hand over if time is nearly up.
+
+        Raises:
+            TaskCancelled: the attempt no longer owns the task.
+            HandedOver: the next attempt is to go on; everything of this one is durable.
+            LongTaskError: in a transaction of the author's.
+            SerializationError, TooLargeError: the state can't be stored.
+
+        """
+        context = ndb.context.get_context(raise_context_error=False)
+        if context is None or context.in_transaction():
+            raise LongTaskError(_OUTSIDE)
+        self._reporter.check_owner()
+        now = self._services.clock()
+        if self._called_at is None:
+            encode(state, self._options.serializer, self._signer)  # what can't be stored is found at once
+        elif now - self._called_at > self._longest_work:
+            self._longest_work = now - self._called_at
+        is_last = now + self._longest_work >= self._ends_at
+        if is_last or now >= self._save_at:
+            self._save(state, now, hand_over=is_last)
+            now = self._services.clock()
+        self._called_at = now
+
+    def assert_current(self) -> None:
+        """Raise `TaskCancelled` unless the attempt still owns the task; in a transaction it stays so to its commit."""
+        status = self._services.store.owner_status(self._task.id, self._fence)
+        if status is not None:
+            self._reporter.lose(status)
+
+    def result_writer(self) -> blobs.Writer:
+        """Give what takes the pieces of a result that is yielded, behind those that are durable."""
+        task = self._task
+        if self._result is None and task.result_manifest is not None:
+            stored = Manifest.from_json(task.result_manifest), task.result_blob
+            self._result = blobs.Writer.resume(stored, self._shelf, what="result")
+        elif self._result is None:
+            self._result = blobs.Writer(yielded_layout(), self._shelf, what="result")
+        return self._result
+
+    def store_result(self, result: Any) -> Stored:
+        """Store a result that was returned."""
+        encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
+        blobs.check_size(encoded.size, "result")
+        return blobs.write(encoded.parts, encoded.layout, self._shelf, what="result")
+
+    def clear(self) -> None:
+        """Throw away what nobody resumes from any more."""
+        if self._durable is not None and self._certain:
+            self._discard(self._durable)
+
+    def _save(self, state: Any, now: datetime, *, hand_over: bool) -> None:
+        encoded = encode(state, self._options.serializer, self._signer)
+        blobs.check_size(encoded.size, "state")
+        try:
+            stored = blobs.write(encoded.parts, encoded.layout, self._shelf, what="state")
+            pieces = self._result.seal() if self._result is not None else None
+            is_new = self._durable is None or stored[0].digests != self._durable.digests or self._has_grown(pieces)
+            self._advanced = self._advanced or is_new
+            if not is_new and not hand_over:
+                self._discard(stored[0])
+                self._save_at = now + CHECKPOINT_EVERY
+                return
+            checkpoint = Checkpoint(
+                state=stored,
+                pieces=pieces,
+                progress=self._reporter.stored(with_pace=hand_over),
+                advanced=self._advanced,
+                hand_over=hand_over,
+            )
+            status, ours = self._services.store.keep(
+                self._task.id, self._fence, checkpoint, max_attempts=self._options.max_attempts
+            )
+        except STORE_ERRORS as exc:
+            log.warning("checkpoint of %s not stored, trying again: %s", self._task.id[:8], exc)
+            self._certain = False
+            self._save_at = now + TRY_AGAIN_AFTER
+            return
+        if not ours:
+            self._reporter.lose(status)
+        self._replace_durable(stored[0], pieces)
+        if hand_over:
+            self.given_away = status
+            raise HandedOver
+        self._reporter.renewed(now)
+        after = self._services.clock()
+        self._ends_at = min(self._ends_at, self._limit - 2 * (after - now))
+        self._save_at = after + CHECKPOINT_EVERY
+
+    def _has_grown(self, pieces: Stored | None) -> bool:
+        return pieces is not None and pieces[0].size > self._pieces_size
+
+    def _replace_durable(self, state: Manifest, pieces: Stored | None) -> None:
+        if self._durable is not None and self._certain:
+            self._discard(self._durable)
+        self._durable, self._certain = state, True
+        if pieces is not None:
+            self._pieces_size = pieces[0].size
+
+    def _discard(self, manifest: Manifest) -> None:
+        with suppress(*STORE_ERRORS):  # it is rubbish for the purge then
+            blobs.discard(manifest, self._task.id)
