@@ -23,8 +23,9 @@ MAX_REJECTED = 5_000
 class Import(LongRunningTaskHandler):
     """Stores every row of the file that is in order, and lists every other one with its line number and reason.
 
-    Rows are stored under keys that follow from what they say, so a file can be imported twice, be interrupted and
-    started again, or overlap with another one.
+    Rows are stored under keys that follow from what they say, so a file can be imported twice, or overlap with another
+    one. After each batch there is a checkpoint, so an import that is interrupted, or longer than a request may take,
+    goes on behind the last batch that was kept; a batch that was stored and not kept is stored once more, unchanged.
     """
 
     title = "Import of invoices"
@@ -36,17 +37,18 @@ class Import(LongRunningTaskHandler):
             rows = split_rows(_file_in(parameters))
         except UnreadableFileError as exc:
             raise PermanentTaskFailure(str(exc)) from exc
-        stored = 0
-        rejected: list[RejectedRow] = []
-        for batch in _batches(read_rows(rows), BATCH_SIZE):
+        done: dict[str, Any] = self.resumed_from or {"batches": 0, "stored": 0, "rejected": []}
+        for batch in islice(_batches(read_rows(rows), BATCH_SIZE), done["batches"], None):
             accepted = [row for row in batch if isinstance(row, InvoiceRow)]
             ndb.put_multi([Invoice.from_row(row) for row in accepted])
-            stored += len(accepted)
-            rejected += [row for row in batch if isinstance(row, RejectedRow)]
-            if len(rejected) > MAX_REJECTED:
-                raise PermanentTaskFailure(_too_many(rejected, stored))
-            self.log_progress(f"{stored:,} invoice lines stored", batch[-1].line_number - 1, len(rows))
-        return {"stored": stored, "rejected": [[row.line_number, row.reason] for row in rejected]}
+            done["batches"] += 1
+            done["stored"] += len(accepted)
+            done["rejected"] += [[row.line_number, row.reason] for row in batch if isinstance(row, RejectedRow)]
+            if len(done["rejected"]) > MAX_REJECTED:
+                raise PermanentTaskFailure(_too_many(*done["rejected"][0], done["stored"]))
+            self.log_progress(f"{done['stored']:,} invoice lines stored", batch[-1].line_number - 1, len(rows))
+            self.checkpoint(done)
+        return {"stored": done["stored"], "rejected": done["rejected"]}
 
     def display_result(self, parameters: dict[str, Any], result: dict[str, Any], task: LongTask) -> str:
         """Show the outcome as a page."""
@@ -69,9 +71,8 @@ def _batches(rows: Iterable[InvoiceRow | RejectedRow], size: int) -> Iterator[li
         yield batch
 
 
-def _too_many(rejected: list[RejectedRow], stored: int) -> str:
-    first = rejected[0]
+def _too_many(line_number: int, reason: str, stored: int) -> str:
     return (
-        f"More than {MAX_REJECTED:,} rows are wrong; the first is line {first.line_number}: {first.reason}. "
+        f"More than {MAX_REJECTED:,} rows are wrong; the first is line {line_number}: {reason}. "
         f"{stored:,} lines before that were stored. Correct the file and import it again, which stores nothing twice."
     )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -49,6 +50,7 @@ from gaetk_longtask.views import EXTENSION
 JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
 BIG = 300_000  # bytes; more than lies in the entity
+PIECES = 4
 
 
 class Work(LongRunningTaskHandler):
@@ -56,8 +58,13 @@ class Work(LongRunningTaskHandler):
 
     max_attempts = 3
     keep_result = timedelta(days=1)
+    time_limit = timedelta(minutes=1)
     #: What the next attempt does on the way.
     on_the_way: ClassVar[Callable[[LongTask], None]]
+    #: Of `Lines`: when that is, in pieces, and how long each of them takes.
+    at: ClassVar[int] = 0
+    pace: ClassVar[timedelta] = timedelta(0)
+    clock: ClassVar[ManualClock]
 
     def execute_task(self, parameters: dict[str, Any]) -> bytes:
         assert isinstance(self.task, LongTask)
@@ -65,8 +72,39 @@ class Work(LongRunningTaskHandler):
         return result_of(self.task.id, self.task.fence)
 
 
+class Lines(Work):
+    """Yields numbered pieces that say which attempt has made them, and keeps how many there are."""
+
+    def execute_task(self, parameters: dict[str, Any]) -> Iterator[bytes]:
+        assert isinstance(self.task, LongTask)
+        for number in range(self.resumed_from or 0, PIECES):
+            self.clock.advance(self.pace)
+            if number == Work.at:
+                Work.on_the_way(self.task)
+            yield piece_of(self.task.id, number, self.task.fence)
+            if number == Work.at - PIECES:
+                Work.on_the_way(self.task)
+            self.checkpoint(number + 1)
+
+
 def result_of(task_id: str, fence: int) -> bytes:
     return random.Random(f"{task_id} {fence}").randbytes(BIG if fence % 2 else 100)
+
+
+def piece_of(task_id: str, number: int, fence: int) -> bytes:
+    return b"%d %d " % (number, fence) + result_of(f"{task_id} {number}", fence)
+
+
+def numbers_in(data: bytes, task_id: str) -> list[tuple[int, int]]:
+    """Take pieces apart: the number and the fence of each."""
+    found = []
+    while data:
+        number, fence, _ = data.split(b" ", 2)
+        found.append((int(number), int(fence)))
+        piece = piece_of(task_id, *found[-1])
+        assert data.startswith(piece)
+        data = data[len(piece) :]
+    return found
 
 
 def nothing(task: LongTask) -> None:
@@ -96,13 +134,16 @@ class Machine(RuleBasedStateMachine):
             clock=self.clock,
         )
         self.app.add_url_rule("/work", view_func=Work.as_view("work"))
+        self.app.add_url_rule("/lines", view_func=Lines.as_view("lines"))
+        Work.clock = self.clock
         self.services: Services = self.app.extensions[EXTENSION]
         self.tasks: list[str] = []
         self.delivered: list[QueuedTask] = []
         #: The highest fence seen of each task, and the result of each run.
         self.fences: dict[str, int] = {}
         self.results: dict[tuple[str, int], Any] = {}
-        Work.on_the_way = nothing
+        Work.on_the_way, Work.at, Work.pace = nothing, 0, timedelta(0)
+        self.paths: dict[str, str] = {}
 
     def _load(self, task_id: str) -> LongTask | None:
         with self.services.ndb_context():
@@ -110,7 +151,8 @@ class Machine(RuleBasedStateMachine):
 
     def _request(self, method: str, job: str, task_id: str) -> None:
         with suppress(Crash):
-            self.app.test_client().open(f"/work?_longtaskjob={job}&_longtaskid={task_id}", method=method, headers=JSON)
+            url = f"{self.paths[task_id]}?_longtaskjob={job}&_longtaskid={task_id}"
+            self.app.test_client().open(url, method=method, headers=JSON)
 
     def _deliver(self, queued: QueuedTask) -> int | None:
         """Deliver; None if the worker has died of it."""
@@ -128,15 +170,22 @@ class Machine(RuleBasedStateMachine):
             self.queue.tasks.append(queued)
 
     @precondition(lambda self: len(self.tasks) < 3)
-    @rule(uncertain=st.booleans())
-    def start(self, uncertain: bool) -> None:
+    @rule(uncertain=st.booleans(), endpoint=st.sampled_from(["work", "lines"]))
+    def start(self, uncertain: bool, endpoint: str) -> None:
         if uncertain:
             self.queue.errors = [EnqueueUncertainError("no answer")]
         with suppress(Crash, *STORE_ERRORS), self.app.app_context():
-            LongTaskManager.start("work", {})
+            LongTaskManager.start(endpoint, {})
         with self.faults.resting(), self.services.ndb_context():
-            found = {key.id() for key in LongTask.query().fetch(keys_only=True)}
-        self.tasks += found - {*self.tasks}
+            self.paths |= {task.id: task.path for task in LongTask.query().fetch()}
+        self.tasks += self.paths.keys() - {*self.tasks}
+
+    @rule(
+        at=st.integers(0, 2 * PIECES - 1),
+        pace=st.sampled_from([timedelta(0), timedelta(seconds=16), timedelta(seconds=40)]),
+    )
+    def vary_the_work(self, at: int, pace: timedelta) -> None:
+        Work.at, Work.pace = at, pace
 
     @precondition(lambda self: self.queue.tasks)
     @rule()
@@ -240,16 +289,34 @@ class Machine(RuleBasedStateMachine):
         assert task.fence >= self.fences.get(task.id, 0)
         self.fences[task.id] = task.fence
         assert task.status.ended == (task.due_at is None)
+        if task.state_manifest is not None:
+            self._check_state(task)
         if not task.status.has_result:
             return
         manifest = self.results.setdefault((task.id, task.fence), task.result_manifest)
         assert task.result_manifest == manifest, "a second result was committed for one run"
         assert manifest["fence"] == task.fence, "the result is of a superseded attempt"
         if task.expires_at > self.clock():
-            shown = self.app.test_client().head(f"/work?_longtaskjob=showresult&_longtaskid={task.id}")
+            shown = self.app.test_client().head(f"{task.path}?_longtaskjob=showresult&_longtaskid={task.id}")
             assert shown.status_code == 200
             with self.services.ndb_context():
-                assert read_result(task) == result_of(task.id, task.fence)
+                result = read_result(task)
+            if task.endpoint == "work":
+                assert result == result_of(task.id, task.fence)
+                return
+            numbers, fences = zip(*numbers_in(result, task.id), strict=True)
+            assert numbers == tuple(range(PIECES)), "a piece is lost, or there twice"
+            assert list(fences) == sorted(fences)
+            assert fences[-1] <= task.fence
+
+    def _check_state(self, task: LongTask) -> None:
+        assert not task.status.has_result
+        if task.purged:
+            return
+        with self.services.ndb_context():
+            kept = json.loads(blobs.read(Manifest.from_json(task.state_manifest), task.state_blob, task_id=task.id))
+            pieces = numbers_in(read_result(task), task.id)
+        assert [number for number, _ in pieces] == list(range(kept)), "state and pieces do not fit"
 
     def teardown(self) -> None:
         if not hasattr(self, "tasks"):

@@ -32,11 +32,20 @@ def app_yaml():
 
 
 @pytest.fixture
-def gunicorn(app_yaml):
+def worker_yaml():
+    return appinfo.LoadSingleAppInfo((ROOT / "worker.yaml").read_text())
+
+
+def arguments_of(service):
     """The entrypoint's arguments, by gunicorn's own parser."""
-    program, *arguments = shlex.split(app_yaml.entrypoint.removeprefix("exec "))
+    program, *arguments = shlex.split(service.entrypoint.removeprefix("exec "))
     assert program == "gunicorn"
     return GunicornConfig().parser().parse_args(arguments)
+
+
+@pytest.fixture
+def gunicorn(app_yaml):
+    return arguments_of(app_yaml)
 
 
 @pytest.fixture
@@ -74,6 +83,13 @@ def test_a_long_request_does_not_end_its_worker(gunicorn):
 def test_no_request_waits_for_a_thread(app_yaml, gunicorn):
     assert gunicorn.worker_class == "gthread"
     assert gunicorn.threads >= int(app_yaml.automatic_scaling.max_concurrent_requests)
+
+
+def test_the_worker_is_the_same_application_with_24_hours_for_a_request(app_yaml, worker_yaml):
+    assert worker_yaml.service == "worker"
+    assert worker_yaml.basic_scaling
+    assert worker_yaml.runtime == app_yaml.runtime
+    assert (arguments_of(worker_yaml).timeout, arguments_of(worker_yaml).args) == (0, arguments_of(app_yaml).args)
 
 
 def test_the_entrypoint_names_the_sample_app(gunicorn):
