@@ -78,7 +78,6 @@ def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: J
         case Verdict.OVER:
             return Reply(code=200, reason=verdict.value)
         case Verdict.EXHAUSTED:
-            log.error("%s has died too often, reference %s", task.id[:8], task.error_reference)
             return Reply(code=200, reason=verdict.value)
         case Verdict.BUSY:
             return Reply(code=409, reason=verdict.value)
@@ -182,7 +181,6 @@ class _Attempt:
             self._job.report_exception(exc)
             return self._leave()
         reference = new_reference()
-        log.error("attempt %d at %s failed, reference %s", self._task.attempt, self._task.id[:8], reference)
         self._say_last_words()
         status = self._services.store.fail(
             self._task.id,

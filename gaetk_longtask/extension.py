@@ -19,10 +19,11 @@ from werkzeug.routing import BuildError
 from gaetk_longtask import maintenance, starting
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.events import trace
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
-from gaetk_longtask.protocol import quoted_path
+from gaetk_longtask.protocol import quoted_path, trace_of
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
 from gaetk_longtask.starting import Draft
@@ -163,6 +164,7 @@ def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnVa
     if request.headers.get("X-Appengine-Cron") != "true":
         return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
     services = services_of_current_app()
+    trace.set(trace_of(request, services.config.project))
     with services.ndb_context():
         report = work(services)
     return {"done": report.done, "left": report.left}

@@ -26,6 +26,10 @@ REFRESH_FIELD = "_longtaskrefresh"
 #: What App Engine takes from every request that its own queue has not sent.
 QUEUE_HEADER = "X-AppEngine-QueueName"
 
+#: The trace of a request, as W3C and as Google write it.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
+
 #: 128 random bits or more in URL-safe base64; nothing else is ever looked up.
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 #: The original's limit for a parameter that goes into a bookmark, in characters, and ours for all of them.
@@ -93,6 +97,13 @@ def is_same_origin(request: Request) -> bool:
         return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
     return origin is None or origin.partition("://")[2] == request.host
+
+
+def trace_of(request: Request, project: str | None) -> str | None:
+    """Name the request's trace as Cloud Logging does; None if there is none, or no project."""
+    found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    found = found or _CLOUD_TRACE.fullmatch(request.headers.get("X-Cloud-Trace-Context", ""))
+    return f"projects/{project}/traces/{found[1]}" if found and project else None
 
 
 def delivery_of(request: Request) -> Delivery | None:

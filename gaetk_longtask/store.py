@@ -20,6 +20,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
 from gaetk_longtask.blobs import Stored
+from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.snapshot import Progress, Snapshot
@@ -108,7 +109,7 @@ class TaskStore:
             found = None if ndb.in_transaction() else self.get(task.id)
             if found is None or found.token != task.token:
                 raise
-        ndb.get_context().call_on_commit(lambda: self.publish(task))
+        ndb.get_context().call_on_commit(lambda: self._tell_created(task))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> tuple[Verdict, Any]:
         """Take the task for an attempt, or say why not; one read, and one write if the state changes.
@@ -147,7 +148,11 @@ class TaskStore:
             task.delivery_retries = delivery.retry_count
             return True
 
-        task, _ = self._change(delivery.task_id, change, beats=True)
+        task, done = self._change(delivery.task_id, change, beats=True)
+        if task is not None and done:
+            self._tell(Event.FAILED if verdict is Verdict.EXHAUSTED else Event.CLAIMED, task)
+            if verdict is Verdict.WORK and task.state_manifest is not None:
+                self._tell(Event.RESUMED, task)
         return verdict, task
 
     def renew(self, task_id: str, fence: int) -> Status | None:
@@ -202,6 +207,8 @@ class TaskStore:
             return True
 
         task, done = self._change(task_id, change, publish=checkpoint.hand_over)
+        if task is not None and done and checkpoint.hand_over:
+            self._tell(Event.HANDED_OVER if task.status is Status.STARTED else Event.FAILED, task)
         return (task.status if task else Status.CANCELLED), done
 
     def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
@@ -222,9 +229,12 @@ class TaskStore:
 
         task, done = self._change(task_id, change)
         # The token is gone where the result was shown before its commit was known to us; fence and manifest are not.
-        return done or (
-            task is not None and task.status.has_result and task.fence == fence and task.result_manifest == named
-        )
+        if task is None:
+            return False
+        done = done or (task.status.has_result and bool(task.fence == fence) and bool(task.result_manifest == named))
+        if done:
+            self._tell(Event.FINISHED, task)
+        return done
 
     def fail(
         self,
@@ -256,7 +266,10 @@ class TaskStore:
             return True
 
         task, done = self._change(task_id, change)
-        return task.status if task and done else None
+        if task is None or not done:
+            return None
+        self._tell(Event.FAILED if task.status is Status.FAILED else Event.ATTEMPT_FAILED, task)
+        return task.status
 
     def show(self, task_id: str) -> LongTask | None:
         """Give the task to somebody who is about to show its result: the first time `done` becomes `finished`.
@@ -286,7 +299,9 @@ class TaskStore:
             task.error_reference = reference
             return True
 
-        self._change(task_id, change)
+        task, done = self._change(task_id, change)
+        if task is not None and done:
+            self._tell(Event.REFUSED, task)
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended, whoever works on it; gives the task as it is then."""
@@ -299,7 +314,9 @@ class TaskStore:
             task.fence += 1
             return True
 
-        task, _ = self._change(task_id, change)
+        task, done = self._change(task_id, change)
+        if task is not None and done:
+            self._tell(Event.CANCELLED, task)
         return task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None) -> tuple[LongTask | None, bool]:
@@ -343,6 +360,7 @@ class TaskStore:
             return None
         if task.status is not Status.STARTED:  # a silent owner's own news say more than the entity does
             self.publish(task)
+        self._tell(Event.HEALED, task)
         return task
 
     def due(self, limit: int) -> list[LongTask]:
@@ -384,11 +402,19 @@ class TaskStore:
             if unique is not None and unique.task_id == task_id:
                 keys.insert(0, unique.key)
         ndb.delete_multi(keys)
+        self._tell(Event.PURGED, task)
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Tell the progress store of a state that is durable."""
         beat_seconds = self._progress.interval_seconds if beats and task.status is Status.STARTED else 0
         self._progress.write(Snapshot.of(task, now=self._clock(), beat_seconds=beat_seconds))
+
+    def _tell_created(self, task: LongTask) -> None:
+        self.publish(task)
+        self._tell(Event.CREATED, task)
+
+    def _tell(self, event: Event, task: LongTask) -> None:
+        emit(event, task, self._clock())
 
     def _change(
         self, task_id: str, change: Callable[[LongTask], bool], *, beats: bool = False, publish: bool = True

@@ -17,11 +17,22 @@ from flask.views import View
 from gaetk_longtask import execution, visits
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
+from gaetk_longtask.events import trace
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.problems import ProblemError
 from gaetk_longtask.progress import Reporter
-from gaetk_longtask.protocol import JobName, asked_job, csrf_field, delivery_of, gather, is_task_id, jsonable, protect
+from gaetk_longtask.protocol import (
+    JobName,
+    asked_job,
+    csrf_field,
+    delivery_of,
+    gather,
+    is_task_id,
+    jsonable,
+    protect,
+    trace_of,
+)
 from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, Serializer
 from gaetk_longtask.services import Services, TaskOptions
@@ -250,6 +261,7 @@ class LongRunningTaskHandler(View):
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Answer a visitor."""
         services = services_of_current_app()
+        trace.set(trace_of(request, services.config.project))
         with services.ndb_context():
             return visits.Visit(self, services, self.options(services.config), self._show).answer()
 
@@ -269,6 +281,7 @@ class LongRunningTaskHandler(View):
     def _execute(self, delivery: Delivery) -> execution.Reply:
         try:
             services = services_of_current_app()
+            trace.set(trace_of(request, services.config.project))
             with services.ndb_context():
                 return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
         except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200

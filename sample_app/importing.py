@@ -45,7 +45,8 @@ class Import(LongRunningTaskHandler):
             done["stored"] += len(accepted)
             done["rejected"] += [[row.line_number, row.reason] for row in batch if isinstance(row, RejectedRow)]
             if len(done["rejected"]) > MAX_REJECTED:
-                raise PermanentTaskFailure(_too_many(*done["rejected"][0], done["stored"]))
+                line_number, reason = done["rejected"][0]
+                raise PermanentTaskFailure(_too_many(line_number, reason, done["stored"]))
             self.log_progress(f"{done['stored']:,} invoice lines stored", batch[-1].line_number - 1, len(rows))
             self.checkpoint(done)
         return {"stored": done["stored"], "rejected": done["rejected"]}
