@@ -1,0 +1,106 @@
+"""What authors write, checked by mypy and never run: the public types stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+
+from flask import Flask, Response
+from flask.typing import ResponseReturnValue
+from google.cloud import ndb
+
+from gaetk_longtask import (
+    JSONSerializer,
+    LongRunningTaskHandler,
+    LongTask,
+    LongTaskManager,
+    PermanentTaskFailure,
+    PickleSerializer,
+    Status,
+    StatusPage,
+    TaskCancelled,
+    TaskInfo,
+    YieldedResult,
+    is_queue_request,
+)
+
+
+class Report(LongRunningTaskHandler):
+    """All that can be overridden, with the narrowest types that an author would give."""
+
+    title = "Report"
+    total_steps = 12
+    max_attempts = 3
+    time_limit = timedelta(hours=2)
+    keep_result = timedelta(days=1)
+    start_methods = ("POST",)
+    bookmark_parameters = ("month",)
+    queue = "reports"
+    service = "worker"
+    serializer = PickleSerializer()
+    status_template = "own.html"
+
+    def prepare_task(self, year: int, **kwargs: Any) -> dict[str, Any]:
+        return {"year": year, **kwargs}
+
+    def execute_task(self, parameters: dict[str, Any]) -> str:
+        assert isinstance(self.task, LongTask)
+        assert_type(self.task.id, str)
+        assert_type(self.task.url, str)
+        for item in self.track([1, 2], "Reading", start=1):
+            assert_type(item, int)
+        self.log_progress("Writing", 1, 2)
+        self.checkpoint({"step": 1})
+        self.assert_current()
+        assert_type(self.resumed_from, Any)
+        return "done"
+
+    def display_result(self, parameters: dict[str, Any], result: str) -> Response:
+        return Response(result, mimetype="text/csv")
+
+    def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
+        assert_type(display.percent, int | None)
+        assert_type(task.status, Status)
+        assert_type(task.created_at, datetime)
+        assert_type(task.created_by, str | None)
+        assert_type(task.attempt, int)
+        return "wait"
+
+    def may_access(self, task: TaskInfo) -> bool:
+        return True
+
+    def get_user_id(self) -> str | None:
+        return "anna"
+
+    def unique_key(self, parameters: dict[str, Any]) -> str | None:
+        return str(parameters["year"])
+
+
+class WithTask(LongRunningTaskHandler):
+    """The original's signature of ``display_result``."""
+
+    serializer = JSONSerializer()
+
+    def execute_task(self, parameters: Any) -> Iterator[bytes]:
+        try:
+            yield b"piece"
+        except TaskCancelled as exc:
+            assert_type(exc.superseded, bool)
+            raise
+        raise PermanentTaskFailure("never")
+
+    def display_result(self, parameters: Any, result: YieldedResult, task: LongTask) -> YieldedResult:
+        assert_type(result.size, int)
+        assert_type(result.is_text, bool)
+        return result
+
+
+def make() -> None:
+    """Put an application together."""
+    app = Flask("typing")
+    manager = LongTaskManager(app, ndb_client=ndb.Client())
+    LongTaskManager().init_app(app)
+    app.add_url_rule("/report/<int:year>", view_func=Report.as_view("report"))
+    assert_type(manager.start("report", {}, url_values={"year": 2026}, created_by=None), LongTask)
+    assert_type(is_queue_request(), bool)
