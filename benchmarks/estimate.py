@@ -31,9 +31,12 @@ class Ours:
     def step_done(self, step: int, at: float) -> None:
         """Not needed."""
 
-    def beat(self, step: int, at: float) -> float | None:
-        """Tell the estimator and ask it."""
+    def beat(self, step: int, at: float) -> None:
+        """Tell the estimator."""
         self._estimator.update(step, self._total, at)
+
+    def seconds_left(self, at: float) -> float | None:
+        """Ask it."""
         return self._estimator.seconds_left(at)
 
 
@@ -50,7 +53,10 @@ class Tqdms:
         self._now = at
         self._bar.update()
 
-    def beat(self, step: int, at: float) -> float | None:
+    def beat(self, step: int, at: float) -> None:
+        """Not needed."""
+
+    def seconds_left(self, at: float) -> float | None:
         """Calculate as `tqdm.format_meter` does."""
         self._now = at
         bar = self._bar.format_dict

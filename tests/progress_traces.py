@@ -122,8 +122,11 @@ class Guesser(Protocol):
     def step_done(self, step: int, at: float) -> None:
         """See every step, as a bar in the same process does."""
 
-    def beat(self, step: int, at: float) -> float | None:
-        """See what the reporter sees, and give the seconds left."""
+    def beat(self, step: int, at: float) -> None:
+        """See what the reporter sees."""
+
+    def seconds_left(self, at: float) -> float | None:
+        """Say how long it will take from now on; being asked changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,10 +148,11 @@ def answers(trace: Trace, guesser: Guesser, shares: Iterable[float], *, around: 
         for number in range(seen, step):
             guesser.step_done(number + 1, trace.done_at[number])
         seen = step
-        left = guesser.beat(step, at)
+        guesser.beat(step, at)
         for share in errors:
             if abs(step / trace.total - share) > around:
                 continue
+            left = guesser.seconds_left(at)
             if left is None:
                 withheld[share] += 1
             else:
