@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DatastoreKind.SDK.value,
         help="the Datastore that integration tests run on",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape what is no text: pytest-xdist can't transport it, and the tests log and show such names of files."""
+    return _as_text((yield))
+
+
+def _as_text(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _as_text(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_as_text, data))
+        case _:
+            return data
 
 
 def missing(service: str, error: Exception) -> None:

@@ -205,9 +205,9 @@ class TestRunning:
             host, port = environ[name].split(":")
             socket.create_connection((host, int(port)), timeout=5).close()
 
-    def test_a_request_may_make_another(self, start: Any, directory: Path) -> None:
+    def test_a_request_may_make_another(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         (directory / "app.yaml").write_text("runtime: python313\nentrypoint: gunicorn -b :$PORT main:app\n")
-        url = start().wait_until_ready()
+        url = start(env=app_alone).wait_until_ready()
         assert get(f"{url}/outer") == "inner"
 
     def test_with_nothing_but_python_it_runs_on_stand_ins(self, start: Any, bare_env: dict[str, str]) -> None:
@@ -227,9 +227,16 @@ class TestRunning:
 
     @pytest.mark.parametrize("bare", [False, True])
     def test_data_survives_even_a_killed_runner(
-        self, bare: bool, start: Any, env: dict[str, str], bare_env: dict[str, str], tmp_path: Path
+        self,
+        bare: bool,
+        start: Any,
+        env: dict[str, str],
+        bare_env: dict[str, str],
+        app_alone: dict[str, str],
+        tmp_path: Path,
     ) -> None:
-        options = {"env": bare_env if bare else env}
+        others = {name: host for name, host in app_alone.items() if name in SERVICES[1:]}
+        options = {"env": (bare_env if bare else env) | others}
         first = start("--data-dir", str(tmp_path / "data"), **options)
         url = first.wait_until_ready()
         for text in ("a", "b"):
@@ -245,17 +252,16 @@ class TestCodeChanges:
     def test_changed_code_is_loaded(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         url = start(env=app_alone).wait_until_ready()
         changed = APP.replace('return "inner"', 'return "changed"')
-        assert saved_until(lambda: get_or_none(f"{url}/inner") == "changed", directory / "main.py", changed)
+        assert saved_until(answers(f"{url}/inner", "changed"), directory / "main.py", changed)
 
-    @pytest.mark.parametrize("mistake", ["1 / 0", "def broken(:", "import no_such_module"])
-    def test_a_mistake_is_shown_and_may_be_mended(
-        self, mistake: str, start: Any, directory: Path, app_alone: dict[str, str]
-    ) -> None:
+    def test_mistakes_are_shown_and_may_be_mended(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         runner = start(env=app_alone)
         url = runner.wait_until_ready()
-        assert saved_until(lambda: "Error" in "".join(runner.lines), directory / "main.py", f"{APP}\n{mistake}\n")
-        mended = APP.replace('return "inner"', 'return "mended"')
-        assert saved_until(lambda: get_or_none(f"{url}/inner") == "mended", directory / "main.py", mended)
+        for mistake in ("1 / 0", "def broken(:", "import no_such_module"):
+            runner.lines.clear()
+            assert saved_until(lambda: "Error" in "".join(runner.lines), directory / "main.py", f"{APP}\n{mistake}\n")
+            mended = APP.replace('return "inner"', f'return "no {mistake}"')
+            assert saved_until(answers(f"{url}/inner", f"no {mistake}"), directory / "main.py", mended)
 
 
 def saved_until(condition: Callable[[], object], path: Path, code: str) -> bool:
@@ -266,6 +272,10 @@ def saved_until(condition: Callable[[], object], path: Path, code: str) -> bool:
         return eventually(condition, 5)
 
     return eventually(save_and_wait, 40)
+
+
+def answers(url: str, text: str) -> Callable[[], bool]:
+    return lambda: get_or_none(url) == text
 
 
 def get_or_none(url: str) -> Any:
@@ -292,8 +302,8 @@ class TestEnding:
         runner.process.kill()
         assert eventually(lambda: not runner.running()), runner.running()
 
-    def test_a_request_that_takes_long_is_not_waited_for(self, start: Any) -> None:
-        runner = start()
+    def test_a_request_that_takes_long_is_not_waited_for(self, start: Any, app_alone: dict[str, str]) -> None:
+        runner = start(env=app_alone)
         url = runner.wait_until_ready()
         threading.Thread(target=get_or_none, args=(f"{url}/sleep",)).start()
         assert runner.heard("sleeping")
@@ -329,10 +339,18 @@ class TestEnding:
         assert eventually(lambda: not runner.running()), runner.running()
 
     @pytest.mark.parametrize(
-        ("part", "name"), [("memcached", "memcached"), ("tasks_emulator", "tasks"), ("gunicorn", "app")]
+        ("variable", "part", "name"),
+        [
+            ("MEMCACHED_HOSTS", "memcached", "memcached"),
+            ("CLOUD_TASKS_EMULATOR_HOST", "tasks_emulator", "tasks"),
+            (None, "gunicorn", "app"),
+        ],
     )
-    def test_a_piece_that_dies_ends_the_stack_and_is_named(self, part: str, name: str, start: Any) -> None:
-        runner = start()
+    def test_a_piece_that_dies_ends_the_stack_and_is_named(
+        self, variable: str | None, part: str, name: str, start: Any, app_alone: dict[str, str]
+    ) -> None:
+        app_alone.pop(variable, None)
+        runner = start(env=app_alone)
         runner.wait_until_ready()
         os.kill(runner.pid_of(part), signal.SIGKILL)
         assert runner.wait() == 1
@@ -374,9 +392,10 @@ class TestTrouble:
         assert runner.wait() == 2
         assert runner.heard("nosuch.yaml does not exist")
 
-    def test_a_broken_queue_yaml_ends_it(self, start: Any, directory: Path) -> None:
+    def test_a_broken_queue_yaml_ends_it(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         (directory / "queue.yaml").write_text("queue: [")
-        runner = start()
+        del app_alone["CLOUD_TASKS_EMULATOR_HOST"]
+        runner = start(env=app_alone)
         assert runner.wait() == 1
         assert runner.heard("queue.yaml")
         assert runner.running() == {}
