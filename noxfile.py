@@ -26,6 +26,9 @@ DEBIAN_PACKAGES = {
 #: What the browser tests need of npm, and the folder that they look for it in.
 NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
 
+#: Two processes share the tests, a file at a time, in the order of `testpaths`; each starts services of its own.
+IN_PARALLEL = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+
 
 def provide(session: nox.Session, *programs: str, required: bool = False) -> None:
     """Install the programs that are missing where that is possible, and name them where it is not."""
@@ -77,12 +80,12 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Set up and run the tests; whatever follows `--` goes to pytest, and coverage is measured without it only."""
+    """Set up and run the tests; whatever follows `--` goes to pytest, which else measures coverage in two processes."""
     required = os.environ.get("CI") == "true"
     provide(session, "memcached", "chromium", "java", required=required)
     provide_npm_packages(session, required=required)
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *(session.posargs or ["--cov"]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["--cov", *IN_PARALLEL]))
 
 
 @nox.session
