@@ -11,7 +11,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import blobs
 from gaetk_longtask.blobs import Manifest, Stored
-from gaetk_longtask.exceptions import HandedOver, LongTaskError
+from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import decode, encode, yielded_layout
 from gaetk_longtask.progress import Reporter
@@ -59,6 +59,7 @@ class Checkpoints:
         self._certain = True  # that nothing but this is durable
         self._pieces_size = Manifest.from_json(task.result_manifest).size if task.result_manifest else 0
         self._advanced = False
+        self._ended = False
         self.given_away = None
         self.resumed_from = None
         limit = options.time_limit
@@ -92,6 +93,8 @@ class Checkpoints:
         if context is None or context.in_transaction():
             raise LongTaskError(_OUTSIDE)
         self._reporter.check_owner()
+        if self._ended:
+            raise TaskCancelled("the attempt has ended", superseded=True)
         now = self._services.clock()
         if self._called_at is None:
             encode(state, self._options.serializer, self._signer)  # what can't be stored is found at once
@@ -102,6 +105,10 @@ class Checkpoints:
             self._save(state, now, hand_over=is_last)
             now = self._services.clock()
         self._called_at = now
+
+    def end(self) -> None:
+        """Take no more states: something that was yielded is lost, and what comes after it must not be kept."""
+        self._ended = True
 
     def assert_current(self) -> None:
         """Raise `TaskCancelled` unless the attempt still owns the task; in a transaction it stays so to its commit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -170,11 +170,25 @@ class _Attempt:
     def _store_result(self, result: Any) -> Stored:
         if not inspect.isgenerator(result):
             return self._checkpoints.store_result(result)
-        writer = self._checkpoints.result_writer()
-        signer = self._services.signer(self._task.id, "result")
-        for part in encode_pieces(_of_author(result), writer.layout, signer):
-            writer.write(part)
-        return writer.seal()
+        try:
+            writer = self._checkpoints.result_writer()
+            signer = self._services.signer(self._task.id, "result")
+            for part in encode_pieces(_of_author(result), writer.layout, signer):
+                writer.write(part)
+            return writer.seal()
+        finally:
+            self._checkpoints.end()
+            self._close(result)
+
+    def _close(self, generator: Generator[object, None, None]) -> None:
+        """Have the author's code tidy up now, where it did not come to its end; later its attempt may be over."""
+        try:
+            with _authors_code():
+                generator.close()
+        except _WorkError as exc:
+            self._job.report_exception(exc.cause)
+        except (PermanentTaskFailure, TaskCancelled) as exc:
+            log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
     def _fail(self, exc: Exception, *, permanent: bool) -> Reply:
         if self._checkpoints.given_away:  # raised on the way out

@@ -1,0 +1,134 @@
+"""Long work under the worst of circumstances: uncertain commits, odd authors, damage, and calls that come too late."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import grpc
+import pytest
+from flask import Flask
+from google.cloud import ndb
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, TaskCancelled
+from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.store import LEASE
+from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
+from tests.integration.conftest import services_of
+
+STEP = timedelta(seconds=20)
+LOST = grpc.StatusCode.DEADLINE_EXCEEDED  # not repeated by ndb
+
+
+class Work(LongRunningTaskHandler):
+    """Does what the test wants."""
+
+    max_attempts = 3
+    time_limit = timedelta(minutes=2)
+    do: ClassVar[Callable[[Work], Any]]
+    clock: ClassVar[ManualClock]
+
+    def execute_task(self, parameters: Any) -> Any:
+        return type(self).do(self)
+
+
+@pytest.fixture(autouse=True)
+def work(clock: ManualClock) -> None:
+    Work.time_limit = timedelta(minutes=2)
+    Work.clock = clock
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(Work)
+
+
+@pytest.fixture
+def task(app: Flask) -> LongTask:
+    with app.app_context():
+        return LongTaskManager.start("work", {})
+
+
+@pytest.fixture
+def faults(ndb_client: ndb.Client) -> Faults:
+    return put_between(ndb_client)
+
+
+def load(app: Flask, task: LongTask) -> LongTask:
+    with services_of(app).ndb_context():
+        found = services_of(app).store.get(task.id)
+    assert found is not None
+    return found
+
+
+def deliver(app: Flask, queue: InMemoryQueue) -> int:
+    return queue.deliver(app.test_client()).status_code
+
+
+def shown(app: Flask, task: LongTask) -> str:
+    return app.test_client().get(task.url.replace("=query", "=showresult")).text
+
+
+def retry(app: Flask, task: LongTask) -> None:
+    app.test_client().post(task.url.replace("=query", "=retry"), headers={"Accept": "application/json"})
+
+
+def lose_sight(app: Flask) -> None:
+    """Have the next checkpoint be committed, and its attempt not know."""
+    store = services_of(app).store
+    keep = store.keep
+
+    def uncertain(*args: Any, **kwargs: Any) -> Any:
+        store.keep = keep  # type: ignore[method-assign]  # for once only
+        keep(*args, **kwargs)
+        raise grpc.RpcError
+
+    store.keep = uncertain  # type: ignore[method-assign]  # neither reply nor question came through
+
+
+def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, faults: Faults
+) -> None:
+    noise = [os.urandom(2_100_000) for _ in range(4)]
+    losses = iter(["once"])
+    generators = []
+
+    def pieces(handler: Work) -> Iterator[bytes]:
+        for step in range(handler.resumed_from or 0, len(noise)):
+            if step == 2 and next(losses, None):
+                faults.lose_request("Commit", LOST)
+            clock.advance(STEP)
+            try:
+                yield noise[step]
+            finally:  # runs also where the piece could not be stored
+                handler.checkpoint(step + 1)
+
+    def do(handler: Work) -> Iterator[bytes]:
+        generators.append(pieces(handler))
+        return generators[-1]
+
+    Work.do = do
+    assert deliver(app, queue) == 500
+    with services_of(app).ndb_context(), suppress(TaskCancelled):
+        generators[0].close()  # as the garbage collector does, sooner or later
+    clock.advance(LEASE)
+    assert deliver(app, queue) == 200
+    assert app.test_client().get(task.url.replace("=query", "=showresult")).data == b"".join(noise)
+
+
+def test_what_tidies_up_after_a_lost_piece_fails_only_for_itself(
+    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults
+) -> None:
+    def do(handler: Work) -> Iterator[bytes]:
+        faults.lose_request("Commit", LOST)
+        try:
+            yield os.urandom(2_100_000)
+        finally:
+            raise ValueError
+
+    Work.do = do
+    assert deliver(app, queue) == 500
+    assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
