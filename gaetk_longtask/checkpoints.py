@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,6 +60,7 @@ class Checkpoints:
         self._certain = True  # that nothing but this is durable
         self._pieces_size = Manifest.from_json(task.result_manifest).size if task.result_manifest else 0
         self._advanced = False
+        self._thread = threading.get_ident()
         self._ended = False
         self.given_away = None
         self.resumed_from = None
@@ -90,7 +92,7 @@ class Checkpoints:
 
         """
         context = ndb.context.get_context(raise_context_error=False)
-        if context is None or context.in_transaction():
+        if context is None or context.in_transaction() or threading.get_ident() != self._thread:
             raise LongTaskError(_OUTSIDE)
         self._reporter.check_owner()
         if self._ended:

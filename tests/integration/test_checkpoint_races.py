@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +14,8 @@ import pytest
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, TaskCancelled
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status, TaskCancelled
+from gaetk_longtask.blobs import INLINE_BYTES
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.store import LEASE
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
@@ -132,3 +134,34 @@ def test_what_tidies_up_after_a_lost_piece_fails_only_for_itself(
     Work.do = do
     assert deliver(app, queue) == 500
     assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
+
+
+def test_on_another_thread_a_checkpoint_is_refused(
+    app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
+) -> None:
+    refusals = []
+
+    def do(handler: Work) -> str:
+        def call() -> None:
+            with ndb_client.context():
+                try:
+                    handler.checkpoint("state")
+                except LongTaskError as exc:
+                    refusals.append(str(exc))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        return "done"
+
+    Work.do = do
+    assert deliver(app, queue) == 200
+    assert "on the thread that runs execute_task" in refusals[0]
+
+
+def hand_over_after_five_steps(handler: Work) -> str:
+    for step in range(1, 100):
+        Work.clock.advance(STEP)
+        handler.log_progress("Counting", step, 100)
+        handler.checkpoint(step)
+    return "never"
