@@ -66,10 +66,10 @@ class Manifest:
         """Raw bytes in all."""
         return sum(piece.size for piece in self.pieces)
 
-    @property
-    def digests(self) -> list[str]:
-        """What is the same for the same bytes, whoever wrote them."""
-        return [piece.digest for piece in self.pieces]
+    def is_same(self, other: Manifest) -> bool:
+        """Tell whether it names an equal value, whoever wrote that."""
+        digests, others = ([piece.digest for piece in one.pieces] for one in (self, other))
+        return self.layout == other.layout and digests == others
 
     def to_json(self) -> dict[str, Any]:
         """Give the form that the entity keeps."""

@@ -145,9 +145,9 @@ class Checkpoints:
         try:
             stored = blobs.write(encoded.parts, encoded.layout, self._shelf, what="state")
             pieces = self._result.seal() if self._result is not None else None
-            is_new = self._durable is None or stored[0].digests != self._durable.digests or self._has_grown(pieces)
+            is_new = self._durable is None or not stored[0].is_same(self._durable) or self._has_grown(pieces)
             self._advanced = self._advanced or is_new
-            if not is_new and not hand_over:
+            if not is_new and not hand_over and self._certain:
                 self._discard(stored[0])
                 self._save_at = now + CHECKPOINT_EVERY
                 return

@@ -136,6 +136,52 @@ def test_what_tidies_up_after_a_lost_piece_fails_only_for_itself(
     assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
 
 
+def test_a_state_that_comes_back_after_an_uncertain_one_is_durable(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    begins = []
+
+    def do(handler: Work) -> str:
+        begins.append(handler.resumed_from)
+        if len(begins) > 1:
+            return "done"
+        clock.advance(STEP)
+        handler.checkpoint("a")
+        clock.advance(STEP)
+        lose_sight(app)
+        handler.checkpoint("b")
+        clock.advance(STEP)
+        handler.checkpoint("a")
+        raise Crash
+
+    Work.do = do
+    with pytest.raises(Crash):
+        deliver(app, queue)
+    clock.advance(LEASE)
+    assert deliver(app, queue) == 200
+    assert begins == [None, "a"]
+
+
+def test_states_of_the_same_bytes_and_another_type_differ(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    begins = []
+
+    def do(handler: Work) -> str:
+        begins.append(handler.resumed_from)
+        for state in ("7", 7, b"7"):
+            clock.advance(STEP)
+            handler.checkpoint(state)
+            if len(begins) == 1 and state == 7:
+                raise ValueError
+        return "done"
+
+    Work.do = do
+    assert deliver(app, queue) == 500
+    assert deliver(app, queue) == 200
+    assert begins == [None, 7]
+
+
 def test_on_another_thread_a_checkpoint_is_refused(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
