@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from datetime import datetime, timedelta
 from itertools import islice
 from math import isfinite
@@ -99,7 +100,11 @@ class Reporter:
         self._beating = threading.Lock()
         self._lost: Status | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"longtask-{snapshot.info.id[:8]}", daemon=True)
+        # In some places a thread inherits context variables (wrap_wsgi_app of App Engine's SDK, free-threaded Python),
+        # and with them the request's NDB context, beside which no other can be entered.
+        self._thread = threading.Thread(
+            target=Context().run, args=(self._run,), name=f"longtask-{snapshot.info.id[:8]}", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to report."""
