@@ -19,6 +19,7 @@ GROUPS = PYPROJECT["dependency-groups"]
 #: Program to look for, and the Debian package that brings it.
 DEBIAN_PACKAGES = {
     "memcached": "memcached",
+    "redis-server": "redis-server",
     "chromium": "chromium",
     "java": "default-jre-headless",
     "npm": "npm",
@@ -82,7 +83,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; whatever follows `--` goes to pytest, which else measures coverage in two processes."""
     required = os.environ.get("CI") == "true"
-    provide(session, "memcached", "chromium", "java", required=required)
+    provide(session, "memcached", "redis-server", "chromium", "java", required=required)
     provide_npm_packages(session, required=required)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", *(session.posargs or ["--cov", *IN_PARALLEL]))

@@ -112,7 +112,7 @@ class _Attempt:
         self._fence = task.fence
         self._options = options
         self._job = job
-        progress = services.progress
+        progress = services.progress.for_reporter()
         self._reporter = Reporter(
             Snapshot.of(task, now=services.clock(), beat_seconds=progress.interval_seconds),
             progress,

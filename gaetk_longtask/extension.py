@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,9 +19,10 @@ from gaetk_longtask import maintenance, starting
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.events import trace
-from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
+from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
+from gaetk_longtask.progress_stores import ProgressStore
+from gaetk_longtask.progress_urls import progress_store_at
 from gaetk_longtask.protocol import quoted_path, trace_of
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
@@ -30,8 +30,6 @@ from gaetk_longtask.starting import Draft
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.typical import TypicalDurations
 from gaetk_longtask.views import EXTENSION, handler_class, services_of_current_app
-
-_SERVERS = re.compile(r"//[^,:/\s]+(:\d{1,5})?(,[^,:/\s]+(:\d{1,5})?)*/?")
 
 #: Where the static files are.
 URL_PREFIX = "/_longtask"
@@ -72,14 +70,14 @@ class LongTaskManager:
         """Read the ``LONGTASK_*`` settings and serve the static files.
 
         Raises:
-            ConfigurationError: a setting is unknown or impossible.
+            ConfigurationError: a setting is unknown or impossible, or needs a package that is missing.
 
         """
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
         progress, queue = self._progress, self._queue
         if progress is None:
-            progress = _progress_store(config.progress_url, contexts)
+            progress = progress_store_at(config.progress_url, contexts)
         if queue is None:
             queue = CloudTasksQueue(
                 project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
@@ -182,18 +180,6 @@ def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
 
 def _path_of(url: str) -> str:
     return quoted_path(unquote(urlsplit(url).path))
-
-
-def _progress_store(url: str, contexts: NdbContexts) -> ProgressStore:
-    scheme, _, rest = url.partition(":")
-    match scheme:
-        case "memcached" if _SERVERS.fullmatch(rest):
-            return MemcacheProgressStore(rest.strip("/").split(","))
-        case "datastore" if not rest:
-            return DatastoreProgressStore(contexts)
-        case _:
-            message = f"LONGTASK_PROGRESS_URL is memcached://host:port[,host:port] or datastore:, not {url!r}."
-            raise ConfigurationError(message, key="LONGTASK_PROGRESS_URL")
 
 
 def _secret_keys(settings: Mapping[str, Any]) -> Sequence[str | bytes]:

@@ -1,4 +1,4 @@
-"""Keeps the latest snapshot of a task where a poll finds it cheaply: in memcache, or in Datastore without one."""
+"""Keeps the latest snapshot of a task where a poll finds it cheaply: the law of it, memcache and Datastore."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from gaetk_longtask.snapshot import Snapshot
 
 #: How long a snapshot is kept that nobody renews: longer than any beat, short enough to cost nothing.
 KEPT_SECONDS = 3600
+#: How long the service behind a store may take for one answer.
+PATIENCE_SECONDS = 0.5
+#: How often a write is tried while others write at the same moment.
+_TRIES = 3
 #: How long a page waits for Datastore's news before it does without; ndb's own patience is a minute.
 _READ_SECONDS = 1.0
 
@@ -33,19 +37,40 @@ class Written(Enum):
 
 
 class ProgressStore(Protocol):
-    """Latest value wins; losing a value is allowed, raising is not, nor is letting a reader wait for over a second."""
+    """Keeps the latest snapshot of each task: the latest value wins, losing one is allowed, raising is not.
 
-    #: The pace at which an attempt reports and beats.
+    Many threads call it at once. A call answers within about a second, also when the service behind it is gone, hangs
+    or talks nonsense: nothing is known then, and what is written is lost. It connects when it is first used, finds by
+    itself a service that is back, and needs no closing. What it keeps is bytes of `Snapshot.to_json`, never a pickle.
+
+    A store of your own derives from this class and goes to ``LongTaskManager(app, progress=…)``.
+    """
+
+    #: The pace at which an attempt reports and beats; one that misses three beats is taken for dead.
     interval_seconds: float
 
     def read(self, task_id: str) -> Snapshot | None:
-        """Give the latest snapshot, or None where it is unknown, lost or unreadable."""
+        """Give the latest snapshot, or None where it is unknown, lost or unreadable.
+
+        Every poll of a task asks for it: one round trip.
+        """
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later."""
+        """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later.
+
+        So an attempt whose task was taken over can't speak any more, and learns of it. What can't be read is
+        overwritten. Where nobody writes again, it is kept for an hour.
+        """
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
         """Keep it for `seconds` where there is none; a store no cheaper to ask than the task itself may do nothing."""
+
+    def for_reporter(self) -> ProgressStore:
+        """Give the store for a thread that the present request starts.
+
+        That is this one, unless its calls need something that only the request's own thread has.
+        """
+        return self
 
 
 def memcache_key(task_id: str) -> str:
@@ -53,16 +78,40 @@ def memcache_key(task_id: str) -> str:
     return f"longtask_status_{task_id}"
 
 
-class MemcacheProgressStore:
+def compare_and_set(
+    snapshot: Snapshot,
+    *,
+    load: Callable[[], tuple[bytes | None, Any]],
+    add: Callable[[bytes], bool],
+    replace: Callable[[bytes, Any], bool],
+) -> Written:
+    """Keep a snapshot unless a later one is there; two round trips where nobody else writes at the same moment.
+
+    `load` gives what is stored, or None, and what `replace` needs to replace exactly that. `add` and `replace` tell
+    whether they have; all three may raise.
+    """
+    data = snapshot.to_json()
+    for _ in range(_TRIES):
+        stored, version = load()
+        if stored is None:
+            if add(data):
+                return Written.YES
+        elif _is_later(Snapshot.from_json(stored, snapshot.info.id), snapshot):
+            return Written.OUTDATED
+        elif replace(data, version):
+            return Written.YES
+    return Written.LOST
+
+
+class MemcacheProgressStore(ProgressStore):
     """Snapshots in memcached, through pymemcache."""
 
     interval_seconds = 0.5
 
-    _TRIES = 3
     # RuntimeError: the pool is exhausted, or another thread has just taken a dead server out of the ring.
     _ERRORS = (OSError, MemcacheError, RuntimeError, ValueError, IndexError, KeyError)
 
-    def __init__(self, servers: Sequence[str], *, timeout_seconds: float = 0.5) -> None:
+    def __init__(self, servers: Sequence[str], *, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Take ``host:port`` names; connects when first used. The time-out holds for each call."""
         self._client: Any = pymemcache.HashClient(
             list(servers),
@@ -86,23 +135,17 @@ class MemcacheProgressStore:
 
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; two round trips, more only if somebody else writes at the same moment."""
-        task_id = snapshot.info.id
-        key, data = memcache_key(task_id), snapshot.to_json()
+        key = memcache_key(snapshot.info.id)
         try:
-            for _ in range(self._TRIES):
+            return compare_and_set(
+                snapshot,
                 # A server that is being left alone answers None instead of a pair.
-                stored, cas = self._client.gets(key) or (None, None)
-                if stored is None:
-                    if self._client.add(key, data, expire=KEPT_SECONDS, noreply=False):
-                        return Written.YES
-                    continue
-                if _is_later(Snapshot.from_json(stored, task_id), snapshot):
-                    return Written.OUTDATED
-                if self._client.cas(key, data, cas, expire=KEPT_SECONDS, noreply=False):
-                    return Written.YES
+                load=lambda: self._client.gets(key) or (None, None),
+                add=lambda data: self._client.add(key, data, expire=KEPT_SECONDS, noreply=False),
+                replace=lambda data, cas: self._client.cas(key, data, cas, expire=KEPT_SECONDS, noreply=False),
+            )
         except self._ERRORS:
-            pass
-        return Written.LOST
+            return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
         """Keep it where there is none."""
@@ -110,7 +153,7 @@ class MemcacheProgressStore:
             self._client.add(memcache_key(snapshot.info.id), snapshot.to_json(), expire=seconds, noreply=False)
 
 
-class DatastoreProgressStore:
+class DatastoreProgressStore(ProgressStore):
     """Snapshots in Datastore, for applications without a memcache: slower, and each write is billed."""
 
     interval_seconds = 5.0

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.faults import Crash, Faults, put_between
-from gaetk_longtask.progress_stores import Written
+from gaetk_longtask.progress_stores import ProgressStore, Written
 from gaetk_longtask.protocol import QUEUE_HEADER
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.snapshot import Snapshot
@@ -112,7 +112,7 @@ class InMemoryQueue:
         raise AssertionError(message)
 
 
-class InMemoryProgressStore:
+class InMemoryProgressStore(ProgressStore):
     """A `ProgressStore` for tests; `expires` nothing."""
 
     def __init__(self, *, interval_seconds: float = 0.5) -> None:

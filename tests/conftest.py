@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached
+from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached, start_redis
 from gaetk_longtask.dev.processes import StackError
+from tests.api_server import api_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,6 +68,24 @@ def memcached_host() -> Iterator[str]:
         raise
     yield piece.host
     piece.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_host() -> Iterator[str]:
+    try:
+        piece = start_redis()
+    except StackError as exc:
+        missing("redis-server", exc)
+        raise
+    yield piece.host
+    piece.stop()
+
+
+@pytest.fixture(scope="session")
+def api_host() -> Iterator[str]:
+    """App Engine's API server."""
+    with api_server() as server:
+        yield server.host
 
 
 settings.register_profile("quick", max_examples=25, stateful_step_count=25, deadline=None)

@@ -1,4 +1,4 @@
-"""The services beside the app: Datastore, memcached and Cloud Tasks, each started alone or taken as found."""
+"""The services beside the app: Datastore, memcached, Redis and Cloud Tasks, each started alone or taken as found."""
 
 from __future__ import annotations
 
@@ -147,6 +147,17 @@ def start_memcached(*, log: Log = discard) -> Piece:
         command += ["-u", "nobody"]  # it refuses to run as root
     return _start_on_free_port(
         "memcached", "memcached", lambda port: [*command, "-p", str(port)], is_ready=answers, log=log
+    )
+
+
+def start_redis(*, log: Log = discard) -> Piece:
+    """Start the ``redis-server`` program on a free port, keeping nothing, and return it when it answers."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise MissingPieceError("redis-server is not installed; apt install redis-server, or brew install redis")
+    command = [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    return _start_on_free_port(
+        "redis", "redis-server", lambda port: [*command, "--port", str(port)], is_ready=answers, log=log
     )
 
 

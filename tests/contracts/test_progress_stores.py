@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 import socket
@@ -9,28 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pymemcache
 import pytest
+import redis
+from google.appengine.api import memcache as bundled_memcache
 from google.cloud import ndb
 
 from gaetk_longtask import ProgressStore, Status
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.models import LongTaskProgress, TaskInfo
-from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore, Written, memcache_key
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.models import LongTaskProgress
+from gaetk_longtask.progress_stores import DatastoreProgressStore, Written, memcache_key
 from gaetk_longtask.testing import InMemoryProgressStore
+from tests.contracts.conftest import News
+from tests.contracts.stores import Served, promptly, store_at
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORES = ["in memory", "memcache", "Datastore"]
-#: "About a second", with allowance for a machine that has other things to do.
-PROMPTLY_SECONDS = 2.5
-
-T = TypeVar("T")
+STORES = ["in memory", "memcache", "Redis", "bundled memcache", "Datastore"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +52,24 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
                 client.set(memcache_key(task_id), data, noreply=False)
                 client.close()
 
-            with memcache_at(host) as memcache:
-                yield Kept(store=memcache, put=put_in_memcache)
+            with store_at(Served.MEMCACHE, host) as store:
+                yield Kept(store=store, put=put_in_memcache)
+        case "Redis":
+            host = request.getfixturevalue("redis_host")
+
+            def put_in_redis(task_id: str, data: bytes) -> None:
+                with redis.Redis.from_url(f"redis://{host}") as client:
+                    client.set(memcache_key(task_id), data)
+
+            with store_at(Served.REDIS, host) as store:
+                yield Kept(store=store, put=put_in_redis)
+        case "bundled memcache":
+
+            def put_in_bundled_memcache(task_id: str, data: bytes) -> None:
+                assert bundled_memcache.set(memcache_key(task_id), data)
+
+            with store_at(Served.BUNDLED, request.getfixturevalue("api_host")) as store:
+                yield Kept(store=store, put=put_in_bundled_memcache)
         case "Datastore":
             monkeypatch.setenv("DATASTORE_EMULATOR_HOST", request.getfixturevalue("datastore_piece").host)
             contexts = ndb_contexts()
@@ -68,15 +81,6 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
             yield Kept(store=DatastoreProgressStore(contexts), put=put_in_datastore)
 
 
-@contextmanager
-def memcache_at(host: str) -> Iterator[MemcacheProgressStore]:
-    """A store whose connections end with the test."""
-    store = MemcacheProgressStore([host])
-    yield store
-    for client in store._client.clients.values():
-        client.close()
-
-
 def ndb_contexts() -> NdbContexts:
     project = f"test-{secrets.token_hex(6)}"
     return NdbContexts(ndb.Client(project=project), lambda: project)
@@ -85,37 +89,6 @@ def ndb_contexts() -> NdbContexts:
 @pytest.fixture
 def store(kept: Kept) -> ProgressStore:
     return kept.store
-
-
-@pytest.fixture
-def task_id() -> str:
-    return secrets.token_urlsafe(16)
-
-
-@pytest.fixture
-def news(task_id: str) -> Callable[..., Snapshot]:
-    """Make news of one task."""
-
-    def news(message: str = "", *, fence: int = 1, status: Status = Status.STARTED) -> Snapshot:
-        info = TaskInfo(
-            id=task_id,
-            endpoint="report",
-            path="/report",
-            base_url="https://www.example.com",
-            status=status,
-            attempt=1,
-            created_at=NOW,
-            created_by="anna",
-            namespace=None,
-        )
-        return Snapshot(
-            info=info, fence=fence, progress=Progress(message=message, step=1, total_steps=3), requested_at=NOW
-        )
-
-    return news
-
-
-News = Callable[..., Snapshot]
 
 
 # Reading and writing.
@@ -192,7 +165,7 @@ def test_what_is_added_where_there_is_nothing_is_read_or_lost(store: ProgressSto
     assert store.read(task_id) in (news("added"), None)
 
 
-@pytest.mark.parametrize("kept", ["in memory", "memcache"], indirect=True)
+@pytest.mark.parametrize("kept", STORES[:-1], indirect=True)
 def test_a_store_that_is_cheaper_to_ask_than_the_task_keeps_what_is_added(
     store: ProgressStore, task_id: str, news: News
 ) -> None:
@@ -293,48 +266,52 @@ def closed_host() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-DESERTED = ["in memory"] + [f"{name} {state}" for name in STORES[1:] for state in ("gone", "silent")]
+@pytest.fixture
+def nonsense_host() -> Iterator[str]:
+    """A service that answers whatever it is asked, but not in the language in which it is asked."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as server:
+
+        def talk() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    connection.sendall(b"220 mail.example.com\r\n" * 50)
+                    connection.close()
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+STATES = {"gone": "closed_host", "silent": "silent_host", "nonsense": "nonsense_host"}
+DESERTED = ["in memory", *(f"{name}, {state}" for name in STORES[1:] for state in STATES)]
 #: ndb gives a transaction a minute, and offers no other time-out; only threads that nobody waits for write there.
-PROMPTLY_LOST = [state for state in DESERTED if state != "Datastore silent"]
+PROMPTLY_LOST = [each for each in DESERTED if each != "Datastore, silent"]
 
 
 @pytest.fixture(params=DESERTED)
 def deserted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressStore]:
-    """A store whose service does not answer."""
+    """A store whose service does not answer, or not to the point."""
     if request.param == "in memory":
         memory = InMemoryProgressStore()
         memory.is_down = True
         yield memory
         return
-    name, state = request.param.split()
-    host = request.getfixturevalue("closed_host" if state == "gone" else "silent_host")
-    if name == "memcache":
-        with memcache_at(host) as memcache:
-            yield memcache
-    else:
-        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", host)
-        yield DatastoreProgressStore(ndb_contexts())
-
-
-def promptly(call: Callable[[], T]) -> T:
-    """Give what the call gives; fails if that takes longer than the law allows."""
-    given: list[T] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            given.append(call())
-        except BaseException as exc:  # noqa: BLE001  # raised again in the test's own thread
-            raised.append(exc)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(PROMPTLY_SECONDS)
-    if thread.is_alive():
-        pytest.fail(f"no answer within {PROMPTLY_SECONDS} seconds")
-    if raised:
-        raise raised[0]
-    return given[0]
+    name, state = request.param.split(", ")
+    host = request.getfixturevalue(STATES[state])
+    match name:
+        case "memcache":
+            with store_at(Served.MEMCACHE, host) as store:
+                yield store
+        case "Redis":
+            with store_at(Served.REDIS, host) as store:
+                yield store
+        case "bundled memcache":
+            with store_at(Served.BUNDLED, host) as store:
+                yield store
+        case "Datastore":
+            monkeypatch.setenv("DATASTORE_EMULATOR_HOST", host)
+            yield DatastoreProgressStore(ndb_contexts())
 
 
 def test_without_its_service_nothing_is_known_again_and_again(deserted: ProgressStore, task_id: str) -> None:

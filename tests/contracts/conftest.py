@@ -1,0 +1,45 @@
+"""A task, and news of it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from gaetk_longtask import Status
+from gaetk_longtask.models import TaskInfo
+from gaetk_longtask.snapshot import Progress, Snapshot
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+News = Callable[..., Snapshot]
+
+
+@pytest.fixture
+def task_id() -> str:
+    return secrets.token_urlsafe(16)
+
+
+@pytest.fixture
+def news(task_id: str) -> News:
+    """Make news of one task."""
+
+    def news(message: str = "", *, fence: int = 1, status: Status = Status.STARTED) -> Snapshot:
+        info = TaskInfo(
+            id=task_id,
+            endpoint="report",
+            path="/report",
+            base_url="https://www.example.com",
+            status=status,
+            attempt=1,
+            created_at=NOW,
+            created_by="anna",
+            namespace=None,
+        )
+        return Snapshot(
+            info=info, fence=fence, progress=Progress(message=message, step=1, total_steps=3), requested_at=NOW
+        )
+
+    return news

@@ -1,0 +1,69 @@
+"""The progress stores that have a server, at whatever host it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import TypeVar
+
+import pytest
+
+from gaetk_longtask import ProgressStore
+from gaetk_longtask.appengine_progress import AppEngineProgressStore
+from gaetk_longtask.progress_stores import MemcacheProgressStore
+from gaetk_longtask.redis_progress import RedisProgressStore
+from tests.api_server import in_a_request
+
+#: "About a second", with allowance for a machine that has other things to do.
+PROMPTLY_SECONDS = 2.5
+
+T = TypeVar("T")
+
+
+class Served(Enum):
+    """Where a store keeps what it keeps; the value is the fixture that gives the server's ``host:port``."""
+
+    MEMCACHE = "memcached_host"
+    REDIS = "redis_host"
+    BUNDLED = "api_host"
+
+
+@contextmanager
+def store_at(kind: Served, host: str) -> Iterator[ProgressStore]:
+    """A store whose connections end with the test."""
+    match kind:
+        case Served.MEMCACHE:
+            memcache = MemcacheProgressStore([host])
+            yield memcache
+            for client in memcache._client.clients.values():
+                client.close()
+        case Served.REDIS:
+            redis = RedisProgressStore(f"redis://{host}")
+            yield redis
+            redis._client.close()
+        case Served.BUNDLED:
+            with in_a_request(host):
+                yield AppEngineProgressStore().for_reporter()  # tests use it on many threads
+
+
+def promptly(call: Callable[[], T]) -> T:
+    """Give what the call gives; fails if that takes longer than the law allows."""
+    given: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            given.append(call())
+        except BaseException as exc:  # noqa: BLE001  # raised again in the test's own thread
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PROMPTLY_SECONDS)
+    if thread.is_alive():
+        pytest.fail(f"no answer within {PROMPTLY_SECONDS} seconds")
+    if raised:
+        raise raised[0]
+    return given[0]
