@@ -13,6 +13,8 @@ class NdbContexts:
     """Opens an NDB context only where none is active, and makes the client only when one has to be opened."""
 
     def __init__(self, client: ndb.Client | None, project: Callable[[], str]) -> None:
+        #: The application's own client, if it has given one.
+        self.given = client
         self._client = client
         self._project = project
         self._lock = threading.Lock()
@@ -22,7 +24,7 @@ class NdbContexts:
         """Enter a context outside of any transaction: what the library does must not hang on the author's."""
         active = ndb.context.get_context(raise_context_error=False)
         if active is None:
-            with self._the_client().context():
+            with self.client().context():
                 yield
         elif active.in_transaction():
             with active.new(transaction=None).use():
@@ -34,7 +36,7 @@ class NdbContexts:
     def joining(self) -> Iterator[None]:
         """Enter a context, in the author's transaction where one is active."""
         if ndb.context.get_context(raise_context_error=False) is None:
-            with self._the_client().context():
+            with self.client().context():
                 yield
         else:
             yield
@@ -50,7 +52,13 @@ class NdbContexts:
             with context.new(namespace=namespace).use():
                 yield
 
-    def _the_client(self) -> ndb.Client:
+    def client(self) -> ndb.Client:
+        """Give the application's own client, or ours, made when first needed.
+
+        Raises:
+            ConfigurationError: there is none, and nobody knows the project to make one for.
+
+        """
         with self._lock:
             if self._client is None:
                 self._client = ndb.Client(project=self._project())

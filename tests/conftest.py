@@ -13,6 +13,9 @@ from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, sta
 from gaetk_longtask.dev.processes import StackError
 from tests.api_server import api_server
 
+#: What we offer to the users of the library, used as they would for the sample application.
+pytest_plugins = ["gaetk_longtask.pytest_plugin", "pytester"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -57,6 +60,12 @@ def datastore_piece(request: pytest.FixtureRequest) -> Iterator[Piece]:
         raise
     yield piece
     piece.stop()
+
+
+@pytest.fixture(scope="session")
+def longtask_datastore_host(datastore_piece: Piece) -> str:
+    """The plugin's fixtures use the same Datastore as all tests."""
+    return datastore_piece.host
 
 
 @pytest.fixture(scope="session")

@@ -181,10 +181,9 @@ def _unmeasured() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def visitor() -> Iterator[Visitor]:
+def visitor(longtask_stack: Callable[..., str]) -> Visitor:
     """A visitor of the sample application, which all tests share."""
-    with running("gaetk_longtask.dev", "sample_app.main:app", "--port", "0") as stack:
-        yield Visitor(stack.wait_for("ready: "))
+    return Visitor(longtask_stack("sample_app.main:app"))
 
 
 @pytest.fixture(scope="package")

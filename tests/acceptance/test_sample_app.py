@@ -9,8 +9,6 @@ import socket
 from collections import defaultdict
 from decimal import Decimal
 
-import pytest
-
 from sample_app.importing import BUNDLED_FILE
 from sample_app.invoice_file import COLUMNS
 
@@ -59,57 +57,8 @@ def test_the_report_is_a_csv_file_to_keep(report: Answer) -> None:
     assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2010-12.csv"
 
 
-def test_bad_rows_are_listed_with_line_and_reason_and_good_ones_stored(visitor: Visitor) -> None:
-    bad_rows = [GOOD_ROW.replace("12.75", "free"), GOOD_ROW.replace("CAKESTAND", '"CAKESTAND'), "<b>nonsense</b>"]
-    data = "\n".join([HEADER, bad_rows[0], GOOD_ROW, *bad_rows[1:]]).encode()
-
-    page = visitor.collect(visitor.upload("/import", data)).text
-
-    assert "4 rows read" in page
-    assert re.search(r"stored</dt><dd>1<", page)
-    assert re.search(r"rejected</dt><dd>3<", page)
-    assert re.findall(r'<td class="number">(\d+)</td>', page) == ["2", "4", "5"]
-    assert "UnitPrice must be an amount such as 2.55, not “free”" in page
-    assert "check its quotation marks" in page
-    assert "8 columns are needed, not 1" in page
-    march = visitor.collect(visitor.get("/intrastat?month=2011-03")).text
-    assert march.splitlines()[1:] == ["2011-03-07,France,2,25.50"]
-
-
-@pytest.mark.parametrize(
-    ("data", "advice"),
-    [
-        (b"PK\x03\x04\x00workbook", "save the table as “CSV UTF-8 (comma separated)”"),
-        (b"", "Choose one CSV file"),
-        (b"%PDF-1.7 \xe2\xe3", "is not UTF-8 text"),
-        (b"Name;Price\nx;1\n", f"separated by commas: {HEADER}"),
-    ],
-)
-def test_a_file_that_is_no_csv_file_fails_and_says_what_to_do(visitor: Visitor, data: bytes, advice: str) -> None:
-    document = visitor.follow(visitor.upload("/import", data))
-
-    assert (document["status"], document["links"]["result"]) == ("failed", None)
-    assert advice in document["error"]
-    assert advice in visitor.get(document["links"]["self"]).text
-
-
-def test_a_month_that_is_none_fails_and_says_what_to_write(visitor: Visitor) -> None:
-    document = visitor.follow(visitor.get("/intrastat?month=December"))
-
-    assert document["status"] == "failed"
-    assert "“December” is not a month" in document["error"]
-
-
 def test_the_few_line_task_counts(visitor: Visitor) -> None:
     assert visitor.collect(visitor.get("/count/1")).text == "Counted 1 seconds."
-
-
-def test_nobody_counts_for_hours(visitor: Visitor) -> None:
-    assert visitor.get("/count/601").status == 404
-
-
-def test_an_import_does_not_start_by_following_a_link(visitor: Visitor) -> None:
-    assert visitor.get("/import").status == 405
 
 
 def test_an_upload_is_redirected_so_that_the_file_is_not_sent_twice(visitor: Visitor) -> None:

@@ -51,7 +51,7 @@ def test_every_session_that_a_document_names_exists(document):
     assert {name for names in named for name in names.split()} <= sessions()
 
 
-@pytest.mark.parametrize(("block", "url"), list(zip(blocks("python"), ["/count/3", "/squares"], strict=True)))
+@pytest.mark.parametrize(("block", "url"), list(zip(blocks("python")[:2], ["/count/3", "/squares"], strict=True)))
 def test_an_example_of_the_readme_makes_an_application_with_the_task_at_its_url(block, url):
     namespace = {"__name__": "example"}
     exec(compile(block, "README.md", "exec"), namespace)

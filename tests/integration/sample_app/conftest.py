@@ -1,0 +1,13 @@
+"""The sample application, as its author would test it: no service, no stack, the fixtures of the library's plugin."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+
+@pytest.fixture
+def app(longtask_datastore: str) -> Flask:
+    from sample_app.main import create_app
+
+    return create_app()

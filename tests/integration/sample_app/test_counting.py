@@ -1,0 +1,21 @@
+"""The few-line task."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from gaetk_longtask.task_runner import TaskRunner
+from sample_app import counting
+
+
+def test_it_counts_one_second_after_the_other(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(counting, "time", SimpleNamespace(sleep=slept.append))
+    assert longtask.run("/count/3").text == "Counted 3 seconds."
+    assert slept == [1, 1, 1]
+
+
+def test_nobody_counts_for_hours(longtask: TaskRunner) -> None:
+    assert longtask.client.get("/count/601").status_code == 404

@@ -1,0 +1,54 @@
+"""The report: what was sold where, and months that are none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from google.cloud import ndb
+
+from gaetk_longtask import Status
+from gaetk_longtask.task_runner import TaskRunner
+from sample_app.models import Invoice
+
+
+def sell(longtask: TaskRunner, *sales: tuple[str, str, int, str]) -> None:
+    """Store invoices: when, where to, how many, at what price."""
+    with longtask.datastore():
+        ndb.put_multi(
+            Invoice(
+                invoiced_at=datetime.fromisoformat(when), country=country, quantity=quantity, unit_price=Decimal(price)
+            )
+            for when, country, quantity, price in sales
+        )
+
+
+def test_a_month_is_added_up_by_day_and_country(longtask: TaskRunner) -> None:
+    sell(
+        longtask,
+        ("2011-03-07T10:15", "France", 2, "12.75"),
+        ("2011-03-07T11:00", "France", -1, "12.75"),
+        ("2011-03-07T12:00", "Eire", 4, "0.85"),
+        ("2011-03-31T23:59", "France", 1, "3.00"),
+        ("2011-04-01T00:00", "France", 100, "9.99"),
+    )
+    report = longtask.run("/intrastat?month=2011-03")
+    assert report.text.splitlines() == [
+        "Date,Country,Quantity,ValueGBP",
+        "2011-03-07,Eire,4,3.40",
+        "2011-03-07,France,1,12.75",
+        "2011-03-31,France,1,3.00",
+    ]
+
+
+def test_the_report_is_a_csv_file_to_keep(longtask: TaskRunner) -> None:
+    report = longtask.run("/intrastat?month=2011-03")
+    assert report.content_type == "text/csv; charset=utf-8"
+    assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2011-03.csv"
+
+
+def test_a_month_that_is_none_fails_and_says_what_to_write(longtask: TaskRunner) -> None:
+    task = longtask.start("/intrastat?month=December")
+    longtask.deliver()
+    assert task.status is Status.FAILED
+    assert "“December” is not a month" in task.document["error"]
