@@ -167,7 +167,8 @@ class LongRunningTaskHandler(View):
 
         By default whoever has its unguessable URL, and only its creator if `get_user_id` knew who that was.
         """
-        return not task.created_by or task.created_by == self.get_user_id()
+        user_id = self.get_user_id()  # asked in any case: it may refuse a visitor who proves no identity
+        return not task.created_by or task.created_by == user_id
 
     def get_user_id(self) -> str | None:
         """Tell who is asking; kept as the task's ``created_by``. Nobody by default."""
