@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 from werkzeug.routing import BuildError
 
-from gaetk_longtask import maintenance, starting
+from gaetk_longtask import cli, maintenance, starting
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.events import trace
@@ -99,6 +99,7 @@ class LongTaskManager:
         blueprint.add_url_rule("/sweep", view_func=_sweep)
         blueprint.add_url_rule("/purge", view_func=_purge)
         app.register_blueprint(blueprint)
+        app.cli.add_command(cli.longtask)
 
     @staticmethod
     def start(

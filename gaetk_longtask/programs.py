@@ -36,6 +36,8 @@ class Program:
             errors="replace",
             start_new_session=True,
         )
+        #: What it has written on standard output before it was ready.
+        self.lines: list[str] = []
         try:
             #: Where it answers.
             self.address = self._wait_until_ready(module)
@@ -44,12 +46,11 @@ class Program:
             raise
 
     def _wait_until_ready(self, module: str) -> str:
-        lines = []
         for line in self._process.stdout or ():
             if line.startswith("ready: "):
                 return line.removeprefix("ready: ").strip()
-            lines.append(line)
-        message = f"python -m {module} has ended; standard error says why\n{''.join(lines[1:])}"
+            self.lines.append(line.rstrip())
+        message = "\n".join([f"python -m {module} has ended; standard error says why", *self.lines[1:]])
         raise ProgramError(message)
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from flask import Flask
@@ -77,17 +78,39 @@ def longtask_faults(longtask: TaskRunner) -> Iterator[Faults]:
     client.stub = untroubled
 
 
+#: Where a client finds what the local stack has started.
+_VARIABLES = {
+    "datastore": "DATASTORE_EMULATOR_HOST",
+    "memcached": "MEMCACHED_HOSTS",
+    "tasks": "CLOUD_TASKS_EMULATOR_HOST",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalStack:
+    """A local stack that runs."""
+
+    url: str  #: the application's
+    environment: dict[str, str]  #: the variables by which the application finds its services
+
+
 @pytest.fixture(scope="session")
-def longtask_stack() -> Iterator[Callable[..., str]]:
-    """Start the local stack for an application, ``longtask_stack("main:app")``, and give its URL.
+def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
+    """Start the local stack for an application: ``longtask_stack("main:app").url``.
 
     Further arguments are options of ``python -m gaetk_longtask.dev``. Everything ends with the test run.
     """
     programs: list[Program] = []
 
-    def start(app: str, *options: str) -> str:
-        programs.append(Program("gaetk_longtask.dev", app, "--port", "0", *options))
-        return programs[-1].address
+    def start(app: str, *options: str) -> LocalStack:
+        program = Program("gaetk_longtask.dev", app, *options, "--port", "0", "--project", TEST_PROJECT)
+        programs.append(program)
+        environment = {"GOOGLE_CLOUD_PROJECT": TEST_PROJECT}
+        for line in program.lines:
+            name, _, rest = line.partition(" ")
+            if name in _VARIABLES and not rest.lstrip().startswith("stand-in"):
+                environment[_VARIABLES[name]] = rest.strip().partition("  ")[0]
+        return LocalStack(url=program.address, environment=environment)
 
     yield start
     for program in programs:

@@ -86,16 +86,16 @@ class CloudTasksQueue:
 
     def check(self) -> None:
         """Find out project and location."""
-        self._find_place()
+        self.path_of("")
 
     def enqueue(self, request: QueueRequest) -> None:
         """Create the Cloud Tasks task; unnamed, because names cost latency and our deliveries need none."""
         if len(request.uri) > LONGEST_URI:
             message = f"The URL {request.uri[:80]}… is longer than the {LONGEST_URI} characters of Cloud Tasks."
             raise EnqueueRefusedError(message)
-        parent = tasks_v2.CloudTasksClient.queue_path(*self._find_place(), request.queue)
+        parent = self.path_of(request.queue)
         try:
-            self._process_client().create_task(parent=parent, task=_task(request), timeout=CREATE_SECONDS)
+            self.client().create_task(parent=parent, task=cloud_task(request), timeout=CREATE_SECONDS)
         except self._REFUSALS as exc:
             message = f"Cloud Tasks refuses a task for {parent}: {exc}"
             raise EnqueueRefusedError(message) from exc
@@ -103,13 +103,18 @@ class CloudTasksQueue:
             message = f"No answer from Cloud Tasks about a task for {parent}: {exc}"
             raise EnqueueUncertainError(message) from exc
 
-    def _find_place(self) -> tuple[str, str]:
-        """Ask for project and location until they are known; they do not change then."""
+    def path_of(self, queue: str) -> str:
+        """Give the full name of a queue; asks for project and location until they are known.
+
+        Raises:
+            ConfigurationError: one of them is not, says what to set.
+
+        """
         if self._place is None:
             self._place = self._project(), self._location()
-        return self._place
+        return tasks_v2.CloudTasksClient.queue_path(*self._place, queue)
 
-    def _process_client(self) -> tasks_v2.CloudTasksClient:
+    def client(self) -> tasks_v2.CloudTasksClient:
         """One client for each process: a gRPC channel does not outlive a fork."""
         with self._lock:
             if self._client is None or self._pid != os.getpid():
@@ -126,7 +131,8 @@ def _connect() -> tasks_v2.CloudTasksClient:
     return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
 
 
-def _task(request: QueueRequest) -> tasks_v2.Task:
+def cloud_task(request: QueueRequest) -> tasks_v2.Task:
+    """Give the Cloud Tasks task that sends the request."""
     task = tasks_v2.Task(
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(
             http_method=tasks_v2.HttpMethod.GET,

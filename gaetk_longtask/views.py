@@ -46,6 +46,9 @@ LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24
 #: Where the manager puts the application's `Services`.
 EXTENSION = "gaetk_longtask"
 
+#: What a delivery is told of an id that is none.
+NO_SUCH_TASK = "no such task"
+
 
 class LongRunningTaskHandler(View):
     """A view whose work takes longer than anyone will wait for.
@@ -272,7 +275,7 @@ class LongRunningTaskHandler(View):
         if delivery is None or request.method != "GET":
             reply = execution.Reply(code=403, reason="only the task queue may ask for this")
         elif not is_task_id(delivery.task_id):
-            reply = execution.Reply(code=200, reason="no such task")
+            reply = execution.Reply(code=200, reason=NO_SUCH_TASK)
         else:
             reply = self._execute(delivery)
         if reply.code == HTTPStatus.FORBIDDEN:

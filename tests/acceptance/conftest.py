@@ -19,6 +19,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 
+from gaetk_longtask.pytest_plugin import LocalStack
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 JOB_SECONDS = 120
@@ -181,9 +183,15 @@ def _unmeasured() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def visitor(longtask_stack: Callable[..., str]) -> Visitor:
-    """A visitor of the sample application, which all tests share."""
-    return Visitor(longtask_stack("sample_app.main:app"))
+def stack(longtask_stack: Callable[[str], LocalStack]) -> LocalStack:
+    """The sample application, which all tests share."""
+    return longtask_stack("sample_app.main:app")
+
+
+@pytest.fixture(scope="package")
+def visitor(stack: LocalStack) -> Visitor:
+    """A visitor of the sample application."""
+    return Visitor(stack.url)
 
 
 @pytest.fixture(scope="package")
