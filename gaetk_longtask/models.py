@@ -66,9 +66,10 @@ class _Own(ndb.Model):
         return cls.key_of(name).get(**UNCACHED, **options)
 
     @classmethod
-    def load_all(cls, names: list[str]) -> list[Any]:
+    def load_all(cls, names: list[str], **options: Any) -> list[Any]:
         """Read several in one request, in their order."""
-        return ndb.get_multi([cls.key_of(name) for name in names], **UNCACHED)  # type: ignore[no-any-return]  # untyped
+        keys = [cls.key_of(name) for name in names]
+        return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
 
     def save(self) -> None:
         """Write the entity."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -54,6 +54,9 @@ class ProgressStore(Protocol):
 
         Every poll of a task asks for it: one round trip.
         """
+
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Give what `read` gives for each, by id and in one round trip; what there is no news of is left out."""
 
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later.
@@ -133,6 +136,15 @@ class MemcacheProgressStore(ProgressStore):
         except self._ERRORS:
             return None
 
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Give the latest snapshots; one memcache get for each server."""
+        keys = {memcache_key(task_id): task_id for task_id in task_ids}
+        try:
+            found = self._client.get_many(list(keys))
+        except self._ERRORS:
+            return {}
+        return _readable((keys[key], data) for key, data in found.items())
+
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; two round trips, more only if somebody else writes at the same moment."""
         key = memcache_key(snapshot.info.id)
@@ -172,6 +184,15 @@ class DatastoreProgressStore(ProgressStore):
         except self._ERRORS:
             return None
 
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Give the latest snapshots; one Datastore request."""
+        try:
+            with self._ndb_context():
+                found = LongTaskProgress.load_all(list(task_ids), retries=0, timeout=_READ_SECONDS)
+        except self._ERRORS:
+            return {}
+        return _readable((entity.key.id(), entity.snapshot) for entity in found if entity)
+
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; one Datastore read and write."""
 
@@ -198,6 +219,11 @@ class DatastoreProgressStore(ProgressStore):
         expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
         key = LongTaskProgress.key_of(snapshot.info.id)
         LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()
+
+
+def _readable(stored: Iterable[tuple[str, bytes]]) -> dict[str, Snapshot]:
+    read = ((task_id, Snapshot.from_json(data, task_id)) for task_id, data in stored)
+    return {task_id: snapshot for task_id, snapshot in read if snapshot is not None}
 
 
 def _is_later(stored: Snapshot | None, snapshot: Snapshot) -> bool:

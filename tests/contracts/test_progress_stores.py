@@ -108,6 +108,17 @@ def test_tasks_are_kept_apart(store: ProgressStore, news: News) -> None:
     assert store.read(secrets.token_urlsafe(16)) is None
 
 
+def test_many_are_read_at_once_without_those_that_there_is_no_news_of(kept: Kept, task_id: str, news: News) -> None:
+    another = replace(news("Writing"), info=replace(news().info, id=secrets.token_urlsafe(16)))
+    unknown, damaged = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+    kept.store.write(news("Reading"))
+    kept.store.write(another)
+    kept.put(damaged, b"nonsense")
+    found = kept.store.read_many([task_id, unknown, damaged, another.info.id])
+    assert found == {task_id: news("Reading"), another.info.id: another}
+    assert kept.store.read_many([]) == {}
+
+
 def test_a_store_says_at_what_pace_to_report(store: ProgressStore) -> None:
     assert 0 < store.interval_seconds <= 10
 
@@ -317,6 +328,10 @@ def deserted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_its_service_nothing_is_known_again_and_again(deserted: ProgressStore, task_id: str) -> None:
     for _ in range(3):
         assert promptly(lambda: deserted.read(task_id)) is None
+
+
+def test_without_its_service_nothing_is_known_of_many(deserted: ProgressStore, task_id: str) -> None:
+    assert promptly(lambda: deserted.read_many([task_id, secrets.token_urlsafe(16)])) == {}
 
 
 @pytest.mark.parametrize("deserted", PROMPTLY_LOST, indirect=True)
