@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from flask import Blueprint, Flask, Response, current_app, has_request_context, request, url_for
+from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
-from werkzeug.routing import BuildError
 
-from gaetk_longtask import cli, maintenance, starting
+from gaetk_longtask import cli, endpoints, maintenance
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.events import trace
-from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.progress_urls import progress_store_at
-from gaetk_longtask.protocol import quoted_path, trace_of
+from gaetk_longtask.protocol import trace_of
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
-from gaetk_longtask.starting import Draft
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.typical import TypicalDurations
-from gaetk_longtask.views import EXTENSION, handler_class, services_of_current_app
+from gaetk_longtask.views import EXTENSION, services_of_current_app
 
 #: Where the static files are.
 URL_PREFIX = "/_longtask"
@@ -67,7 +62,7 @@ class LongTaskManager:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Read the ``LONGTASK_*`` settings and serve the static files.
+        """Read the ``LONGTASK_*`` settings; serve the static files.
 
         Raises:
             ConfigurationError: a setting is unknown or impossible, or needs a package that is missing.
@@ -121,33 +116,7 @@ class LongTaskManager:
             EnqueueRefusedError: the task is stored and `failed`.
 
         """
-        services = services_of_current_app()
-        view: Any = current_app.view_functions.get(endpoint)
-        cls = handler_class(view)
-        if cls is None:
-            message = f"There is no long-running task at the endpoint {endpoint!r}: give the name given to as_view()."
-            raise LongTaskError(message)
-        values = dict(url_values or {})
-        if isinstance(parameters, dict):
-            parameters = parameters | values
-        try:
-            path, base_url = _place(endpoint, values)
-        except BuildError as exc:
-            message = f"The URL of {endpoint!r} can't be built; does url_values hold all its arguments? {exc}"
-            raise LongTaskError(message) from exc
-        draft = Draft(
-            endpoint=endpoint,
-            path=path,
-            base_url=services.config.base_url or base_url,
-            method="GET",
-            created_by=created_by,
-        )
-        with services.ndb_context.joining():
-            key = view.make_handler().unique_key(parameters)
-            if key is not None:
-                name = starting.unique_name(draft, key, shared=cls.unique_key_shared)
-                draft = replace(draft, unique_name=name)
-            return starting.start(services, draft, parameters, cls.options(services.config))
+        return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
 
 
 def _sweep() -> ResponseReturnValue:
@@ -167,20 +136,6 @@ def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnVa
     with services.ndb_context():
         report = work(services)
     return {"done": report.done, "left": report.left}
-
-
-def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
-    """Give path and base URL of a handler, with or without a request to go by."""
-    if has_request_context():
-        return _path_of(url_for(endpoint, **values)), request.host_url.rstrip("/")
-    server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]
-    adapter = current_app.url_map.bind(server or "localhost", script_name=current_app.config["APPLICATION_ROOT"])
-    path = _path_of(adapter.build(endpoint, values, force_external=True))
-    return path, f"{scheme}://{server}" if server else ""
-
-
-def _path_of(url: str) -> str:
-    return quoted_path(unquote(urlsplit(url).path))
 
 
 def _secret_keys(settings: Mapping[str, Any]) -> Sequence[str | bytes]:
