@@ -106,7 +106,7 @@ def translations(session: nox.Session) -> None:
 
 @nox.session
 def screenshots(session: nox.Session) -> None:
-    """Take the pictures of the waiting page in all of its states, for the docs."""
+    """Take the pictures for the docs: the waiting page in all of its states, and the operators' list."""
     provide(session, "chromium", "java")
     session.install("-e", ".[test]")
     session.run("python", "-m", "tools.screenshots")

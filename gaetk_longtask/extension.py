@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 
-from gaetk_longtask import cli, endpoints, maintenance
+from gaetk_longtask import admin, cli, endpoints, maintenance
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.events import trace
@@ -62,7 +62,7 @@ class LongTaskManager:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Read the ``LONGTASK_*`` settings; serve the static files.
+        """Read the ``LONGTASK_*`` settings; add the static files and the operators' pages.
 
         Raises:
             ConfigurationError: a setting is unknown or impossible, or needs a package that is missing.
@@ -93,6 +93,7 @@ class LongTaskManager:
         )
         blueprint.add_url_rule("/sweep", view_func=_sweep)
         blueprint.add_url_rule("/purge", view_func=_purge)
+        admin.add_pages(blueprint)
         app.register_blueprint(blueprint)
         app.cli.add_command(cli.longtask)
 

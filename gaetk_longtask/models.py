@@ -99,8 +99,8 @@ class LongTask(_Own):
     status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
     fence = ndb.IntegerProperty(default=0, indexed=False)
-    #: Exceptions and deaths of this run.
-    failures = ndb.IntegerProperty(default=0, indexed=False)
+    #: Exceptions and deaths of this run; in the overview's indexes.
+    failures = ndb.IntegerProperty(default=0)
     #: When silence has lasted too long; empty once the task has ended.
     due_at = _moment(indexed=True)
     #: How often this run was enqueued again because it was due.

@@ -161,7 +161,7 @@ class Visit:
         parameters = handler.prepare_task(**(request.view_args or {}))
         draft = self._with_unique_name(draft, parameters)
         try:
-            with _reaching_the_store():
+            with reaching_the_store():
                 task = starting.start(self._services, draft, parameters, self._options)
         except TooLargeError as exc:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
@@ -185,7 +185,7 @@ class Visit:
             return draft
         if self._handler.unique_key_shared:
             name = starting.unique_name(draft, key, shared=True)
-            with _reaching_the_store():
+            with reaching_the_store():
                 found = find_joinable(self._services.store, name)
             if found is None or self._handler.may_access(found.info):
                 return replace(draft, unique_name=name)
@@ -224,7 +224,7 @@ class Visit:
         now = self._services.clock()
         snapshot = self._services.progress.read(task_id)
         if snapshot is None or snapshot.needs_check(now):
-            with _reaching_the_store():
+            with reaching_the_store():
                 snapshot = self._read_task(task_id, snapshot)
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (request.endpoint, current_path()):
             raise unknown
@@ -264,7 +264,7 @@ class Visit:
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._services.store, snapshot.info.id
         first = snapshot.info.status is Status.DONE and request.method != "HEAD"
-        with _reaching_the_store():
+        with reaching_the_store():
             task = store.show(task_id) if first else store.get(task_id)
         if task is None or not task.status.has_result:
             if self._json:
@@ -275,7 +275,7 @@ class Visit:
                 )
             return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
         try:
-            with _reaching_the_store():
+            with reaching_the_store():
                 parameters = self._load(task, "parameters")
                 result = self._load(task, "result")
         except DamagedDataError as exc:
@@ -311,7 +311,7 @@ class Visit:
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
         task_id = snapshot.info.id
         task: LongTask | None
-        with _reaching_the_store():
+        with reaching_the_store():
             if name is JobName.CANCEL:
                 task = self._services.store.cancel(task_id)
             else:
@@ -395,7 +395,7 @@ def _query(parameters: Iterable[tuple[str, str]]) -> str:
 
 
 @contextmanager
-def _reaching_the_store() -> Iterator[None]:
+def reaching_the_store() -> Iterator[None]:
     """Turn Datastore's silence into an answer for the visitor."""
     try:
         yield

@@ -1,6 +1,7 @@
-"""Takes the pictures of every state for the docs: ``python -m tools.screenshots``.
+"""Takes the pictures for the docs: ``python -m tools.screenshots``.
 
-Light, dark and on a phone, into ``docs/images/states/``. It needs Chromium and a Datastore emulator.
+The operators' list into ``docs/images/``; every state of the waiting page, light, dark and on a phone, into its
+``states/``. It needs Chromium and a Datastore emulator.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ def take(browser: Browser, stage: Stage) -> None:
         context.close()
 
 
+def take_overview(browser: Browser, stage: Stage) -> None:
+    """Take the picture of the operators' list."""
+    page = browser.new_page(viewport={"width": 1000, "height": 720}, locale="en-GB", reduced_motion="reduce")
+    open_state(page, stage, "overview")
+    page.screenshot(path=FOLDER.parent / "overview-light.png")
+    page.close()
+
+
 def main() -> None:
     """Start what is needed and end it again."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -49,6 +58,7 @@ def main() -> None:
         stage = Stage(ndb.Client(project="screenshots"))
         with stage.serving():
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+            take_overview(browser, stage)
             take(browser, stage)
             browser.close()
 

@@ -59,7 +59,7 @@ class Stage:
         self.queue = InMemoryQueue()
         self.progress = InMemoryProgressStore()
         self.app = app = Flask(__name__)
-        app.config.update(SECRET_KEY="for tests alone")
+        app.config.update(SECRET_KEY="for tests alone", LONGTASK_ADMIN=lambda: True)
         LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
         app.add_url_rule("/report", view_func=Report.as_view("report"))
         app.add_url_rule("/export", view_func=Export.as_view("export"))

@@ -68,6 +68,27 @@ STATES: dict[str, Callable[[Stage], str]] = {
 }
 
 
+def _everything(stage: Stage) -> str:
+    """The operators' list, of tasks in every state."""
+    for status in Status:
+        stage.task(status, **(WORKING if status is Status.STARTED else {}))
+    return f"{stage.url}/_longtask/tasks"
+
+
+def _overseen(stage: Stage, task_id: str) -> str:
+    return f"{stage.url}/_longtask/tasks/{task_id}?parameters=show"
+
+
+#: What operators see.
+OVERVIEW: dict[str, Callable[[Stage], str]] = {
+    "overview": _everything,
+    "overview-filtered": lambda stage: f"{stage.url}/_longtask/tasks?status=failed&endpoint=export&older=1h",
+    "overview-working": lambda stage: _overseen(stage, stage.task(Status.STARTED, **WORKING)),
+    "overview-failed": lambda stage: _overseen(stage, stage.task(Status.FAILED, error="There are no invoices.")),
+    "overview-statistics": lambda stage: f"{stage.url}/_longtask/statistics",
+}
+
+
 #: What only a browser without JavaScript stays at.
 MORE_STATES: dict[str, Callable[[Stage], str]] = {
     "done": lambda stage: stage.page(stage.task(Status.DONE), more="&_longtaskrefresh=on"),
@@ -77,7 +98,7 @@ MORE_STATES: dict[str, Callable[[Stage], str]] = {
 
 def open_state(page: Page, stage: Stage, name: str) -> None:
     """Show the state in a browser."""
-    url = STATES[name](stage)
+    url = (STATES | OVERVIEW)[name](stage)
     if name == "start":  # a page of no site at all is another site's, too
         page.goto("about:blank")
         page.set_content(f'<a href="{url}">Report</a>')

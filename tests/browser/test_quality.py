@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 
 from gaetk_longtask import Status
 from tests.browser.stage import Stage
-from tests.browser.states import MORE_STATES, STATES, WORKING, open_state
+from tests.browser.states import MORE_STATES, OVERVIEW, STATES, WORKING, open_state
 from tests.conftest import missing
 
 #: WCAG 2.2 AA and what axe calls good practice.
@@ -27,7 +27,7 @@ def test_axe_finds_nothing(visitor: Callable[..., Page], stage: Stage, npm_packa
     axe = (npm_packages / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     found = {}
     page = visitor(color_scheme=scheme, viewport={"width": 390, "height": 800})
-    for name in STATES:
+    for name in STATES | OVERVIEW:
         open_state(page, stage, name)
         page.evaluate(axe)
         options = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations", "incomplete"]}
@@ -40,7 +40,7 @@ def test_axe_finds_nothing(visitor: Callable[..., Page], stage: Stage, npm_packa
 
 def test_the_nu_validator_finds_nothing(stage: Stage, npm_packages: Path, tmp_path: Path) -> None:
     client = stage.app.test_client()
-    pages = list(product((STATES | MORE_STATES).items(), ["en", "de"]))
+    pages = list(product((STATES | MORE_STATES | OVERVIEW).items(), ["en", "de"]))
     for (name, make), language in pages:
         site = "cross-site" if name == "start" else "same-origin"
         headers = {"Accept": "text/html", "Accept-Language": language, "Sec-Fetch-Site": site}
@@ -92,6 +92,17 @@ def test_nothing_sticks_out(visitor: Callable[..., Page], stage: Stage, width: i
     page = visitor(viewport={"width": width, "height": 640})
     long = {**WORKING, "message": "Reading " + "VeryLongNameOfAFile" * 20}
     page.goto(stage.page(stage.task(Status.STARTED, **long)))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [320, 1920])
+@pytest.mark.parametrize("name", OVERVIEW)
+def test_nothing_sticks_out_of_the_operators_pages(
+    visitor: Callable[..., Page], stage: Stage, name: str, width: int
+) -> None:
+    stage.task(Status.STARTED, message="Reading " + "VeryLongNameOfAFile" * 20)
+    page = visitor(viewport={"width": width, "height": 640})
+    open_state(page, stage, name)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
@@ -78,3 +79,49 @@ def services_of(app: Flask) -> Services:
     services = app.extensions[EXTENSION]
     assert isinstance(services, Services)
     return services
+
+
+class Stock:
+    """Puts tasks of any kind into Datastore, as they would be after a while."""
+
+    def __init__(self, client: ndb.Client, clock: ManualClock) -> None:
+        self._client = client
+        self._clock = clock
+
+    def __call__(self, **values: Any) -> str:
+        """Store one task and give its id."""
+        [task_id] = self.many(1, **values)
+        return task_id
+
+    def many(self, number: int, *, age: timedelta = timedelta(0), **values: Any) -> list[str]:
+        """Store tasks that were started so long ago, and give their ids."""
+        with self._client.context():
+            tasks = [self._task(age, dict(values)) for _ in range(number)]
+            ndb.put_multi(tasks)
+            return [task.id for task in tasks]
+
+    def _task(self, age: timedelta, values: dict[str, Any]) -> LongTask:
+        status = values.pop("status", Status.READY)
+        started = self._clock() - age
+        ordinary = {
+            "endpoint": "report",
+            "path": "/report",
+            "base_url": "",
+            "execute_key": "secret",
+            "queue": "default",
+            "time_limit_seconds": 600.0,
+            "keep_result_seconds": 86_400.0,
+            "status_name": status.value,
+            "created_at": started,
+            "requested_at": started,
+            "ended_at": started if status.ended else None,
+            "expires_at": started + timedelta(days=1) if status.ended else None,
+            "parameters_manifest": {"layout": {"kind": "text"}, "fence": 0, "chunks": 0, "pieces": []},
+        }
+        key = LongTask.key_of(values.pop("id", None) or secrets.token_urlsafe(16))
+        return LongTask(key=key, **ordinary | values)
+
+
+@pytest.fixture
+def stock(ndb_client: ndb.Client, clock: ManualClock) -> Stock:
+    return Stock(ndb_client, clock)

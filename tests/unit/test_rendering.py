@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 import gaetk_longtask
 from gaetk_longtask import Status, StatusPage
+from gaetk_longtask.admin import OperatorPage, StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.language import Language
 from gaetk_longtask.problems import ProblemPage
 from gaetk_longtask.rendering import Links, Page, StartPage
@@ -190,7 +191,15 @@ def documented(heading: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`(?:page\.)?(\w+)", cell)}
 
 
-PAGES: dict[str, type[Page]] = {"problem.html": ProblemPage, "start.html": StartPage, "base.html": Page}
+PAGES: dict[str, type[Page]] = {
+    "problem.html": ProblemPage,
+    "start.html": StartPage,
+    "base.html": Page,
+    "overview.html": OperatorPage,
+    "overview_tasks.html": TasksPage,
+    "overview_task.html": TaskPage,
+    "overview_statistics.html": StatisticsPage,
+}
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

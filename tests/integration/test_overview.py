@@ -1,0 +1,387 @@
+"""What operators learn of all tasks, and what that costs: bounded queries, whatever is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from flask import Flask
+from google.appengine.datastore import datastore_index, datastore_pb
+from google.cloud import ndb
+from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
+from google.cloud.datastore_v1.types import CompositeFilter, PropertyFilter, PropertyOrder, Query
+from google.cloud.datastore_v1.types import Filter as QueryFilter
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, overview
+from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
+from gaetk_longtask.overview import Filter, NoSuchTaskError
+from gaetk_longtask.progress_stores import DatastoreProgressStore
+from gaetk_longtask.serializers import JSONSerializer
+from gaetk_longtask.services import Services
+from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
+from tests.integration.conftest import Stock, services_of
+
+INDEX_YAML = Path(__file__).parents[2] / "index.yaml"
+HOUR = timedelta(hours=1)
+
+
+class Report(LongRunningTaskHandler):
+    def execute_task(self, parameters: Any) -> str:
+        raise AssertionError
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(Report)
+
+
+@pytest.fixture
+def services(app: Flask) -> Services:
+    return services_of(app)
+
+
+@pytest.fixture
+def faults(ndb_client: ndb.Client, services: Services) -> Faults:
+    """Counts what the test asks of Datastore from now on."""
+    return put_between(ndb_client)
+
+
+def listed(services: Services, limit: int = overview.PAGE, **wanted: Any) -> list[str]:
+    with services.ndb_context():
+        return [row.id for row in overview.tasks(services, Filter(**wanted), limit=limit).rows]
+
+
+# Lists.
+
+
+def test_the_youngest_tasks_come_first(services: Services, stock: Stock) -> None:
+    stock(id="old", age=2 * HOUR)
+    stock(id="new", age=HOUR)
+    assert listed(services) == ["new", "old"]
+
+
+def test_a_row_says_what_there_is_to_say(services: Services, stock: Stock, clock: ManualClock) -> None:
+    stock(id="a", endpoint="report", status=Status.ERROR, failures=2, age=HOUR)
+    with services.ndb_context():
+        [row] = overview.tasks(services, Filter()).rows
+    assert (row.id, row.endpoint, row.status, row.attempts) == ("a", "report", Status.ERROR, 3)
+    assert row.created_at == clock() - HOUR
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["e", "d", "c", "b", "a"]),
+        ({"status": Status.FAILED}, ["c", "b"]),
+        ({"endpoint": "report"}, ["d", "b", "a"]),
+        ({"endpoint": "report", "status": Status.FAILED}, ["b"]),
+        ({"older_than": 4 * HOUR}, ["b", "a"]),
+        ({"younger_than": 2 * HOUR}, ["e", "d"]),
+        ({"older_than": 2 * HOUR, "younger_than": 3 * HOUR}, ["d", "c"]),
+        ({"endpoint": "report", "younger_than": 4 * HOUR}, ["d", "b"]),
+        ({"status": Status.FAILED, "older_than": 4 * HOUR}, ["b"]),
+        ({"endpoint": "other", "status": Status.FAILED, "younger_than": HOUR}, []),
+        ({"endpoint": "nobody's"}, []),
+    ],
+    ids=str,
+)
+def test_a_filter_leaves_the_rest_out(
+    services: Services, stock: Stock, wanted: dict[str, Any], found: list[str]
+) -> None:
+    stock(id="a", endpoint="report", status=Status.READY, age=5 * HOUR)
+    stock(id="b", endpoint="report", status=Status.FAILED, age=4 * HOUR)
+    stock(id="c", endpoint="other", status=Status.FAILED, age=3 * HOUR)
+    stock(id="d", endpoint="report", status=Status.FINISHED, age=2 * HOUR)
+    stock(id="e", endpoint="other", status=Status.STARTED, age=HOUR)
+    assert listed(services, **wanted) == found
+
+
+@pytest.mark.parametrize("wanted", [{}, {"status": Status.FAILED}, {"older_than": 5 * HOUR}], ids=str)
+def test_a_cursor_goes_through_all_of_them_once_even_where_time_has_moved_on(
+    services: Services, stock: Stock, clock: ManualClock, wanted: dict[str, Any]
+) -> None:
+    for number in range(12):  # three of the same age each
+        stock(id=f"t{number:02}", status=Status.FAILED, age=HOUR * (number // 3 + 4))
+    with services.ndb_context():
+        pages = [overview.tasks(services, Filter(**wanted), limit=4)]
+        while (cursor := pages[-1].cursor) is not None:
+            clock.advance(HOUR)
+            pages.append(overview.tasks(services, Filter(**wanted), limit=4, cursor=cursor))
+    ids = [row.id for page in pages for row in page.rows]
+    assert sorted(ids) == [f"t{number:02}" for number in range(3 if "older_than" in wanted else 0, 12)]
+    assert all(page.rows for page in pages)
+
+
+@pytest.mark.parametrize("cursor", ["x", "1.x", "1.AAAA", "1.Zm9v", "é", "99999999999999.AAAA", "1.", ".AAAA", "1.é"])
+def test_what_is_no_cursor_is_refused(services: Services, stock: Stock, cursor: str) -> None:
+    stock()
+    with services.ndb_context(), pytest.raises(ValueError, match="cursor"):
+        overview.tasks(services, Filter(), cursor=cursor)
+
+
+def test_a_task_at_work_has_its_latest_progress(
+    app: Flask, services: Services, progress: InMemoryProgressStore, clock: ManualClock
+) -> None:
+    with app.app_context():
+        task = LongTaskManager.start("report", {})
+    snapshot = Snapshot.of(task, now=clock(), beat_seconds=0.5)
+    progress.write(snapshot.beating(Progress(message="Reading", step=3, total_steps=4), clock()))
+    with services.ndb_context():
+        [row] = overview.tasks(services, Filter()).rows
+    assert row.live is not None
+    assert row.live.progress.percent == 75
+
+
+def test_without_a_progress_store_the_list_is_still_there(
+    services: Services, stock: Stock, progress: InMemoryProgressStore
+) -> None:
+    stock(id="a", status=Status.STARTED)
+    progress.is_down = True
+    assert listed(services) == ["a"]
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize("stored", [30, 300])
+def test_a_list_costs_the_same_however_many_tasks_there_are(
+    services: Services, stock: Stock, faults: Faults, stored: int
+) -> None:
+    with faults.resting():
+        stock.many(stored, status=Status.STARTED)
+    assert len(listed(services)) == overview.PAGE
+    assert faults.calls == ["RunQuery"]
+
+
+def test_large_payloads_do_not_travel_to_a_list(services: Services, stock: Stock) -> None:
+    """All of them would be more than gRPC takes."""
+    for _ in range(20):
+        stock(parameters_blob=b"x" * 250_000)
+    assert len(listed(services)) == 20
+
+
+def test_the_progress_of_all_listed_tasks_is_one_request_more_where_datastore_has_it(
+    make_app: Callable[..., Flask], stock: Stock, ndb_client: ndb.Client, clock: ManualClock
+) -> None:
+    app = Flask("tests")
+    LongTaskManager(app, ndb_client=ndb_client, queue=InMemoryQueue(), clock=clock)
+    services = services_of(app)
+    assert isinstance(services.progress, DatastoreProgressStore)
+    app.add_url_rule("/report", view_func=Report.as_view("report"))
+    with app.app_context():
+        ids = {LongTaskManager.start("report", {}).id for _ in range(3)}
+    faults = put_between(ndb_client)
+    with services.ndb_context():
+        found = overview.tasks(services, Filter())
+    assert {row.id for row in found.rows if row.live} == ids
+    assert faults.calls == ["RunQuery", "Lookup"]
+
+
+def test_counting_ends_early(services: Services, stock: Stock, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "COUNTED", 10)
+    with faults.resting():
+        stock.many(13, status=Status.FAILED)
+        stock.many(2, status=Status.READY)
+    with services.ndb_context():
+        counts = overview.count(Status)
+    assert counts == {**dict.fromkeys(Status, 0), Status.FAILED: overview.COUNTED, Status.READY: 2}
+    assert faults.calls == ["RunQuery"] * len(Status)
+
+
+def test_statistics_cost_one_query_for_each_endpoint(services: Services, stock: Stock, faults: Faults) -> None:
+    with faults.resting():
+        stock.many(overview.LAST_RUNS + 10, endpoint="report", status=Status.FINISHED, run_seconds=1.0)
+    with services.ndb_context():
+        found = overview.statistics(["report", "other"])
+    assert [each.runs for each in found] == [overview.LAST_RUNS, 0]
+    assert faults.calls == ["RunQuery", "RunQuery"]
+
+
+# Indexes.
+
+
+class Recorder(grpc.UnaryUnaryClientInterceptor):
+    """Keeps the queries that pass."""
+
+    def __init__(self) -> None:
+        self.queries: list[Query] = []
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        if str(details.method).endswith("/RunQuery"):
+            self.queries.append(request.query)
+        return continuation(details, request)
+
+
+def legacy(query: Query) -> datastore_pb.Query:
+    """Say the same in the words of App Engine's first runtime, as its index tools read it."""
+    translated = datastore_pb.Query(app="tests", kind=query.kind[0].name)
+    for one in _conditions(query.filter):
+        condition = translated.filter.add(op=getattr(datastore_pb.Query.Filter, PropertyFilter.Operator(one.op).name))
+        condition.property.add(name=one.property.name, multiple=False).value.SetInParent()
+    for each in query.order:
+        order = translated.order.add(property=each.property.name)
+        descending = each.direction == PropertyOrder.Direction.DESCENDING
+        order.direction = datastore_pb.Query.Order.DESCENDING if descending else datastore_pb.Query.Order.ASCENDING
+    projected = [each.property.name for each in query.projection]
+    translated.keys_only = projected == ["__key__"]
+    translated.property_name.extend(name for name in projected if name != "__key__")
+    return translated
+
+
+def _conditions(found: QueryFilter) -> list[PropertyFilter]:
+    if found.composite_filter.filters:
+        assert found.composite_filter.op == CompositeFilter.Operator.AND
+        return [one for each in found.composite_filter.filters for one in _conditions(each)]
+    return [found.property_filter] if found.property_filter.property.name else []
+
+
+def test_index_yaml_has_what_every_query_needs_and_nothing_else(
+    services: Services, stock: Stock, ndb_client: ndb.Client
+) -> None:
+    """The emulators need no index.yaml; production refuses a query without its index."""
+    recorder = Recorder()
+    channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), recorder)
+    ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
+    ages: list[dict[str, Any]] = [{}, {"older_than": HOUR}, {"younger_than": HOUR}]
+    with services.ndb_context():
+        for age in ages:
+            for status in (None, Status.FAILED):
+                for endpoint in (None, "report"):
+                    overview.tasks(services, Filter(status=status, endpoint=endpoint, **age))
+        overview.count(Status)
+        overview.statistics(["report"])
+        services.store.last_runs("report", 10)
+        services.store.due(10)
+        services.store.expired(10)
+        with pytest.raises(NoSuchTaskError):
+            overview.find(services, "abc")
+    defined = datastore_index.ParseIndexDefinitions(INDEX_YAML.read_text()).indexes
+    queries = [legacy(query) for query in recorder.queries]
+    assert len(queries) == 12 + len(Status) + 5
+    missing = [str(query) for query in queries if datastore_index.MinimalCompositeIndexForQuery(query, defined)]
+    assert missing == []
+    for index in defined:
+        others = [each for each in defined if each is not index]
+        assert any(datastore_index.MinimalCompositeIndexForQuery(query, others) for query in queries), index
+
+
+@pytest.mark.parametrize("ask", [lambda s: overview.tasks(s, Filter()), lambda s: overview.statistics(["report"])])
+def test_an_index_that_was_not_deployed_is_named(
+    services: Services, faults: Faults, ask: Callable[[Services], Any]
+) -> None:
+    faults.lose_request("RunQuery", grpc.StatusCode.FAILED_PRECONDITION)
+    with services.ndb_context(), pytest.raises(ConfigurationError, match=r"index\.yaml"):
+        ask(services)
+
+
+# One task.
+
+
+def test_a_task_is_found_by_its_id_or_by_how_that_begins(services: Services, stock: Stock) -> None:
+    stock(id="abcdefgh-1")
+    stock(id="abcdefgh-2")
+    stock(id="-b_")
+    with services.ndb_context():
+        assert overview.find(services, "abcdefgh-1").id == "abcdefgh-1"
+        assert overview.find(services, "-").id == "-b_"
+        for text, why in [
+            ("abcdefgh", "more than one"),
+            ("nothing", "no task"),
+            ("", "not the id"),
+            ("a b", "not the id"),
+            ("é", "not the id"),
+            ("a" * 65, "not the id"),
+        ]:
+            with pytest.raises(NoSuchTaskError, match=why):
+                overview.find(services, text)
+
+
+def test_an_id_that_others_begin_with_is_found_all_the_same(services: Services, stock: Stock) -> None:
+    stock(id="abc")
+    stock(id="abcd")
+    with services.ndb_context():
+        assert overview.find(services, "abc").id == "abc"
+
+
+def test_stale_news_do_not_hide_what_is_durable(
+    app: Flask, services: Services, progress: InMemoryProgressStore, clock: ManualClock
+) -> None:
+    with app.app_context():
+        task = LongTaskManager.start("report", {})
+    stale = progress.stored[task.id]
+    with services.ndb_context():
+        services.store.cancel(task.id)
+        progress.stored[task.id] = stale
+        cancelled = services.store.get(task.id)
+        assert cancelled is not None
+        assert overview.live(services, cancelled).info.status is Status.CANCELLED
+
+
+def parameters_of(services: Services, task: LongTask) -> dict[str, str]:
+    with services.ndb_context():
+        return overview.parameters(services, task, JSONSerializer())
+
+
+def test_parameters_are_described_shortly(app: Flask, services: Services) -> None:
+    with app.app_context():
+        task = LongTaskManager.start("report", {"month": "March", "file": b"x" * 100_000, "rows": list(range(5000))})
+    shown = parameters_of(services, task)
+    assert shown["month"] == "'March'"
+    assert all(len(text) < 1000 for text in shown.values())
+
+
+def test_parameters_that_are_no_dict_have_no_name(app: Flask, services: Services) -> None:
+    with app.app_context():
+        task = LongTaskManager.start("report", [1, 2])
+    assert parameters_of(services, task) == {"": "[1, 2]"}
+
+
+def test_large_parameters_are_not_loaded(app: Flask, services: Services, faults: Faults) -> None:
+    with faults.resting(), app.app_context():
+        task = LongTaskManager.start("report", "x" * (overview.LARGEST_SHOWN + 1))
+    with pytest.raises(TooLargeError, match="1,048,577 bytes"):
+        parameters_of(services, task)
+    assert faults.calls == []
+
+
+# Statistics.
+
+
+def test_statistics_of_an_endpoint(services: Services, stock: Stock) -> None:
+    for number in range(20):
+        stock(endpoint="report", status=Status.FINISHED, run_seconds=float(number + 1))
+    stock(endpoint="report", status=Status.FAILED)
+    stock.many(3, endpoint="report", status=Status.CANCELLED)
+    stock.many(4, endpoint="report", status=Status.STARTED)
+    stock.many(5, endpoint="other", status=Status.FAILED)
+    with services.ndb_context():
+        [found] = overview.statistics(["report"])
+    assert Counter(succeeded=found.succeeded, failed=found.failed, cancelled=found.cancelled, runs=found.runs) == {
+        "succeeded": 20,
+        "failed": 1,
+        "cancelled": 3,
+        "runs": 24,
+    }
+    assert found.success_rate == pytest.approx(20 / 21)
+    assert (found.median_seconds, found.p95_seconds) == (10.5, 19)
+
+
+def test_only_the_runs_that_ended_last_count(services: Services, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LAST_RUNS", 10)
+    stock.many(5, endpoint="report", status=Status.FAILED, age=5 * HOUR)
+    stock.many(overview.LAST_RUNS, endpoint="report", status=Status.DONE, run_seconds=2.0, age=HOUR)
+    with services.ndb_context():
+        [found] = overview.statistics(["report"])
+    assert (found.runs, found.failed) == (overview.LAST_RUNS, 0)
+
+
+def test_an_endpoint_without_runs_has_no_rate(services: Services) -> None:
+    with services.ndb_context():
+        [found] = overview.statistics(["report"])
+    assert (found.runs, found.success_rate, found.median_seconds, found.p95_seconds) == (0, None, None, None)
