@@ -180,7 +180,7 @@ class _Attempt:
             self._checkpoints.end()
             self._close(result)
 
-    def _close(self, generator: Generator[object, None, None]) -> None:
+    def _close(self, generator: Generator[object, Any, Any]) -> None:
         """Have the author's code tidy up now, where it did not come to its end; later its attempt may be over."""
         try:
             with _authors_code():

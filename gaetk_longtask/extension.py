@@ -62,7 +62,7 @@ class LongTaskManager:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Read the ``LONGTASK_*`` settings; add the static files and the operators' pages.
+        """Read the ``LONGTASK_*`` settings; add the static files, the operators' pages and ``flask longtask``.
 
         Raises:
             ConfigurationError: a setting is unknown or impossible, or needs a package that is missing.

@@ -143,7 +143,7 @@ class MemcacheProgressStore(ProgressStore):
             found = self._client.get_many(list(keys))
         except self._ERRORS:
             return {}
-        return _readable((keys[key], data) for key, data in found.items())
+        return readable((keys[key], data) for key, data in found.items())
 
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; two round trips, more only if somebody else writes at the same moment."""
@@ -191,7 +191,7 @@ class DatastoreProgressStore(ProgressStore):
                 found = LongTaskProgress.load_all(list(task_ids), retries=0, timeout=_READ_SECONDS)
         except self._ERRORS:
             return {}
-        return _readable((entity.key.id(), entity.snapshot) for entity in found if entity)
+        return readable((entity.key.id(), entity.snapshot) for entity in found if entity)
 
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; one Datastore read and write."""
@@ -221,7 +221,8 @@ class DatastoreProgressStore(ProgressStore):
         LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()
 
 
-def _readable(stored: Iterable[tuple[str, bytes]]) -> dict[str, Snapshot]:
+def readable(stored: Iterable[tuple[str, bytes | None]]) -> dict[str, Snapshot]:
+    """Read what is stored under ids, and leave out what can't be read."""
     read = ((task_id, Snapshot.from_json(data, task_id)) for task_id, data in stored)
     return {task_id: snapshot for task_id, snapshot in read if snapshot is not None}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from gaetk_longtask.progress_stores import (
     Written,
     compare_and_set,
     memcache_key,
+    readable,
 )
 from gaetk_longtask.snapshot import Snapshot
 
@@ -69,6 +71,14 @@ class RedisProgressStore(ProgressStore):
             return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
         except self._ERRORS:
             return None
+
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Give the latest snapshots; one MGET."""
+        try:
+            found = self._client.mget([memcache_key(task_id) for task_id in task_ids])
+            return readable(zip(task_ids, found, strict=True))
+        except self._ERRORS:
+            return {}
 
     def write(self, snapshot: Snapshot) -> Written:
         """Keep it; two round trips, more only if somebody else writes at the same moment."""
