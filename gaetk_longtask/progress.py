@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from datetime import datetime, timedelta
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
+from google.cloud.ndb import _datastore_api
 
 from gaetk_longtask.estimate import Estimator
 from gaetk_longtask.exceptions import TaskCancelled
@@ -243,6 +244,7 @@ class Reporter:
                 self.beat()
 
     def _leave(self) -> NoReturn:
+        _roll_back()
         superseded = self._lost is not Status.CANCELLED
         reason = "a later attempt has taken the task over" if superseded else "the task was cancelled"
         raise TaskCancelled(reason, superseded=superseded)
@@ -255,6 +257,14 @@ class Reporter:
             step, total_steps = track.done + max(track.part, share), track.total
             share = _share(step, total_steps)
         return _finite(step), _finite(total_steps)
+
+
+def _roll_back() -> None:
+    """End the author's transaction: ndb does that for an `Exception` alone, and its locks would hold up the owner."""
+    context = ndb.context.get_context(raise_context_error=False)
+    if context is not None and context.in_transaction():
+        with suppress(GoogleAPIError, grpc.RpcError, ndb.exceptions.Error):  # it expires by itself then
+            _datastore_api.rollback(context.transaction, retries=0).result()
 
 
 def _outward(track: _Track | None) -> Iterator[_Track]:

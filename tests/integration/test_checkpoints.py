@@ -614,6 +614,56 @@ def test_an_attempt_that_is_given_up_within_the_transaction_can_not_write(
         assert Balance.get_by_id("b") is None
 
 
+def test_an_attempt_that_was_given_up_rolls_its_transaction_back_so_that_its_locks_hold_up_nobody(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, ndb_client: ndb.Client
+) -> None:
+    queued = queue.tasks[0]
+    faults = put_between(ndb_client)
+    rollbacks = []
+
+    def successor(handler: Work, step: int) -> None:
+        if step == 1:
+            with pytest.raises(TaskCancelled):
+                book(given_up[0])
+            rollbacks.append(faults.calls.count("Rollback"))
+        book(handler)
+
+    def another(handler: Work, step: int) -> None:
+        Work.on_the_way = successor
+        given_up.append(handler)
+        clock.advance(timedelta(minutes=3))
+        assert app.test_client().get(queued.request.uri, headers=queued.headers).status_code == 200
+
+    given_up: list[Work] = []
+    Work.on_the_way = another
+    assert deliver(app, queue) == 200
+    assert rollbacks == [1]
+    assert load(app, task).status is Status.DONE
+    with services_of(app).ndb_context():
+        assert Balance.get_by_id("b").value == 3
+
+
+def test_a_transaction_in_which_progress_is_reported_is_rolled_back_too(
+    app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
+) -> None:
+    faults = put_between(ndb_client)
+    calls: list[str] = []
+
+    def cancel_and_report(handler: Work, step: int) -> None:
+        with services_of(app).ndb_context():
+            services_of(app).store.cancel(task.id)
+        assert handler._reporter is not None
+        handler._reporter.beat()
+        before = len(faults.calls)
+        with pytest.raises(TaskCancelled):
+            ndb.transaction(lambda: handler.log_progress("Booking"), retries=0)
+        calls.extend(faults.calls[before:])
+
+    Work.on_the_way = cancel_and_report
+    assert deliver(app, queue) == 200
+    assert calls == ["BeginTransaction", "Rollback"]
+
+
 # Results that are yielded.
 
 
