@@ -31,12 +31,12 @@ def sweep(services: Services, *, limit: int = BATCH, monotonic: Callable[[], flo
 
     An NDB context must be active.
     """
-    tasks = services.store.due(limit)
+    task_ids = services.store.due(limit)
     done = 0
-    for task in _in_time(tasks, monotonic):
-        starting.heal(services, task)
+    for task_id in _in_time(task_ids, monotonic):
+        starting.heal_due(services, task_id)
         done += 1
-    return Report(done=done, left=done == limit or done < len(tasks))
+    return Report(done=done, left=done == limit or done < len(task_ids))
 
 
 def purge(services: Services, *, limit: int = BATCH, monotonic: Callable[[], float] = time.monotonic) -> Report:

@@ -154,13 +154,18 @@ def heal(services: Services, task: LongTask) -> LongTask:
     """Enqueue a task again that has gone too long without news; one caller does, the others see its mark."""
     if task.due_at is None or task.due_at > services.clock():
         return task
-    healed = services.store.heal(task.id)
+    return heal_due(services, task.id) or task
+
+
+def heal_due(services: Services, task_id: str) -> LongTask | None:
+    """Enqueue a task again that is due, and give it as it is then; None where it is not, or somebody was faster."""
+    healed = services.store.heal(task_id)
     if healed is None:
-        return task
+        return None
     try:
         enqueue(services, healed, default_version=True)
     except EnqueueRefusedError:
-        return services.store.get(task.id) or healed
+        return services.store.get(task_id) or healed
     return healed
 
 

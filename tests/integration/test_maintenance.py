@@ -12,6 +12,7 @@ from flask import Flask
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
+from gaetk_longtask.blobs import INLINE_BYTES
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
 from gaetk_longtask.store import READY_PATIENCE
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
@@ -71,6 +72,18 @@ def test_a_sweep_enqueues_what_is_due_and_nobody_watches(app: Flask, queue: InMe
     done = load(app, task)
     assert done is not None
     assert done.status is Status.DONE
+
+
+def test_a_sweep_takes_tasks_with_more_parameters_than_one_answer_of_datastore_holds(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    with app.app_context():
+        for _ in range(20):
+            LongTaskManager.start("work", {"file": os.urandom(INLINE_BYTES - 100)})
+    queue.tasks.clear()
+    clock.advance(READY_PATIENCE)
+    assert cron(app, "sweep") == {"done": 20, "left": False}
+    assert len(queue.tasks) == 20
 
 
 def test_a_sweep_does_not_look_at_what_has_ended(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
