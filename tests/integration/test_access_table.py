@@ -1,0 +1,105 @@
+"""Who gets what from which address, cell by cell; `docs/security.md` tells why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask, request
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.testing import InMemoryQueue
+from tests.integration.conftest import services_of
+
+#: What each of them sends along; the task is Anna's.
+ACTORS: dict[str, dict[str, str]] = {
+    "nobody": {},
+    "another user": {"X-User": "ben", "Sec-Fetch-Site": "same-origin"},
+    "owner": {"X-User": "anna", "Sec-Fetch-Site": "same-origin"},
+    "owner on a foreign page": {"X-User": "anna", "Sec-Fetch-Site": "cross-site"},
+    "operator": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "same-origin"},
+    "operator on a foreign page": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "cross-site"},
+    "the queue": {},  # with the headers of the task's delivery
+    "who pretends to be the queue": {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22},
+    "cron": {"X-Appengine-Cron": "true"},
+}
+STATIC = "/_longtask/static/longtask.css"
+
+#: The address, and how the task stands when it is asked; then a code for each of the actors above, in their order.
+TABLE: list[tuple[str, Status | None, list[int]]] = [
+    # Starting is the application's to guard, by its decorators. From a foreign page it takes a click on a button.
+    ("GET /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
+    ("POST /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
+    # A link on a foreign page may lead to one's own task.
+    ("GET /report?_longtaskjob=query&{id}", Status.READY, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
+    ("GET /report?_longtaskjob=showresult&{id}", Status.DONE, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
+    ("POST /report?_longtaskjob=cancel&{id}", Status.READY, [403, 403, 303, 403, 403, 403, 403, 403, 403]),
+    ("GET /report?_longtaskjob=cancel&{id}", Status.READY, [403, 403, 405, 405, 403, 403, 403, 403, 403]),
+    ("POST /report?_longtaskjob=retry&{id}", Status.CANCELLED, [403, 403, 303, 403, 403, 403, 403, 403, 403]),
+    ("GET /report?_longtaskjob=execute&{id}", Status.READY, [403, 403, 403, 403, 403, 403, 200, 403, 403]),
+    ("POST /report?_longtaskjob=execute&{id}", Status.READY, [403, 403, 403, 403, 403, 403, 403, 403, 403]),
+    ("GET /_longtask/sweep", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
+    ("GET /_longtask/purge", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
+    # Of the overview nobody else learns that there is one.
+    ("GET /_longtask/tasks", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
+    ("GET /_longtask/tasks/{task}", Status.READY, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
+    ("GET /_longtask/statistics", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
+    ("POST /_longtask/tasks/{task}/cancel", Status.READY, [404, 404, 404, 404, 303, 403, 404, 404, 404]),
+    ("POST /_longtask/tasks/{task}/retry", Status.CANCELLED, [404, 404, 404, 404, 303, 403, 404, 404, 404]),
+    (f"GET {STATIC}", None, [200] * 9),
+]
+CELLS = [
+    pytest.param(address, status, actor, code, id=f"{address} – {actor}")
+    for address, status, codes in TABLE
+    for actor, code in zip(ACTORS, codes, strict=True)
+]
+
+
+class Report(LongRunningTaskHandler):
+    def execute_task(self, parameters: dict[str, Any]) -> str:
+        return "result"
+
+    def get_user_id(self) -> str | None:
+        return request.headers.get("X-User")
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(Report, LONGTASK_ADMIN=lambda: request.headers.get("X-Operator") == "yes")
+
+
+def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask:
+    with app.app_context():
+        task = LongTaskManager.start("report", {}, created_by="anna")
+    if status is Status.DONE:
+        queue.deliver_all(app.test_client())
+    if status is Status.CANCELLED:
+        with services_of(app).ndb_context():
+            services_of(app).store.cancel(task.id)
+    return task
+
+
+@pytest.mark.parametrize(("address", "status", "actor", "code"), CELLS)
+def test_whoever_asks_gets_what_is_theirs_and_nothing_else(
+    address: str, status: Status | None, actor: str, code: int, app: Flask, queue: InMemoryQueue
+) -> None:
+    task = task_in(app, queue, status)
+    headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
+    method, url = address.split(" ")
+    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
+    with app.test_client().open(url, method=method, headers=headers) as answer:
+        assert answer.status_code == code
+        if code in (403, 404):
+            assert task.id not in answer.text
+            assert "anna" not in answer.text
+
+
+def test_the_table_has_every_address_of_the_library(app: Flask) -> None:
+    ours = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("longtask.")}
+    adapter = app.url_map.bind("localhost")
+    asked = {
+        adapter.match(url.format(id="", task="abc"), method=method, return_rule=True)[0].rule
+        for method, url in (address.partition("?")[0].split(" ") for address, _, _ in TABLE)
+    }
+    assert ours <= asked
