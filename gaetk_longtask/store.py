@@ -194,7 +194,7 @@ class TaskStore:
             task.progress = checkpoint.progress
             if checkpoint.advanced:
                 task.failures = 0
-            elif checkpoint.hand_over:
+            elif checkpoint.hand_over and task.lease_until is not None:  # not counted yet
                 task.failures += 1
             if not checkpoint.hand_over:
                 task.lease_until = task.due_at = now + LEASE

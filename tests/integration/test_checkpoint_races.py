@@ -92,13 +92,13 @@ def lose_sight(app: Flask) -> None:
 def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, faults: Faults
 ) -> None:
-    noise = [os.urandom(2_100_000) for _ in range(4)]
+    noise = [os.urandom(2_100_000) for _ in range(3)]
     losses = iter(["once"])
     generators = []
 
     def pieces(handler: Work) -> Iterator[bytes]:
         for step in range(handler.resumed_from or 0, len(noise)):
-            if step == 2 and next(losses, None):
+            if step == 1 and next(losses, None):
                 faults.lose_request("Commit", LOST)
             clock.advance(STEP)
             try:
@@ -178,6 +178,26 @@ def test_states_of_the_same_bytes_and_another_type_differ(
     assert deliver(app, queue) == 500
     assert deliver(app, queue) == 200
     assert begins == [None, 7]
+
+
+def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_uncertain(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    def do(handler: Work) -> None:
+        if handler.resumed_from is None:
+            clock.advance(STEP)
+            handler.checkpoint("stuck")
+        while True:
+            if handler.resumed_from and (clock() - load(app, task).started_at).total_seconds() == 100:
+                lose_sight(app)
+            handler.checkpoint("stuck")
+            clock.advance(STEP)
+
+    Work.do = do
+    assert deliver(app, queue) == 200
+    assert load(app, task).failures == 0
+    assert deliver(app, queue) == 200
+    assert load(app, task).failures == 1
 
 
 def test_on_another_thread_a_checkpoint_is_refused(
