@@ -164,7 +164,7 @@ class Checkpoints:
         except STORE_ERRORS as exc:
             log.warning("checkpoint of %s not stored, trying again: %s", self._task.id[:8], exc)
             self._certain = False
-            self._save_at = now + TRY_AGAIN_AFTER
+            self._save_at = self._services.clock() + TRY_AGAIN_AFTER  # it may have taken a minute to fail
             return
         if not ours:
             self._reporter.lose(status)

@@ -200,6 +200,32 @@ def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_
     assert load(app, task).failures == 1
 
 
+def test_a_store_that_is_slow_to_fail_is_not_tried_at_every_call(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    Work.time_limit = timedelta(minutes=10)
+    keep = services_of(app).store.keep
+    tries = []
+
+    def slow_to_fail(*args: Any, **kwargs: Any) -> Any:
+        tries.append(clock())
+        clock.advance(timedelta(seconds=60))
+        raise grpc.RpcError
+
+    def do(handler: Work) -> str:
+        services_of(app).store.keep = slow_to_fail  # type: ignore[method-assign]  # a store in trouble
+        clock.advance(STEP)
+        for step in range(10):
+            handler.checkpoint(step)
+            clock.advance(timedelta(seconds=0.1))
+        services_of(app).store.keep = keep  # type: ignore[method-assign]  # that has recovered
+        return "done"
+
+    Work.do = do
+    assert deliver(app, queue) == 200
+    assert len(tries) == 1
+
+
 def test_on_another_thread_a_checkpoint_is_refused(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
