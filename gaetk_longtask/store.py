@@ -133,6 +133,7 @@ class TaskStore:
                     verdict = Verdict.BUSY
                     return False
                 task.failures += 1
+                _forget_pace(task)
             if task.failures >= max_attempts:
                 _end(task, Status.FAILED, now)
                 task.error, task.error_reference = None, new_reference()
@@ -458,7 +459,13 @@ def _owns(task: LongTask, fence: int) -> bool:
     return task.status is Status.STARTED and bool(task.fence == fence)
 
 
+def _forget_pace(task: LongTask) -> None:
+    """Keep the progress, but not what was only meant for an attempt that goes on at once."""
+    task.progress = Progress.from_stored(task.progress).stored()
+
+
 def _end(task: LongTask, status: Status, now: datetime) -> None:
+    _forget_pace(task)
     task.status_name = status.value
     task.ended_at = now
     task.due_at = task.lease_until = None

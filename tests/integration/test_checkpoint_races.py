@@ -255,3 +255,34 @@ def hand_over_after_five_steps(handler: Work) -> str:
         handler.log_progress("Counting", step, 100)
         handler.checkpoint(step)
     return "never"
+
+
+def test_the_pace_goes_to_the_attempt_that_goes_on_at_once_and_to_no_other(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    Work.do = hand_over_after_five_steps
+    assert deliver(app, queue) == 200
+    assert "pace" in load(app, task).progress
+
+    def die(handler: Work) -> None:
+        raise Crash
+
+    Work.do = die
+    with pytest.raises(Crash):
+        deliver(app, queue)
+    clock.advance(LEASE)
+    kept = []
+    Work.do = lambda handler: kept.append(load(app, task).progress)
+    assert deliver(app, queue) == 200
+    assert kept == [{"message": "Counting", "step": 5, "total_steps": 100}]
+
+
+def test_a_task_that_is_repeated_long_after_it_was_cancelled_has_no_time_left_of_then(
+    app: Flask, task: LongTask, queue: InMemoryQueue
+) -> None:
+    Work.do = hand_over_after_five_steps
+    assert deliver(app, queue) == 200
+    with services_of(app).ndb_context():
+        services_of(app).store.cancel(task.id)
+    retry(app, task)
+    assert load(app, task).progress == {"message": "Counting", "step": 5, "total_steps": 100}
