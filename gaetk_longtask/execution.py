@@ -139,16 +139,20 @@ class _Attempt:
             self._reporter.stop()
 
     def _work(self) -> Reply:
+        goes_on = False
         try:
             parameters = self._load_parameters()
+            goes_on = self._task.state_manifest is not None
             self._checkpoints.load()
             with _authors_code():
                 result = self._job.execute(self._task, parameters, self._reporter, self._checkpoints)
             stored = self._store_result(result)
         except (TaskCancelled, HandedOver):
             return self._leave()
-        except (PermanentTaskFailure, DamagedDataError) as exc:
+        except PermanentTaskFailure as exc:
             return self._fail(exc, permanent=True)
+        except DamagedDataError as exc:  # of the parameters, or of what this attempt was to go on from
+            return self._fail(exc, permanent=True, forget=goes_on)
         except ConfigurationError as exc:  # the next version of the application may have it right
             return self._fail(exc, permanent=False)
         except _WorkError as exc:
@@ -190,7 +194,7 @@ class _Attempt:
         except (PermanentTaskFailure, TaskCancelled) as exc:
             log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
-    def _fail(self, exc: Exception, *, permanent: bool) -> Reply:
+    def _fail(self, exc: Exception, *, permanent: bool, forget: bool = False) -> Reply:
         if self._checkpoints.given_away:  # raised on the way out
             self._job.report_exception(exc)
             return self._leave()
@@ -204,6 +208,7 @@ class _Attempt:
             reference=reference,
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
+            forget=forget,
         )
         self._job.report_exception(exc)
         match status:

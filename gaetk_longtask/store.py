@@ -247,8 +247,12 @@ class TaskStore:
         reference: str,
         progress: Progress,
         max_attempts: int,
+        forget: bool = False,
     ) -> Status | None:
-        """Record that an attempt failed: `error`, or `failed` for good; None if it no longer owns the task."""
+        """Record that an attempt failed: `error`, or `failed` for good; None if it no longer owns the task.
+
+        With `forget` a task that is retried begins anew: what was kept can't be read.
+        """
         now = self._clock()
 
         def change(task: LongTask) -> bool:
@@ -257,6 +261,8 @@ class TaskStore:
             task.failures += 1
             task.progress = progress.stored()
             task.error_reference = reference
+            if forget:
+                task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
             if permanent or task.failures >= max_attempts:
                 _end(task, Status.FAILED, now)
                 task.error = error

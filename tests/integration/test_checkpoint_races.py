@@ -15,6 +15,8 @@ from flask import Flask
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status, TaskCancelled
+from gaetk_longtask.blobs import INLINE_BYTES
+from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.store import LEASE
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import services_of
@@ -198,6 +200,57 @@ def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_
     assert load(app, task).failures == 0
     assert deliver(app, queue) == 200
     assert load(app, task).failures == 1
+
+
+def test_a_task_whose_state_is_damaged_begins_anew_when_it_is_retried(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    begins = []
+
+    def do(handler: Work) -> str:
+        begins.append(handler.resumed_from is None)
+        clock.advance(STEP)
+        handler.checkpoint(os.urandom(2 * INLINE_BYTES))
+        if len(begins) == 1:
+            raise ValueError
+        return "done"
+
+    Work.do = do
+    assert deliver(app, queue) == 500
+    with services_of(app).ndb_context():
+        ndb.delete_multi(LongTaskChunk.query().fetch(keys_only=True))
+    assert deliver(app, queue) == 200
+    assert load(app, task).status is Status.FAILED
+    retry(app, task)
+    assert deliver(app, queue) == 200
+    assert load(app, task).status is Status.DONE
+    assert begins == [True, True]
+
+
+def test_pieces_that_are_damaged_are_yielded_anew_when_the_task_is_retried(
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    fails = iter([ValueError()])
+
+    def do(handler: Work) -> Iterator[str]:
+        for step in range(handler.resumed_from or 0, 3):
+            clock.advance(STEP)
+            yield f"{step} "
+            handler.checkpoint(step + 1)
+            if step == 1 and (error := next(fails, None)):
+                raise error
+
+    Work.do = do
+    assert deliver(app, queue) == 500
+    with services_of(app).ndb_context():
+        damaged = load(app, task)
+        damaged.result_blob = b"?"
+        damaged.save()
+    assert deliver(app, queue) == 200
+    assert load(app, task).status is Status.FAILED
+    retry(app, task)
+    assert deliver(app, queue) == 200
+    assert shown(app, task) == "0 1 2 "
 
 
 def test_a_store_that_is_slow_to_fail_is_not_tried_at_every_call(
