@@ -92,6 +92,9 @@ class _Packer:
     def pack_list(self, value: Iterable[Any], step: str = _ITEM) -> list[Any]:
         return self._each(value, enumerate(value), step)
 
+    def pack_members(self, value: Iterable[Any]) -> list[Any]:
+        return sorted(self.pack_list(value, _MEMBER), key=repr)  # the same bytes in every process
+
     def pack_dict(self, value: dict[Any, Any]) -> Any:
         keys = self.pack_list(value.keys(), _MEMBER)
         values = self._each(value, value.items(), _ITEM)
@@ -151,8 +154,8 @@ _PACKERS: dict[type, Callable[[_Packer, Any], Any]] = {
     list: _Packer.pack_list,
     dict: _Packer.pack_dict,
     tuple: lambda packer, value: {"$tuple": packer.pack_list(value)},
-    set: lambda packer, value: {"$set": packer.pack_list(value, _MEMBER)},
-    frozenset: lambda packer, value: {"$frozenset": packer.pack_list(value, _MEMBER)},
+    set: lambda packer, value: {"$set": packer.pack_members(value)},
+    frozenset: lambda packer, value: {"$frozenset": packer.pack_members(value)},
     bytes: lambda _, value: {"$bytes": base64.b64encode(value).decode()},
     Decimal: _Packer.pack_decimal,
     date: lambda _, value: {"$date": value.isoformat()},
