@@ -92,9 +92,9 @@ class Reporter:
         if pace:
             self._estimator.resume(pace["points"], pace["total"], monotonic() - (clock().timestamp() - pace["at"]))
         self._typical_seconds = typical_seconds
-        self._usual: float | None = None
+        self._usual: float | None = pace.get("usual") if pace else None
         # After an attempt that failed, what a task usually takes is no measure any more.
-        self._compares = snapshot.info.attempt == 1
+        self._compares = snapshot.info.attempt == 1 and self._usual is None
         progress = snapshot.progress
         self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
         self._innermost: _Track | None = None
@@ -179,7 +179,7 @@ class Reporter:
         if not with_pace:
             return progress.stored()
         points, total = self._estimator.points(self._monotonic())
-        pace = {"points": points, "total": total, "at": self._clock().timestamp()}
+        pace = {"points": points, "total": total, "at": self._clock().timestamp(), "usual": self._usual}
         return progress.stored() | {"eta_seconds": progress.eta_seconds, "pace": pace}
 
     def check_owner(self) -> None:

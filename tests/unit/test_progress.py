@@ -607,6 +607,17 @@ def test_the_question_is_asked_once_and_not_for_a_short_task(make: Callable[...,
     assert questions(make, clock) == [3]
 
 
+def test_what_it_usually_takes_is_known_at_once_after_a_hand_over(
+    make: Callable[..., Reporter], clock: ManualClock
+) -> None:
+    first = make(typical_seconds=lambda: 40.0)
+    clock.advance(timedelta(seconds=10))
+    first.beat()
+    second = make(pace=json.loads(json.dumps(first.stored(with_pace=True)))["pace"])
+    assert first.progress.eta_seconds is not None
+    assert second.progress.eta_seconds == first.progress.eta_seconds
+
+
 def test_work_that_reports_steps_asks_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
     asked: list[int] = []
     reporter = make(typical_seconds=lambda: asked.append(1))
