@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import grpc
 import pytest
 from google.cloud import ndb
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gaetk_longtask import blobs
-from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf
+from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Writer
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.store import STORE_ERRORS
+from gaetk_longtask.testing import put_between
 
 EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,3 +131,65 @@ def test_two_attempts_do_not_share_chunks() -> None:
     later, _ = write(second, fence=2)
     assert blobs.read(earlier, None, task_id="t") == first
     assert blobs.read(later, None, task_id="t") == second
+
+
+# Writing, sealing, and going on behind a seal.
+
+SMALL_PIECE, SMALL_INLINE = 1000, 300
+
+writes = st.tuples(st.sampled_from([os.urandom, bytes]), st.one_of(st.integers(0, 50), st.integers(0, 4 * SMALL_PIECE)))
+#: Seal and go on, or go on as another attempt behind one of the seals so far, the latest being 0.
+seals = st.one_of(st.none(), st.integers(0, 3))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.one_of(writes, seals), max_size=20))
+@example(steps=[(os.urandom, 2 * SMALL_PIECE), (bytes, SMALL_PIECE), None, 0, (os.urandom, 2 * SMALL_PIECE)])
+def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_bytes(
+    steps: list[tuple[Callable[[int], bytes], int] | int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "PIECE_BYTES", SMALL_PIECE)
+    monkeypatch.setattr(blobs, "INLINE_BYTES", SMALL_INLINE)
+    task_id, written = secrets.token_hex(4), b""
+    place = replace(shelf(fence=1), task_id=task_id)
+    writer = Writer({"kind": "bytes"}, place, what="result")
+    sealed: list[tuple[bytes, tuple[Manifest, bytes | None]]] = []
+
+    def seal() -> None:
+        manifest, inline = writer.seal()
+        assert len(inline or b"") <= SMALL_INLINE
+        assert all(piece.stored <= SMALL_PIECE for piece in manifest.pieces)
+        assert manifest.size == len(written)
+        sealed.append((written, (Manifest.from_json(manifest.to_json()), inline)))
+
+    for step in steps:
+        match step:
+            case (make, size):
+                data = make(size)
+                writer.write(data)
+                written += data
+            case None:
+                seal()
+            case back if sealed:
+                written, stored = sealed[max(0, len(sealed) - 1 - back)]
+                place = replace(place, fence=place.fence + 1, numbers=itertools.count())
+                writer = Writer.resume(stored, place, what="result")
+        waiting = writer._waiting
+        assert len(waiting) < blobs.PIECES_A_REQUEST or sum(len(data) for _, data in waiting) <= SMALL_INLINE
+        assert len(writer._rest) < SMALL_PIECE
+    seal()
+    for whole, (manifest, inline) in sealed:
+        assert blobs.read(manifest, inline, task_id=task_id) == whole
+
+
+@pytest.mark.parametrize("lose", ["lose_request", "lose_reply"])
+def test_a_seal_that_fails_may_be_tried_again_and_more_be_written_behind_it(lose: str, ndb_client: ndb.Client) -> None:
+    faults = put_between(ndb_client)
+    data, more = bytes(PIECE_BYTES) + os.urandom(INLINE_BYTES + 1), os.urandom(INLINE_BYTES)
+    writer = Writer({"kind": "bytes"}, shelf(), what="result")
+    writer.write(data)
+    getattr(faults, lose)("Commit", grpc.StatusCode.DEADLINE_EXCEEDED)
+    with pytest.raises(STORE_ERRORS):
+        writer.seal()
+    writer.write(more)
+    assert blobs.read(*writer.seal(), task_id="t") == data + more
