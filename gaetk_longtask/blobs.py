@@ -300,13 +300,15 @@ def _unpacked(piece: Piece, data: Buffer, task_id: str) -> Buffer:
     return raw
 
 
-def check_presence(manifest: Manifest, *, task_id: str) -> None:
+def check_presence(manifest: Manifest, inline: bytes | None, *, task_id: str) -> None:
     """Find out whether every chunk is there, without reading any; one query for keys.
 
     Raises:
-        DamagedDataError: a chunk is missing.
+        DamagedDataError: a chunk is missing, or what lies in the entity is not what was stored.
 
     """
+    for piece, view in _in_entity(manifest, inline):
+        _unpacked(piece, view, task_id)
     if not manifest.chunks:
         return
     found = {key.id() for key in _chunks_of(task_id).fetch(keys_only=True)}

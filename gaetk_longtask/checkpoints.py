@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY = timedelta(seconds=15)
 #: A state that could not be stored is tried again after this.
 TRY_AGAIN_AFTER = timedelta(seconds=5)
+TRY_TO_HAND_OVER_AFTER = timedelta(seconds=1)
 #: What a hand-over is left besides twice the longest saving so far: for the queue's answer and the author's clean-up.
 LONGEST_FAREWELL = timedelta(seconds=5)
 
@@ -62,11 +63,14 @@ class Checkpoints:
         self._advanced = False
         self._thread = threading.get_ident()
         self._ended = False
+        self._context: Any = object()  # the one that was last found to be no transaction's
+        self._clock = services.clock
         self.given_away = None
         self.resumed_from = None
         limit = options.time_limit
-        self._limit = self._ends_at = task.started_at + limit - min(LONGEST_FAREWELL, limit / 10)
-        self._save_at = services.clock() + min(CHECKPOINT_EVERY, limit / 4)
+        self._limit: datetime = task.started_at + limit - min(LONGEST_FAREWELL, limit / 10)
+        self._ends_at: datetime = self._limit
+        self._due_at = min(services.clock() + min(CHECKPOINT_EVERY, limit / 4), self._ends_at)
         self._called_at: datetime | None = None
         self._longest_work = timedelta(0)
 
@@ -91,26 +95,23 @@ class Checkpoints:
             SerializationError, TooLargeError: the state can't be stored.
 
         """
+        # A call that is not due is to take less than a microsecond.
         context = ndb.context.get_context(raise_context_error=False)
-        if context is None or context.in_transaction() or threading.get_ident() != self._thread:
-            raise LongTaskError(_OUTSIDE)
+        if context is not self._context:
+            self._enter(context)
         self._reporter.check_owner()
-        if self._ended:
-            raise TaskCancelled("the attempt has ended", superseded=True)
-        now = self._services.clock()
-        if self._called_at is None:
-            encode(state, self._options.serializer, self._signer)  # what can't be stored is found at once
-        elif now - self._called_at > self._longest_work:
-            self._longest_work = now - self._called_at
-        is_last = now + self._longest_work >= self._ends_at
-        if is_last or now >= self._save_at:
-            self._save(state, now, hand_over=is_last)
-            now = self._services.clock()
+        now = self._clock()
+        if self._called_at is None or now - self._called_at > self._longest_work:
+            self._learn(state, now)
+        if now >= self._due_at:
+            self._save(state, now, hand_over=now + self._longest_work >= self._ends_at)
+            now = self._clock()
         self._called_at = now
 
     def end(self) -> None:
         """Take no more states: something that was yielded is lost, and what comes after it must not be kept."""
         self._ended = True
+        self._context = object()
 
     def assert_current(self) -> None:
         """Raise `TaskCancelled` unless the attempt still owns the task; in a transaction it stays so to its commit."""
@@ -139,6 +140,21 @@ class Checkpoints:
         if self._durable is not None and self._certain:
             self._discard(self._durable)
 
+    def _enter(self, context: Any) -> None:
+        """Look closer at an NDB context that is new: a transaction has one of its own, and so has a thread."""
+        if context is None or context.in_transaction() or threading.get_ident() != self._thread:
+            raise LongTaskError(_OUTSIDE)
+        if self._ended:
+            raise TaskCancelled("the attempt has ended", superseded=True)
+        self._context = context
+
+    def _learn(self, state: Any, now: datetime) -> None:
+        if self._called_at is None:
+            encode(state, self._options.serializer, self._signer)  # what can't be stored is found at once
+        else:
+            self._longest_work = now - self._called_at
+            self._due_at = min(self._due_at, self._ends_at - self._longest_work)
+
     def _save(self, state: Any, now: datetime, *, hand_over: bool) -> None:
         encoded = encode(state, self._options.serializer, self._signer)
         blobs.check_size(encoded.size, "state")
@@ -149,7 +165,7 @@ class Checkpoints:
             self._advanced = self._advanced or is_new
             if not is_new and not hand_over and self._certain:
                 self._discard(stored[0])
-                self._save_at = now + CHECKPOINT_EVERY
+                self._due_at = self._next(now)
                 return
             checkpoint = Checkpoint(
                 state=stored,
@@ -164,7 +180,8 @@ class Checkpoints:
         except STORE_ERRORS as exc:
             log.warning("checkpoint of %s not stored, trying again: %s", self._task.id[:8], exc)
             self._certain = False
-            self._save_at = self._services.clock() + TRY_AGAIN_AFTER  # it may have taken a minute to fail
+            # It may have taken a minute to fail.
+            self._due_at = self._clock() + (TRY_TO_HAND_OVER_AFTER if hand_over else TRY_AGAIN_AFTER)
             return
         if not ours:
             self._reporter.lose(status)
@@ -173,9 +190,12 @@ class Checkpoints:
             self.given_away = status
             raise HandedOver
         self._reporter.renewed(now)
-        after = self._services.clock()
+        after = self._clock()
         self._ends_at = min(self._ends_at, self._limit - 2 * (after - now))
-        self._save_at = after + CHECKPOINT_EVERY
+        self._due_at = self._next(after)
+
+    def _next(self, now: datetime) -> datetime:
+        return min(now + CHECKPOINT_EVERY, self._ends_at - self._longest_work)
 
     def _has_grown(self, pieces: Stored | None) -> bool:
         return pieces is not None and pieces[0].size > self._pieces_size

@@ -32,7 +32,7 @@ class YieldedResult(Iterator[Any]):
             DamagedDataError: one is missing.
 
         """
-        blobs.check_presence(manifest, task_id=task_id)
+        blobs.check_presence(manifest, inline, task_id=task_id)
         self.is_text = manifest.layout["kind"] == Kind.TEXT.value
         self.size = manifest.size
         self._manifest = manifest
