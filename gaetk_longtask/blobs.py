@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -30,8 +30,8 @@ LIMIT_BYTES = 32 * 1024 * 1024
 INLINE_BYTES = 256 * 1024
 #: Raw bytes of a piece; a property takes 1,048,487 bytes, and the Firestore emulator counts the whole entity.
 PIECE_BYTES = 1_000_000
-#: Pieces in one request: together below the emulators' 4 MiB (production takes 10).
-PIECES_A_REQUEST = 2
+#: Stored bytes in one request, or one piece. It takes 10 MiB, but the client holds what it sends several times over.
+REQUEST_BYTES = PIECE_BYTES
 
 #: Pieces deleted in one request; a deletion sends no data.
 PIECES_A_DELETION = 100
@@ -103,8 +103,8 @@ class Shelf:
 class Writer:
     """Stores bytes as they come; what has come so far can be sealed, and more be written behind it.
 
-    Holds at most `PIECES_A_REQUEST` pieces, and `INLINE_BYTES` of compressed ones. The layout is kept by reference: a
-    stream may complete it while it flows.
+    Holds a piece, and `INLINE_BYTES` of compressed ones. The layout is kept by reference: a stream may complete it
+    while it flows.
     """
 
     def __init__(self, layout: dict[str, Any], shelf: Shelf, *, what: str) -> None:
@@ -182,7 +182,7 @@ class Writer:
 
     def _keep(self, raw: memoryview) -> None:
         self._waiting.append(self._packed(raw))
-        if len(self._waiting) >= PIECES_A_REQUEST and _stored_bytes(self._waiting) > INLINE_BYTES:
+        if _stored_bytes(self._waiting) > INLINE_BYTES:
             self._flush()
 
     def _packed(self, raw: memoryview) -> tuple[Piece, bytes]:
@@ -209,12 +209,12 @@ class Writer:
 
     def _put(self, packed: list[tuple[Piece, bytes]]) -> None:
         shelf = self._shelf
-        for first in range(0, len(packed), PIECES_A_REQUEST):
+        for batch in _requests([piece for piece, _ in packed]):
             chunks = [
                 LongTaskChunk(
                     key=LongTaskChunk.key_of(_name(shelf.task_id, piece)), data=data, expires_at=shelf.expires_at
                 )
-                for piece, data in packed[first : first + PIECES_A_REQUEST]
+                for piece, data in packed[batch]
             ]
             ndb.put_multi(chunks, **UNCACHED)
         self._chunks += [piece for piece, _ in packed]
@@ -332,10 +332,10 @@ def delete_some(task_id: str) -> bool:
 
 
 def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Piece, Buffer]]:
-    for first in range(0, manifest.chunks, PIECES_A_REQUEST):
-        batch = manifest.pieces[first : min(first + PIECES_A_REQUEST, manifest.chunks)]
-        chunks = LongTaskChunk.load_all([_name(task_id, piece) for piece in batch])
-        for piece, chunk in zip(batch, chunks, strict=True):
+    for batch in _requests(manifest.pieces[: manifest.chunks]):
+        pieces = manifest.pieces[batch]
+        chunks = LongTaskChunk.load_all([_name(task_id, piece) for piece in pieces])
+        for piece, chunk in zip(pieces, chunks, strict=True):
             if chunk is None:
                 raise DamagedDataError(_missing(piece, task_id))
             yield piece, chunk.data
@@ -355,6 +355,18 @@ def _chunks_of(task_id: str) -> Any:
 
 def _missing(piece: Piece, task_id: str) -> str:
     return f"Piece {piece.number} of {task_id[:8]} is missing."
+
+
+def _requests(pieces: Sequence[Piece]) -> Iterator[slice]:
+    """Tell which pieces go through one request together."""
+    first = size = 0
+    for index, piece in enumerate(pieces):
+        size += piece.stored
+        if size > REQUEST_BYTES and index > first:
+            yield slice(first, index)
+            first, size = index, piece.stored
+    if pieces:
+        yield slice(first, len(pieces))
 
 
 def _stored_bytes(packed: list[tuple[Piece, bytes]]) -> int:

@@ -95,6 +95,20 @@ def test_the_limit_itself_is_taken() -> None:
     assert manifest.size == LIMIT_BYTES
 
 
+def test_a_request_takes_what_compresses_together_and_what_does_not_piece_by_piece(ndb_client: ndb.Client) -> None:
+    faults = put_between(ndb_client)
+    noise = os.urandom(4 * PIECE_BYTES)
+    manifest, inline = write(noise)
+    assert blobs.read(manifest, inline, task_id="t") == noise
+    assert faults.calls == 4 * ["Commit"] + 4 * ["Lookup"]
+    faults.calls.clear()
+    squeezable = b"".join(noise[start : start + 90_000].rjust(PIECE_BYTES) for start in range(0, 8 * 90_000, 90_000))
+    manifest, inline = write(squeezable)
+    assert manifest.chunks == 6
+    assert blobs.read(manifest, inline, task_id="t") == squeezable
+    assert faults.calls == 2 * ["Commit"] + ["Lookup"]
+
+
 def test_a_missing_chunk_is_damage() -> None:
     manifest, inline = write(os.urandom(2 * PIECE_BYTES))
     chunks()[1].key.delete()
@@ -174,8 +188,7 @@ def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_
                 written, stored = sealed[max(0, len(sealed) - 1 - back)]
                 place = replace(place, fence=place.fence + 1, numbers=itertools.count())
                 writer = Writer.resume(stored, place, what="result")
-        waiting = writer._waiting
-        assert len(waiting) < blobs.PIECES_A_REQUEST or sum(len(data) for _, data in waiting) <= SMALL_INLINE
+        assert sum(len(data) for _, data in writer._waiting) <= SMALL_INLINE
         assert len(writer._rest) < SMALL_PIECE
     seal()
     for whole, (manifest, inline) in sealed:
