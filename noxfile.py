@@ -130,6 +130,15 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "-m", "tests.chaos", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
 
 
+@nox.session
+def endurance(session: nox.Session) -> None:
+    """Hand a minute's work over every three seconds, import invoices 40 times, and kill those who work on it."""
+    provide(session, "memcached", "java", required=os.environ.get("CI") == "true")
+    session.install("-e", ".[test]")
+    # It ends what it started before it ends itself: leave it the time.
+    session.run("python", "-m", "tests.endurance", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
+
+
 # With pip, as App Engine does it.
 @nox.session(venv_backend="virtualenv")
 def deployable(session: nox.Session) -> None:

@@ -19,7 +19,11 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 
+from gaetk_longtask.dev.processes import StackError
 from gaetk_longtask.pytest_plugin import LocalStack
+from tests.chaos.battlefield import Battlefield
+from tests.conftest import missing
+from tests.endurance.runs import Course
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
@@ -204,3 +208,20 @@ def bundled_import(visitor: Visitor) -> Answer:
 def report(visitor: Visitor, bundled_import: Answer) -> Answer:
     """The report of the month of the bundled invoices."""
     return visitor.collect(visitor.get("/intrastat?month=2010-12"))
+
+
+@pytest.fixture(scope="session")
+def course() -> Iterator[Course]:
+    """Processes that a test may kill; where work lasts, it is handed over every other second."""
+    try:
+        with Course.open(time_limit_seconds=1.5) as course:
+            yield course
+    except StackError as exc:
+        missing("A piece of the local stack", exc)
+        raise
+
+
+@pytest.fixture
+def field(course: Course) -> Battlefield:
+    """The processes alone."""
+    return course.field

@@ -1,7 +1,8 @@
-"""What happens to one task that is hit at a certain moment, or is as large as tasks get; with real processes."""
+"""What happens to one task that is hit, handed over, or as large as tasks get; with real processes."""
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import time
@@ -15,18 +16,27 @@ from tests.chaos.app import noise
 from tests.chaos.battlefield import Battlefield
 from tests.chaos.visitors import Answer, ask, upload, wait_for
 from tests.conftest import missing
+from tests.endurance.app import BATCH_LINES, invoice_lines, relayed
+from tests.endurance.hunter import draw
+from tests.endurance.judge import NOTHING_WRONG, judge, receipts_are_right
+from tests.endurance.runs import Course
 
 LARGEST = 30 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def field() -> Iterator[Battlefield]:
+def course() -> Iterator[Course]:
     try:
-        with Battlefield() as field:
-            yield field
+        with Course.open(time_limit_seconds=1.5) as course:
+            yield course
     except StackError as exc:
         missing("A piece of the local stack", exc)
         raise
+
+
+@pytest.fixture
+def field(course: Course) -> Battlefield:
+    return course.field
 
 
 class Task:
@@ -131,3 +141,28 @@ def test_an_upload_of_thirty_mebibytes_comes_back_byte_for_byte(field: Battlefie
     task = Task(field, upload(f"{field.url}/echo/8", sent))
 
     assert task.collect() == sent
+
+
+# Small runs of what `nox -s endurance` does for many minutes.
+
+
+def test_work_that_is_handed_over_and_killed_on_the_way_gives_the_result_byte_for_byte(course: Course) -> None:
+    shots = draw(random.Random(1), steps=60, kills=1, delay_seconds=0.5)
+
+    run = course.relay(units=60, seconds=6, shots=shots)
+
+    assert run.handed_over >= 3
+    assert run.kills == 1
+    assert run.body == relayed(60)
+    assert course.broken_laws() == []
+
+
+def test_lines_are_entered_once_though_a_worker_is_killed_and_another_comes_back_from_the_dead(course: Course) -> None:
+    rows = invoice_lines(1_000)
+    shots = draw(random.Random(2), steps=len(rows) // BATCH_LINES, kills=1, freezes=1, delay_seconds=0.1)
+
+    run = course.booking(lines=len(rows), shots=shots)
+
+    assert (run.kills, run.freezes) == (1, 1)
+    assert judge(rows, course.entries(run), result_is_right=receipts_are_right(rows, run.body)) == NOTHING_WRONG
+    assert course.broken_laws() == []

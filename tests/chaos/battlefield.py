@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,8 @@ from typing import Self
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
-from google.cloud import tasks_v2
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import ndb, tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore, start_tasks
@@ -55,12 +57,16 @@ class Battlefield:
         workers: int = 2,
         threads: int = 8,
         datastore: DatastoreKind | str | None = None,
+        app: str = "tests.chaos.app:app",
+        env: Mapping[str, str] | None = None,
         log: Log = discard,
     ) -> None:
         self._rng = random.Random(seed)
         self._workers = workers
         self._threads = threads
         self._datastore = datastore
+        self._app = app
+        self._env = env or {}
         self._log = log
         self._ended = ExitStack()
         self.history = History()
@@ -115,6 +121,7 @@ class Battlefield:
         """Start gunicorn, and return when a request was answered."""
         env = {
             **os.environ,
+            **self._env,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "DATASTORE_EMULATOR_HOST": self.datastore.host,
             "MEMCACHED_HOSTS": f"127.0.0.1:{self._memcached_port}",
@@ -128,7 +135,7 @@ class Battlefield:
         bind = ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "2"]
         self.app = Process(
             "app",
-            [sys.executable, "-m", "gunicorn", *bind, *size, *options, "tests.chaos.app:app"],
+            [sys.executable, "-m", "gunicorn", *bind, *size, *options, self._app],
             env=env,
             log=self._log,
         )
@@ -157,6 +164,16 @@ class Battlefield:
         if pid not in self.workers():
             raise ProcessLookupError(pid)
         os.kill(pid, signal.SIGKILL)
+
+    def freeze(self, pid: int) -> None:
+        """Stop a worker in the middle of what it does; `thaw` lets it go on as if nothing had happened."""
+        if pid not in self.workers():
+            raise ProcessLookupError(pid)
+        os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """Let a worker that was frozen go on."""
+        os.kill(pid, signal.SIGCONT)
 
     def start_memcached(self) -> None:
         """Start an empty memcached on the same port as ever."""
@@ -192,6 +209,17 @@ class Battlefield:
         """Count what the queue still holds."""
         parent = self._queue.queue_path(PROJECT, "local", "default")
         return len(list(self._queue.list_tasks(parent=parent)))
+
+    def ndb_client(self) -> ndb.Client:
+        """Give a client that asks Datastore directly."""
+        before = os.environ.get("DATASTORE_EMULATOR_HOST")
+        os.environ["DATASTORE_EMULATOR_HOST"] = self.datastore.target
+        try:
+            return ndb.Client(project=PROJECT, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]  # it has no annotations
+        finally:
+            del os.environ["DATASTORE_EMULATOR_HOST"]
+            if before is not None:
+                os.environ["DATASTORE_EMULATOR_HOST"] = before
 
     def set_clock_ahead(self, seconds: float) -> None:
         """Let the application believe that it is later."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -11,11 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import ndb
-
 from gaetk_longtask import LongTask
-from tests.chaos.battlefield import PROJECT, Battlefield
+from tests.chaos.battlefield import Battlefield
 from tests.chaos.faulty_grpc import Fault
 from tests.chaos.visitors import Answer, Visitor, ask, is_right, kinds
 
@@ -257,13 +253,8 @@ class Campaign:
 
     def _stored(self) -> dict[str, LongTask]:
         """Ask Datastore itself for everything that there is."""
-        os.environ["DATASTORE_EMULATOR_HOST"] = self._field.datastore.host
-        try:
-            client = ndb.Client(project=PROJECT, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]  # it has no annotations
-            with client.context():
-                return {task.id: task for task in LongTask.query()}
-        finally:
-            del os.environ["DATASTORE_EMULATOR_HOST"]
+        with self._field.ndb_client().context():
+            return {task.id: task for task in LongTask.query()}
 
     def _shows_right(self, task: LongTask) -> bool:
         kind, number = task.path.strip("/").split("/")

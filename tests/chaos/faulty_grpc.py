@@ -41,6 +41,7 @@ class FaultyGrpc:
         is_delayable: Callable[[str, bytes], bool] = lambda method, request: False,
         heard: Callable[[str, bytes, bytes], None] = lambda method, request, reply: None,
     ) -> None:
+        self.target = target
         self.rate = 0.0
         self.faults: Counter[Fault] = Counter()
         self.calls = 0

@@ -25,7 +25,8 @@ class State:
     status: str
     fence: int
     requested_at: str  #: names the run
-    result: str  #: the manifest, or nothing
+    result: str  #: the manifest, or nothing; before the end, of what was yielded so far
+    leased: bool  #: whether an attempt is at work, rather than to come
 
 
 class History:
@@ -54,6 +55,7 @@ class History:
                 fence=fields["fence"].integer_value,
                 requested_at=fields["requested_at"].timestamp_value.ToJsonString(),
                 result=fields["result_manifest"].blob_value.hex(),
+                leased=fields["lease_until"].WhichOneof("value_type") == "timestamp_value",
             )
             with self._lock:
                 self._states[written.key.path[-1].name].append(state)
@@ -68,14 +70,15 @@ class History:
         with self._lock:
             return list(self._states)
 
-    def steps(self) -> Counter[str]:
-        """Count what has happened: how often a task came into each status, and how often its owner changed."""
+    def steps(self, *task_ids: str) -> Counter[str]:
+        """Count what has happened to these tasks, or all: each change of status, and of the owner."""
         found: Counter[str] = Counter()
-        for task_id in self.task_ids():
+        for task_id in task_ids or self.task_ids():
             for before, after in pairwise(self.of(task_id)):
                 found[after.status] += before.status != after.status or before.fence != after.fence
-                taken = before.status == after.status == "started" and before.fence != after.fence
-                found["taken over"] += taken
+                if before.status == after.status == "started":
+                    found["taken over"] += before.fence != after.fence and before.leased
+                    found["handed over"] += before.leased and not after.leased
         return found
 
     def committed_twice(self) -> list[str]:
@@ -98,8 +101,10 @@ class History:
                 same_run = before.requested_at == after.requested_at
                 if same_run and before.status in _ENDED and (before.status, after.status) != _WITH_RESULT:
                     found.append(f"{step}: it had ended")
-                if same_run and before.result and before.result != after.result:
+                if same_run and before.status in _WITH_RESULT and before.result != after.result:
                     found.append(f"{step}: the result has changed")
+                if before.status == after.status and before.fence == after.fence and after.leased > before.leased:
+                    found.append(f"{step}: taken back after it was handed over")
                 if after.status == "done" and (before.status, before.fence) != ("started", after.fence):
                     found.append(f"{step}: a result of somebody who did not own it")
         return found

@@ -19,7 +19,9 @@ class Datastore:
         self.history = History()
         self._version = 0
 
-    def commit(self, status: str, fence: int, *, result: bytes = b"", run: int = FIRST_RUN) -> None:
+    def commit(
+        self, status: str, fence: int, *, result: bytes = b"", run: int = FIRST_RUN, leased: bool = False
+    ) -> None:
         request = datastore.CommitRequest.pb()()
         written = request.mutations.add().upsert
         path = written.key.path.add()
@@ -27,6 +29,8 @@ class Datastore:
         written.properties["status"].string_value = status
         written.properties["fence"].integer_value = fence
         written.properties["requested_at"].timestamp_value.FromSeconds(run)
+        if leased:
+            written.properties["lease_until"].timestamp_value.FromSeconds(run)
         written.properties["result_manifest"].blob_value = base64.b64encode(result)
         reply = datastore.CommitResponse.pb()()
         self._version += 1
@@ -52,6 +56,27 @@ def test_an_undisturbed_run_with_a_retry_is_fine(store: Datastore) -> None:
 
     assert store.history.committed_twice() == []
     assert store.history.broken_laws() == []
+
+
+def test_a_result_that_grows_across_a_hand_over_and_a_death_is_fine(store: Datastore) -> None:
+    store.commit("ready", 0)
+    store.commit("started", 1, leased=True)
+    store.commit("started", 1, leased=True, result=b"o")
+    store.commit("started", 1, result=b"on")
+    store.commit("started", 2, leased=True, result=b"on")
+    store.commit("started", 3, leased=True, result=b"on")
+    store.commit("done", 3, result=b"one")
+
+    assert store.history.broken_laws() == []
+    assert store.history.steps("task") == {"started": 3, "handed over": 1, "taken over": 1, "done": 1}
+
+
+def test_what_was_handed_over_and_is_taken_back_is_found(store: Datastore) -> None:
+    store.commit("started", 1, leased=True)
+    store.commit("started", 1)
+    store.commit("started", 1, leased=True)
+
+    assert store.history.broken_laws() == ["task: started/1 -> started/1: taken back after it was handed over"]
 
 
 def test_a_second_result_of_one_run_is_found(store: Datastore) -> None:

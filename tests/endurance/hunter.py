@@ -1,0 +1,95 @@
+"""Kills or freezes the worker that is at work, as soon as its task has come to a certain step."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from tests.chaos.battlefield import Battlefield
+from tests.endurance.journal import Journal, Step
+
+#: How long the next attempt may take to come.
+_PATIENCE_SECONDS = 60.0
+#: Longer than the beats that an owner may miss.
+_FROZEN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """What is to happen when."""
+
+    step: int
+    delay_seconds: float  #: after the step was begun
+    freezes: bool = False  #: rather than kills
+
+
+def draw(rng: random.Random, *, steps: int, kills: int, freezes: int = 0, delay_seconds: float) -> list[Shot]:
+    """Draw so many shots, each at another step, none at the very first or last."""
+    at = sorted(rng.sample(range(1, steps - 1), kills + freezes))
+    frozen = rng.sample(at, freezes)
+    return [Shot(step=step, delay_seconds=rng.uniform(0, delay_seconds), freezes=step in frozen) for step in at]
+
+
+class Hunter:
+    """Fires at the workers of one task, on a thread of its own, while the context is open."""
+
+    def __init__(self, field: Battlefield, journal: Journal, task_id: str, shots: list[Shot]) -> None:
+        self.kills = 0
+        self.freezes = 0
+        self._field = field
+        self._journal = journal
+        self._task_id = task_id
+        self._shots = shots
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._hunt, name="hunter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _hunt(self) -> None:
+        hit = 0  # the fence that was hit last: the next one has to be at work first
+        for shot in self._shots:
+            step = self._wait_for(shot.step, hit)
+            if step is None:
+                return
+            self._over.wait(shot.delay_seconds)
+            step = self._journal.of(self._task_id)[-1]
+            try:
+                if shot.freezes:
+                    self._freeze(step)
+                else:
+                    self._field.kill(step.pid)
+                    self.kills += 1
+            except ProcessLookupError:  # it died by an earlier shot
+                continue
+            hit = step.fence
+
+    def _wait_for(self, number: int, hit: int) -> Step | None:
+        while not self._over.wait(0.03):
+            steps = self._journal.of(self._task_id)
+            if steps and steps[-1].fence > hit and steps[-1].number >= number:
+                return steps[-1]
+        return None
+
+    def _freeze(self, step: Step) -> None:
+        """Have the attempt taken over while it can not move, and let it go on then, knowing nothing."""
+        self._field.freeze(step.pid)
+        self.freezes += 1
+        try:
+            self._over.wait(_FROZEN_SECONDS)
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while self._field.history.of(self._task_id)[-1].fence <= step.fence and time.monotonic() < deadline:
+                self._field.run_early()  # as after the deadline, so that the queue asks for the next attempt
+                if self._over.wait(0.2):
+                    return
+            self._wait_for(0, step.fence)
+        finally:
+            self._field.thaw(step.pid)
