@@ -108,6 +108,7 @@
       next.dir = page.documentElement.dir;
       current.replaceWith(next);
       article = next;
+      part("manual")?.remove();
       if (focused) article.querySelector("h1").focus();
       milestone = shownMilestone();
       usual = null;
@@ -151,6 +152,7 @@
       if (text) live.textContent = text;
     }
 
+    if (article) part("manual")?.remove(); // for those who get no script
     document.addEventListener("visibilitychange", look);
     addEventListener("online", look);
     addEventListener("pageshow", (event) => event.persisted && look()); // Back, from the result

@@ -1,4 +1,4 @@
-"""The journey of a visitor whose browser runs no JavaScript."""
+"""The journey of a visitor whose browser runs no JavaScript, or does not get the page's script."""
 
 from __future__ import annotations
 
@@ -126,3 +126,62 @@ def test_a_bookmark_that_has_expired_says_so(page: Page, stage: Stage) -> None:
     expect(page.locator("h1")).to_have_text("The result is gone")
     page.get_by_role("link", name="Start again").click()
     expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+
+
+# Where the browser would run the script and does not get it.
+
+
+@pytest.fixture
+def forsaken(visitor: Callable[..., Page]) -> Page:
+    page = visitor()
+    page.route("**/longtask.js", lambda route: route.abort())
+    return page
+
+
+def let_ten_seconds_pass(page: Page) -> None:
+    """To an animation, which is what holds the link back."""
+    page.evaluate("document.getAnimations().forEach(each => { if (each.animationName === 'lt-late') each.finish(); })")
+
+
+def test_where_the_script_does_not_come_a_link_does_after_a_while_and_leads_to_the_result(
+    forsaken: Page, stage: Stage
+) -> None:
+    forsaken.goto(stage.url)
+    forsaken.get_by_role("button", name="Report").click()
+    link = forsaken.get_by_role("link", name="Look again")
+    expect(forsaken.locator("h1")).to_have_text("Making the report")
+    expect(link).to_be_hidden()
+    let_ten_seconds_pass(forsaken)
+    expect(link).to_be_visible()
+    task_id = only_task(stage)
+    stage.begin(task_id)
+    stage.report(task_id, **WORKING)
+    link.click()
+    expect(forsaken.locator("progress")).to_have_attribute("value", "42")
+    stage.finish(task_id)
+    let_ten_seconds_pass(forsaken)
+    link.click()
+    expect(forsaken.locator("h1")).to_have_text("The report of March")
+
+
+def test_a_page_that_was_stopped_leads_on_without_its_script(forsaken: Page, stage: Stage) -> None:
+    task_id = stage.task(Status.STARTED, **WORKING)
+    forsaken.goto(stage.page(task_id, more="&_longtaskrefresh=off"))
+    stage.finish(task_id)
+    forsaken.get_by_role("link", name="Look again").click()
+    forsaken.get_by_role("link", name="Show the result").click()
+    expect(forsaken.locator("h1")).to_have_text("The report of March")
+
+
+def test_until_the_link_shows_nothing_tells_the_page_from_one_whose_script_has_come(
+    forsaken: Page, visitor: Callable[..., Page], stage: Stage
+) -> None:
+    with_script = visitor()
+    url = stage.page(stage.task(Status.STARTED, **WORKING))
+    for page in (forsaken, with_script):
+        page.goto(url)
+    expect(with_script.locator("[data-lt=manual]")).to_have_count(0)
+    assert forsaken.locator("[data-lt=manual]").count() == 1
+    boxes = [page.locator("article").bounding_box() for page in (forsaken, with_script)]
+    assert boxes[0] == boxes[1]
+    assert forsaken.locator("article").inner_text() == with_script.locator("article").inner_text()
