@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.cloud import ndb
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from gaetk_longtask.dev.pieces import Piece
 from tests.browser.stage import Stage
@@ -28,16 +30,28 @@ ARGUMENTS = [
 ]
 
 
-# Not for the session: its driver leaves an event loop running, which is in the way of other packages' tests.
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program."""
     program = shutil.which("chromium")
     if program is None:
         missing("Chromium", FileNotFoundError("there is no program named chromium"))
+        raise AssertionError
+    return program
+
+
+# Not for the session: it leaves an event loop running, which is in the way of other packages' tests.
+@pytest.fixture(scope="package")
+def driver() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def browser(driver: Playwright, chromium: str) -> Iterator[Browser]:
+    browser = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +67,49 @@ def stage(datastore_piece: Piece) -> Iterator[Stage]:
         os.environ["DATASTORE_EMULATOR_HOST"] = before
 
 
+def listen(context: BrowserContext) -> list[str]:
+    """Collect what violates the policy or raises."""
+    complaints: list[str] = []
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on("console", lambda message: "Content Security Policy" in message.text and complaints.append(message.text))
+    return complaints
+
+
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a browser of its own, with one empty page; whatever violates the policy or raises fails the test."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    contexts: list[tuple[BrowserContext, list[str]]] = []
 
     def open_browser(**options: Any) -> Page:
         context = browser.new_context(**{"locale": "en-GB", "accept_downloads": True} | options)
         context.set_default_timeout(10_000)
-        contexts.append(context)
-        context.on("weberror", lambda error: complaints.append(str(error.error)))
-        context.on(
-            "console",
-            lambda message: "Content Security Policy" in message.text and complaints.append(message.text),
-        )
+        contexts.append((context, listen(context)))
         return context.new_page()
 
     yield open_browser
-    for context in contexts:
+    for context, _ in contexts:
         context.close()
+    assert [complaint for _, complaints in contexts for complaint in complaints] == []
+
+
+@pytest.fixture
+def tab(driver: Playwright, chromium: str, tmp_path: Path) -> Iterator[Page]:
+    """One tab of a window of a browser that nobody tells to take every tab for the one in front."""
+    port_file = tmp_path / "DevToolsActivePort"
+    options = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={tmp_path}"]
+    with subprocess.Popen([chromium, *options, *ARGUMENTS, "about:blank"], stderr=subprocess.DEVNULL) as process:
+        try:
+            while not port_file.exists() or not port_file.read_text():
+                assert process.poll() is None
+                time.sleep(0.05)
+            url = f"http://127.0.0.1:{port_file.read_text().split()[0]}"
+            browser = driver.chromium.connect_over_cdp(url, no_defaults=True)
+            [context] = browser.contexts
+            complaints = listen(context)
+            yield context.pages[0]
+            browser.close()
+        finally:
+            process.terminate()
     assert complaints == []
 
 

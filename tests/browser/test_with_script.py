@@ -53,15 +53,8 @@ def told(page: Page) -> list[str]:
     return page.evaluate("told")
 
 
-def set_hidden(page: Page, hidden: bool) -> None:
-    """Do to the page what switching tabs does; a browser without a window has no tabs to switch."""
-    page.evaluate(
-        """hidden => {
-          Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
-          document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        hidden,
-    )
+def is_hidden(page: Page) -> bool:
+    return page.evaluate("document.hidden")
 
 
 def polls(stage: Stage) -> int:
@@ -79,6 +72,7 @@ def test_the_page_follows_the_task_to_the_result_without_loading_itself_anew(pag
     task_id = stage.queue.tasks[-1].request.uri.partition("_longtaskid=")[2]
     stage.begin(task_id)
     expect(page.locator(".lt-state")).to_have_text("Working", timeout=SOON)
+    expect(page.locator("[data-lt=manual]")).to_have_count(0)
     stage.report(task_id, **WORKING)
     expect(page.locator("progress")).to_have_attribute("value", "42", timeout=SOON)
     expect(page.locator(".lt-message")).to_have_text("Reading the invoices of March")
@@ -218,17 +212,21 @@ def test_a_server_in_trouble_is_asked_less_and_less(page: Page, stage: Stage) ->
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
 
 
-def test_a_hidden_tab_rests_and_looks_at_once_when_it_is_shown(page: Page, stage: Stage) -> None:
-    page.clock.install()
+def test_a_hidden_tab_rests_and_looks_at_once_when_it_is_shown(tab: Page, stage: Stage) -> None:
+    tab.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
-    page.goto(stage.page(task_id))
-    set_hidden(page, True)
+    stage.report(task_id, seconds=700, **WORKING)  # at a pace of 5 seconds by now
+    tab.goto(stage.page(task_id))
+    other = tab.context.new_page()
+    tab.wait_for_function("document.hidden", polling=50)
     stage.requests.clear()
-    page.clock.run_for(3_600_000)
+    tab.clock.run_for(3_600_000)
     assert polls(stage) == 0
-    stage.report(task_id, seconds=700, **WORKING | {"step": 283})  # at a pace of 5 seconds by now
-    set_hidden(page, False)
-    expect(page.locator("progress")).to_have_attribute("value", "100", timeout=3_000)
+    stage.report(task_id, **WORKING | {"step": 283})
+    assert is_hidden(tab)
+    tab.bring_to_front()
+    expect(tab.locator("progress")).to_have_attribute("value", "100", timeout=3_000)
+    assert is_hidden(other)
 
 
 def test_the_pace_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) -> None:
@@ -303,7 +301,7 @@ def test_server_and_script_use_the_same_words(visitor: Callable[..., Page], stag
         said = page.locator("article").inner_text()
         title = page.title()
         page.evaluate(FORGET)
-        set_hidden(page, False)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # it looks at once
         expect(page.locator("[data-lt=elapsed]")).not_to_be_empty()
         assert page.locator("article").inner_text() == said
         assert page.title() == title
