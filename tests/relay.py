@@ -43,11 +43,15 @@ class Relay:
         self._server = name, int(port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self._connections: list[socket.socket] = []
-        #: How often a client has spoken after the server.
-        self.round_trips = 0
+        #: The first word of what a client has said after the server: memcached's command.
+        self.commands: list[str] = []
         self._fault: Fault | None = None
         self._struck = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def round_trips(self) -> int:
+        return len(self.commands)
 
     @property
     def host(self) -> str:
@@ -85,7 +89,7 @@ class Relay:
             while data := client.recv(65536):
                 if not turn.is_clients:
                     turn.is_clients = True
-                    self.round_trips += 1
+                    self.commands += [word.decode(errors="replace") for word in data.split(maxsplit=1)[:1]]
                 fault = self._fault
                 if fault is None:
                     server.sendall(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.views import EXTENSION
+from tests.cloud_tasks import CloudTasks
 
 
 @pytest.fixture
@@ -34,6 +35,14 @@ def clock() -> ManualClock:
 @pytest.fixture
 def queue() -> InMemoryQueue:
     return InMemoryQueue()
+
+
+@pytest.fixture
+def cloud_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudTasks]:
+    server = CloudTasks()
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", server.host)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

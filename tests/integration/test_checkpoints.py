@@ -153,23 +153,6 @@ def test_a_state_becomes_durable_no_more_often_than_every_fifteen_seconds(
     assert commits == [1 + 2]  # the claim; in 30 seconds two states, the first of them 20 seconds after the start
 
 
-def test_a_call_that_is_not_due_costs_nothing(
-    app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    faults = put_between(ndb_client)
-
-    def call(handler: Work, step: int) -> None:
-        handler.checkpoint({"step": 0})  # due: twenty seconds have passed
-        before = len(faults.calls)
-        for number in range(1000):
-            handler.checkpoint({"step": 0, "number": number})
-        assert len(faults.calls) == before
-
-    Work.goal = 1
-    Work.on_the_way = call
-    assert deliver(app, queue) == 200
-
-
 def test_the_same_state_again_costs_no_operation(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:

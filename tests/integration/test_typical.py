@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -105,16 +104,3 @@ def test_a_datastore_that_does_not_answer_is_not_asked_again_for_a_while(
     assert typical(services) is None
     assert typical(services) is None
     assert faults.calls == ["RunQuery"]
-
-
-def test_an_undisturbed_run_costs_3_reads_and_4_writes_and_no_query(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece
-) -> None:
-    client = app.test_client()
-    faults = put_between(ndb_client)
-    url = client.get("/report?seconds=0").headers["Location"]
-    queue.deliver(client)
-    client.get(url)
-    client.get(url.replace("=query", "=showresult"))
-    calls = Counter(faults.calls)
-    assert (calls["Lookup"], calls["Commit"], calls["RunQuery"]) == (3, 4, 0)
