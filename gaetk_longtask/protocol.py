@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import time, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from flask import Request, Response, current_app
 from flask import request as current_request
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
+from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.language import SOURCE, Language
 from gaetk_longtask.starting import KEY_HEADER
@@ -34,6 +36,9 @@ _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 #: The original's limit for a parameter that goes into a bookmark, in characters, and ours for all of them.
 _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
+
+#: How many different headers of visitors are kept in mind, with what they mean: browsers send the same few.
+_REMEMBERED = 128
 
 #: On every answer about a task: its URL is a secret, and its state changes.
 HEADERS = {
@@ -69,14 +74,26 @@ def is_task_id(text: str) -> bool:
 
 def wants_json(request: Request) -> bool:
     """Tell a program from a browser: it prefers JSON to HTML."""
-    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
+    return _prefers_json(request.headers.get("Accept"))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _prefers_json(accept: str | None) -> bool:
+    accepted = parse_accept_header(accept, MIMEAccept)
+    return accepted.best_match(["text/html", "application/json"]) == "application/json"
 
 
 def asked_language(request: Request) -> Language:
     """Give the language that Flask-Babel has found, where the application has it; else the browser's."""
     if "babel" in current_app.extensions and (flask_babel := sys.modules.get("flask_babel")):
         return Language.best_of([str(flask_babel.get_locale() or SOURCE)])
-    return Language.best_of([code for code, quality in request.accept_languages if quality > 0])
+    return _best_language(request.headers.get("Accept-Language"))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _best_language(accept: str | None) -> Language:
+    accepted = parse_accept_header(accept, LanguageAccept)
+    return Language.best_of([code for code, quality in accepted if quality > 0])
 
 
 def is_prefetch(request: Request) -> bool:
@@ -189,5 +206,8 @@ def jsonable(value: Any) -> Any:
 def protect(response: Response) -> Response:
     """Set what every answer about a task carries."""
     response.headers.update(HEADERS)
-    response.vary.add("Accept")
+    if "Vary" in response.headers:
+        response.vary.add("Accept")
+    else:
+        response.headers["Vary"] = "Accept"
     return response

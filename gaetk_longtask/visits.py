@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 #: How long a poll's own reading of the durable state serves the polls behind it.
 _READ_AHEAD_SECONDS = 5
 
@@ -213,21 +215,15 @@ class Visit:
 
     def _find(self, task_id: str) -> Snapshot:
         """Give the latest that is known of the task: from the progress store alone, if it has fresh news."""
-        unknown = ProblemError(
-            HTTPStatus.NOT_FOUND,
-            "There is no such task (any more). Is the address complete?",
-            kind="unknown",
-            start_url=self._start_url(),
-        )
         if not is_task_id(task_id):
-            raise unknown
+            raise self._unknown()
         now = self._services.clock()
         snapshot = self._services.progress.read(task_id)
         if snapshot is None or snapshot.needs_check(now):
             with reaching_the_store():
                 snapshot = self._read_task(task_id, snapshot)
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (request.endpoint, current_path()):
-            raise unknown
+            raise self._unknown()
         if snapshot.expires_at is not None and snapshot.expires_at <= now:
             raise ProblemError(
                 HTTPStatus.GONE,
@@ -236,6 +232,14 @@ class Visit:
                 start_url=self._start_url(),
             )
         return snapshot
+
+    def _unknown(self) -> ProblemError:
+        return ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "There is no such task (any more). Is the address complete?",
+            kind="unknown",
+            start_url=self._start_url(),
+        )
 
     def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
         """Read the durable state, and have the task enqueued again if it has been silent for too long."""
@@ -346,13 +350,12 @@ class Visit:
             language=asked_language(request),
             refreshes=request.args.get(REFRESH_FIELD) != "off",
             bookmark="" if self._json else urlencode(self._given()),
-            start_url=self._start_url(),
+            start_url=self._start_url() if snapshot.info.status.may_retry else None,
             progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
         )
 
     def _document(self, snapshot: Snapshot) -> Response:
-        text = json.dumps(self._page(snapshot).document(), separators=(",", ":"), ensure_ascii=False)
-        return Response(text, mimetype="application/json")
+        return Response(_ENCODER.encode(self._page(snapshot).document()), mimetype="application/json")
 
     def _refused(self, exc: EnqueueRefusedError) -> ProblemError:
         return ProblemError(
