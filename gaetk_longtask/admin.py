@@ -145,7 +145,7 @@ def _for_operators(
     @functools.wraps(view)
     def served(**url_values: Any) -> ResponseReturnValue:
         services = services_of_current_app()
-        if not _is_operator(services.config.admin):
+        if services.config.admin is None or not _is_operator(services.config.admin):
             abort(HTTPStatus.NOT_FOUND)  # the application's own page: the same as for any other unknown address
         after_this_request(_protect)
         trace.set(trace_of(request, services.config.project))
@@ -169,10 +169,7 @@ def _check_method(allowed: tuple[str, ...]) -> None:
         )
 
 
-def _is_operator(admin: Callable[[], bool] | None) -> bool:
-    if admin is None:
-        log.info("no overview: LONGTASK_ADMIN is not set")
-        return False
+def _is_operator(admin: Callable[[], bool]) -> bool:
     try:
         answer = admin()
     except Exception:  # whatever it is, it is no yes

@@ -62,7 +62,7 @@ class _Group(AppGroup):
             raise click.ClickException(f"{where} does not answer: {_reason(exc)}") from exc
 
 
-longtask = _Group("longtask", help="Look after the application's long-running tasks.")
+longtask = _Group("longtask")
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

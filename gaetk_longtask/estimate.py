@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
-from statistics import median
 from typing import NamedTuple
 
 MIN_SECONDS = 5.0  #: too little to go on: less observation than this, …
@@ -41,7 +40,10 @@ class _Point(NamedTuple):
 
 def typical_seconds(durations: Sequence[float]) -> float | None:
     """Give the median of the last runs; None if there are fewer than `MIN_RUNS`."""
-    return median(durations) if len(durations) >= MIN_RUNS else None
+    if len(durations) < MIN_RUNS:
+        return None
+    ordered, middle = sorted(durations), len(durations) // 2
+    return (ordered[middle] + ordered[~middle]) / 2
 
 
 class Estimator:

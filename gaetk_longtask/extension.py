@@ -12,7 +12,8 @@ from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 
-from gaetk_longtask import admin, cli, endpoints, maintenance
+from gaetk_longtask import endpoints, maintenance
+from gaetk_longtask.commands import OperatorCommands
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.events import trace
@@ -93,9 +94,12 @@ class LongTaskManager:
         )
         blueprint.add_url_rule("/sweep", view_func=_sweep)
         blueprint.add_url_rule("/purge", view_func=_purge)
-        admin.add_pages(blueprint)
+        if config.admin is not None:
+            from gaetk_longtask import admin  # noqa: PLC0415  # who has no overview starts faster without
+
+            admin.add_pages(blueprint)
         app.register_blueprint(blueprint)
-        app.cli.add_command(cli.longtask)
+        app.cli.add_command(OperatorCommands())
 
     @staticmethod
     def start(

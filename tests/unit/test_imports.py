@@ -1,0 +1,45 @@
+"""What an application that serves has to load, and what not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: Makes an application, and prints what has been loaded for it.
+SERVING = """
+import sys
+from flask import Flask
+from gaetk_longtask import LongTaskManager
+app = Flask("serving")
+app.config["LONGTASK_ADMIN"] = {admin}
+LongTaskManager(app)
+print(*sys.modules)
+"""
+
+
+def loaded(admin: str) -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", SERVING.format(admin=admin)], check=True, capture_output=True, text=True, timeout=60
+    )
+    return set(run.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def serving() -> set[str]:
+    return loaded("None")
+
+
+@pytest.mark.parametrize("module", ["admin", "cli", "dev", "doctor", "faults", "overview", "printing", "testing"])
+def test_what_operators_and_tests_need_is_not_loaded(serving: set[str], module: str) -> None:
+    assert f"gaetk_longtask.{module}" not in serving
+
+
+@pytest.mark.parametrize("module", ["gaetk_longtask.redis_progress", "gaetk_longtask.identity", "google.appengine"])
+def test_what_is_not_used_is_not_loaded(serving: set[str], module: str) -> None:
+    assert module not in serving
+
+
+def test_the_overview_is_loaded_where_somebody_may_see_it() -> None:
+    assert "gaetk_longtask.admin" in loaded("lambda: True")
