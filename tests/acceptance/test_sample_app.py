@@ -113,7 +113,7 @@ def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> 
 
 def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
     with running("sample_app.demo", "--port", "0") as demo:
-        site = demo.wait_for("The site stays up for a look: ")
+        site = demo.wait_for("The site stays up for a look: ", seconds=150)
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
 
