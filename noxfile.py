@@ -142,10 +142,30 @@ def endurance(session: nox.Session) -> None:
 # With pip, as App Engine does it.
 @nox.session(venv_backend="virtualenv")
 def deployable(session: nox.Session) -> None:
-    """Check that requirements.txt is complete, and alone enough to load the sample app."""
+    """Check that requirements.txt is complete and alone enough to load the sample app; then wheel and sdist."""
     session.install("--no-deps", "-r", "requirements.txt")
     session.run("python", "-m", "pip", "check")
     session.run("python", "-c", "import gaetk_longtask, sample_app.main")
+    session.notify("wheel")
+
+
+@nox.session(venv_backend="virtualenv")
+def wheel(session: nox.Session) -> None:
+    """Build wheel and sdist, install each into an empty environment, and have it serve and work there."""
+    session.install("build", *PYPROJECT["build-system"]["requires"])
+    dist = Path(session.create_tmp()).resolve()
+    for left in dist.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    # pip isolates the build of the sdist, so that it finds out if a requirement is missing.
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), silent=True)
+    for kind, extra in (("*.tar.gz", ""), ("*.whl", "[dev]")):
+        [package] = dist.glob(kind)
+        environment = dist / f"environment-{package.suffix[1:]}"
+        session.run("python", "-m", "venv", "--without-pip", str(environment))
+        python = str(environment / "bin" / "python")
+        session.run("python", "-m", "pip", "--python", python, "install", "-q", "--no-compile", f"{package}{extra}")
+        # -I: neither this folder nor what the environment says; the package is found where it was installed.
+        session.run(python, "-I", str(Path("tests/installed.py").resolve()), external=True)
 
 
 @nox.session(venv_backend="virtualenv")

@@ -1,0 +1,83 @@
+"""Run by `nox -s wheel` in an environment that has the installed package and nothing else, on its own.
+
+With the extra `dev`, and so with a local Datastore, a task goes all the way; without it, as far as it gets.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+import gaetk_longtask
+from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.programs import Program
+from gaetk_longtask.testing import InMemoryQueue
+
+PACKAGE = Path(gaetk_longtask.__file__).parent
+QUEUE = InMemoryQueue()
+DATA = (
+    "py.typed",
+    "static/longtask.css",
+    "static/longtask.js",
+    "static/overview.css",
+    "templates/gaetk_longtask/status.html",
+    "translations/de/LC_MESSAGES/gaetk_longtask.mo",
+)
+
+
+class Squares(LongRunningTaskHandler):
+    """A task as small as it can be."""
+
+    def execute_task(self, parameters):
+        return [number**2 for number in self.track(range(int(parameters["count"])), "Multiplying")]
+
+
+def main() -> None:
+    check(Path(sys.prefix) in PACKAGE.parents, f"{PACKAGE} is in {sys.prefix}")
+    for name in DATA:
+        check((PACKAGE / name).is_file(), name)
+    if importlib.util.find_spec("google.appengine") is None:
+        serve("127.0.0.1:1")
+    else:
+        datastore = Program("gaetk_longtask.dev.datastore_emulator", "--port", "0")
+        try:
+            work(serve(datastore.address))
+        finally:
+            datastore.stop()
+    print(f"gaetk-longtask {importlib.metadata.version('gaetk-longtask')} works in {sys.prefix}")
+
+
+def serve(datastore: str) -> FlaskClient:
+    """Have an application serve what needs no Datastore."""
+    os.environ["DATASTORE_EMULATOR_HOST"] = datastore
+    app = Flask("installed")
+    app.config["LONGTASK_PROJECT"] = "installed"
+    LongTaskManager(app, queue=QUEUE)
+    app.add_url_rule("/squares", view_func=Squares.as_view("squares"))
+    client = app.test_client()
+    check(client.get("/_longtask/static/longtask.css").status_code == 200, "the stylesheet is served")
+    foreign = {"Sec-Fetch-Site": "cross-site", "Accept-Language": "de"}
+    check("Diese Aufgabe starten?" in client.get("/squares?count=3", headers=foreign).text, "a page speaks German")
+    return client
+
+
+def work(client: FlaskClient) -> None:
+    """Have a task go from the click to its result."""
+    url = client.get("/squares?count=3").headers["Location"]
+    check(QUEUE.deliver(client).status_code == 200, "a task is delivered")
+    check(client.get(url, follow_redirects=True).json == [0, 1, 4], "and has its result")
+
+
+def check(is_so: bool, what: str) -> None:
+    if not is_so:
+        sys.exit(f"not so: {what}")
+
+
+if __name__ == "__main__":
+    main()
