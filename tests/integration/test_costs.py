@@ -1,0 +1,426 @@
+"""What docs/cost-and-scale.md says of operations is what they are: each row of its table is done and counted."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pymemcache
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from google.cloud import ndb
+from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
+
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
+from gaetk_longtask.progress_stores import DatastoreProgressStore, Written
+from gaetk_longtask.queues import QueueRequest
+from gaetk_longtask.snapshot import Snapshot
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.contracts.stores import Served, store_at
+from tests.integration.conftest import services_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cost-and-scale.md").read_text(encoding="utf-8")
+COLUMNS = ("reads", "writes", "deletes", "queries", "Cloud Tasks", "progress reads", "progress writes")
+ROWS = {
+    name: [int(number) for number in numbers.split("|")]
+    for name, numbers in re.findall(rf"^\| ([^|]+) \| ((?:\d+ \| ){{{len(COLUMNS) - 1}}}\d+) \|$", PAGE, re.MULTILINE)
+}
+JSON = {"Accept": "application/json"}
+
+
+class Meter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Counts what Datastore bills: entities that are looked up, written and deleted, and queries."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        match str(details.method).rpartition("/")[2]:
+            case "Lookup":
+                self.counts["reads"] += len(request.keys)
+            case "RunQuery":
+                self.counts["queries"] += 1
+            case "Commit":
+                deletes = sum("delete" in mutation for mutation in request.mutations)
+                self.counts["deletes"] += deletes
+                self.counts["writes"] += len(request.mutations) - deletes
+        return continuation(details, request)
+
+
+class Queue(InMemoryQueue):
+    """Counts what it takes."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._counts = meter.counts
+
+    def enqueue(self, request: QueueRequest) -> None:
+        self._counts["Cloud Tasks"] += 1
+        super().enqueue(request)
+
+
+class Progress(InMemoryProgressStore):
+    """Counts; and asks for a report so seldom that a test is over before."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(interval_seconds=600)
+        self._counts = meter.counts
+
+    def read(self, task_id: str) -> Snapshot | None:
+        self._counts["progress reads"] += 1
+        return super().read(task_id)
+
+    def write(self, snapshot: Snapshot) -> Written:
+        self._counts["progress writes"] += 1
+        self._counts["progress reads"] -= 1  # the twin's own way to compare
+        return super().write(snapshot)
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        self._counts["progress writes"] += 1
+        super().add(snapshot, seconds=seconds)
+
+
+class Work(LongRunningTaskHandler):
+    """Does what a test wants while it works."""
+
+    max_attempts = 2
+
+    def execute_task(self, parameters: dict[str, Any]) -> Any:
+        return self.do()
+
+    do: Callable[[Work], Any] = lambda self: "the result"
+
+
+class Joined(Work):
+    """One task for all."""
+
+    def unique_key(self, parameters: Any) -> str:
+        return "one"
+
+
+@dataclass(kw_only=True)
+class Stage:
+    app: Flask
+    queue: InMemoryQueue
+    clock: ManualClock
+    meter: Meter
+
+    @property
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def start(self, url: str = "/work") -> str:
+        return self.client.get(url).headers["Location"]
+
+    def deliver(self) -> int:
+        return self.queue.deliver(self.client).status_code
+
+    def job(self, url: str, name: str, method: str = "GET") -> int:
+        return self.client.open(url.replace("=query", f"={name}"), method=method).status_code
+
+    def done(self) -> str:
+        url = self.start()
+        assert self.deliver() == 200
+        return url
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what happens inside of it alone."""
+        before = len(self.queue.delivered)
+        self.meter.counts.clear()
+        yield
+        self.meter.counts["Cloud Tasks"] += len(self.queue.delivered) - before
+        self.measured = [self.meter.counts[column] for column in COLUMNS]
+
+    def while_working(self, do: Callable[[Work], Any]) -> None:
+        Work.do = do
+        self.start()
+        assert self.deliver() == 200
+
+
+@pytest.fixture
+def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
+    meter = Meter()
+    queue = Queue(meter)
+    channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), meter)
+    ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
+    do = Work.do
+    app = Flask("tests")
+    LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=Progress(meter), clock=clock)
+    app.add_url_rule("/work", view_func=Work.as_view("work"))
+    app.add_url_rule("/joined", view_func=Joined.as_view("joined"))
+    yield Stage(app=app, queue=queue, clock=clock, meter=meter)
+    Work.do = do
+
+
+def whole_run(stage: Stage) -> None:
+    with stage.counted():
+        url = stage.start()
+        stage.deliver()
+        stage.client.get(url)
+        stage.job(url, "showresult")
+
+
+def start(stage: Stage) -> None:
+    with stage.counted():
+        stage.start()
+
+
+def attempt(stage: Stage) -> None:
+    stage.start()
+    with stage.counted():
+        stage.deliver()
+
+
+def first_display(stage: Stage) -> None:
+    url = stage.done()
+    with stage.counted():
+        stage.job(url, "showresult")
+
+
+def next_display(stage: Stage) -> None:
+    url = stage.done()
+    stage.job(url, "showresult")
+    with stage.counted():
+        stage.job(url, "showresult")
+
+
+def poll(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        with stage.counted():
+            assert stage.client.get(url, headers=JSON).json["status"] == "started"
+
+    Work.do = do
+    url = stage.start()
+    assert stage.deliver() == 200
+
+
+def poll_after_loss(stage: Stage) -> None:
+    url = stage.start()
+    services_of(stage.app).progress.stored.clear()  # type: ignore[attr-defined]  # the twin's
+    with stage.counted():
+        stage.client.get(url, headers=JSON)
+
+
+def failed_attempt(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        raise ValueError
+
+    Work.do = do
+    stage.start()
+    with stage.counted():
+        assert stage.deliver() == 500
+
+
+def checkpoint(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        stage.clock.advance(timedelta(seconds=20))
+        with stage.counted():
+            handler.checkpoint("a state")
+
+    stage.while_working(do)
+
+
+def early_checkpoint(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        with stage.counted():
+            handler.checkpoint("a state")
+
+    stage.while_working(do)
+
+
+def lease(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        assert handler.task is not None
+        with stage.counted():
+            assert services_of(stage.app).store.renew(handler.task.id, fence=1) is None
+
+    stage.while_working(do)
+
+
+def hand_over(stage: Stage) -> None:
+    def work(handler: Work) -> str:
+        if handler.resumed_from is None:
+            stage.clock.advance(timedelta(minutes=10))
+            handler.checkpoint("a state")
+        return "the result"
+
+    Work.do = work
+    stage.start()
+    with stage.counted():
+        assert (stage.deliver(), stage.deliver()) == (200, 200)
+    # … of which the finish belongs to any attempt:
+    before = stage.measured
+    Work.do = lambda handler: "the result"
+    attempt(stage)
+    stage.measured = [ours - any_attempts for ours, any_attempts in zip(before, stage.measured, strict=True)]
+
+
+def late_delivery(stage: Stage) -> None:
+    stage.done()
+    with stage.counted():
+        assert stage.queue.deliver_again(stage.client).status_code == 200
+
+
+def cancel(stage: Stage) -> None:
+    url = stage.start()
+    with stage.counted():
+        assert stage.job(url, "cancel", "POST") == 303
+
+
+def retry(stage: Stage) -> None:
+    url = stage.start()
+    stage.job(url, "cancel", "POST")
+    with stage.counted():
+        assert stage.job(url, "retry", "POST") == 303
+
+
+def joinable_start(stage: Stage) -> None:
+    with stage.counted():
+        stage.start("/joined")
+
+
+def joining(stage: Stage) -> None:
+    stage.start("/joined")
+    with stage.counted():
+        stage.start("/joined")
+
+
+def large_result(stage: Stage) -> None:
+    attempt(stage)
+    small = stage.measured
+    noise = os.urandom(3_500_000)
+    Work.do = lambda handler: noise
+    attempt(stage)
+    stage.measured = [large - small for large, small in zip(stage.measured, small, strict=True)]
+
+
+def large_display(stage: Stage) -> None:
+    next_display(stage)
+    small = stage.measured
+    noise = os.urandom(3_500_000)
+    Work.do = lambda handler: noise
+    next_display(stage)
+    stage.measured = [large - few for large, few in zip(stage.measured, small, strict=True)]
+
+
+def cron(name: str) -> Callable[[Stage], None]:
+    def ask(stage: Stage) -> None:
+        with stage.counted():
+            stage.client.get(f"/_longtask/{name}", headers={"X-Appengine-Cron": "true"})
+
+    return ask
+
+
+def idle_sweep(stage: Stage) -> None:
+    stage.start()
+    cron("sweep")(stage)
+
+
+def healing_sweep(stage: Stage) -> None:
+    stage.start()
+    stage.clock.advance(timedelta(minutes=2))
+    cron("sweep")(stage)
+
+
+def idle_purge(stage: Stage) -> None:
+    stage.done()
+    cron("purge")(stage)
+
+
+def working_purge(stage: Stage) -> None:
+    stage.done()
+    stage.clock.advance(timedelta(days=31))
+    cron("purge")(stage)
+
+
+def typical(stage: Stage) -> None:
+    with stage.counted(), services_of(stage.app).ndb_context():
+        services_of(stage.app).typical.seconds("work")
+
+
+def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """Do the same with progress in Datastore."""
+
+    def do(stage: Stage) -> None:
+        services = services_of(stage.app)
+        progress = DatastoreProgressStore(services.ndb_context)
+        object.__setattr__(services, "progress", progress)
+        services.store._progress = progress
+        scenario(stage)
+
+    return do
+
+
+#: By what their rows begin with.
+SCENARIOS: dict[str, Callable[[Stage], None]] = {
+    "**an undisturbed run**": whole_run,
+    "the click": start,
+    "an attempt, from": attempt,
+    "a poll while": poll,
+    "a poll after": poll_after_loss,
+    "the first look": first_display,
+    "each further look": next_display,
+    "a checkpoint that is due": checkpoint,
+    "any other checkpoint": early_checkpoint,
+    "renewing the lease": lease,
+    "a hand-over": hand_over,
+    "an attempt that fails": failed_attempt,
+    "a delivery that finds nothing": late_delivery,
+    "cancelling": cancel,
+    "trying again": retry,
+    "a click, where": joinable_start,
+    "a click that joins": joining,
+    "3.5 MB": large_result,
+    "the same, in a look": large_display,
+    "a sweep that finds nothing": idle_sweep,
+    "a sweep that finds one": healing_sweep,
+    "a purge that finds nothing": idle_purge,
+    "a purge that finds one": working_purge,
+    "how long such tasks usually take": typical,
+    "an undisturbed run, with progress in Datastore": on_datastore(whole_run),
+    "a poll, with progress in Datastore": on_datastore(poll),
+}
+
+
+@pytest.mark.parametrize("beginning", SCENARIOS)
+def test_a_row_of_the_docs_is_what_is_counted(beginning: str, stage: Stage) -> None:
+    [numbers] = [numbers for name, numbers in ROWS.items() if name.startswith(beginning)]
+    SCENARIOS[beginning](stage)
+    assert dict(zip(COLUMNS, stage.measured, strict=True)) == dict(zip(COLUMNS, numbers, strict=True))
+
+
+def test_there_is_no_row_that_nothing_counts() -> None:
+    assert len(ROWS) == len(SCENARIOS)
+
+
+def test_a_read_of_progress_is_one_get_of_memcached_and_a_write_one_gets_and_one_cas(
+    memcached_host: str, ndb_client: ndb.Client
+) -> None:
+    server = pymemcache.Client(memcached_host)
+    with ndb_client.context():
+        task = LongTask(key=LongTask.key_of(secrets.token_urlsafe(16)), requested_at=datetime.now(UTC))
+        news = Snapshot.of(task, now=datetime.now(UTC))
+
+    def counted(do: Callable[[], Any]) -> dict[str, int]:
+        before = server.stats()
+        do()
+        after = server.stats()
+        return {name: after[name.encode()] - before[name.encode()] for name in ("cmd_get", "cmd_set", "cas_hits")}
+
+    with store_at(Served.MEMCACHE, memcached_host) as store:
+        store.write(news)
+        assert counted(lambda: store.read(task.id)) == {"cmd_get": 1, "cmd_set": 0, "cas_hits": 0}
+        # To memcached a cas is a set as well.
+        assert counted(lambda: store.write(news)) == {"cmd_get": 1, "cmd_set": 1, "cas_hits": 1}
+    server.close()
