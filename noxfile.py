@@ -113,6 +113,13 @@ def screenshots(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/docs, warnings being errors; `-- serve` shows it while you write."""
+    session.install(*GROUPS["docs"])
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Start the local stack and the sample app, run both of its tasks; `-- --once` ends after the report."""
     provide(session, "memcached")

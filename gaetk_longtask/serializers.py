@@ -103,9 +103,9 @@ class PickleSerializer:
 class JSONSerializer:
     """JSON, with tags for what JSON does not have; readable by any program, and executes nothing.
 
-    Takes ``None``, `bool`, `int`, `float` with the infinities, `str`, `bytes`, `~decimal.Decimal`, `list`, `tuple`,
-    `set`, `frozenset`, `dict` with any keys of these types, `~uuid.UUID`, and `date`, `time`, `datetime` and
-    `timedelta`, the zone being a `~datetime.timezone` or a `~zoneinfo.ZoneInfo`. All these exactly: a subclass would
+    Takes ``None``, `bool`, `int`, `float` with the infinities, `str`, `bytes`, `decimal.Decimal`, `list`, `tuple`,
+    `set`, `frozenset`, `dict` with any keys of these types, `uuid.UUID`, and `date`, `time`, `datetime` and
+    `timedelta`, the zone being a `datetime.timezone` or a `zoneinfo.ZoneInfo`. All these exactly: a subclass would
     not come back as itself. Refused are also what is not equal to itself (NaN), surrogates in a `str` (they have no
     UTF-8, and two of them would come back as one character), integers longer than Python's own limit (4,300 digits),
     and more than `tagged_json.MAX_DEPTH` containers in one another. Objects that are shared come back equal, but no
