@@ -13,7 +13,7 @@ from tests.endurance.journal import Journal, Step
 
 #: How long the next attempt may take to come.
 _PATIENCE_SECONDS = 60.0
-#: Longer than the beats that an owner may miss.
+#: Longer than the beats that an owner may miss, and than an attempt takes to begin.
 _FROZEN_SECONDS = 2.0
 
 
@@ -86,10 +86,16 @@ class Hunter:
         try:
             self._over.wait(_FROZEN_SECONDS)
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            while self._field.history.of(self._task_id)[-1].fence <= step.fence and time.monotonic() < deadline:
+            while not self._has_successor(step.fence) and time.monotonic() < deadline:
                 self._field.run_early()  # as after the deadline, so that the queue asks for the next attempt
-                if self._over.wait(0.2):
-                    return
-            self._wait_for(0, step.fence)
         finally:
             self._field.thaw(step.pid)
+
+    def _has_successor(self, fence: int) -> bool:
+        """Wait a little for an attempt behind this one."""
+        deadline = time.monotonic() + _FROZEN_SECONDS
+        while time.monotonic() < deadline and not self._over.wait(0.05):
+            steps = self._journal.of(self._task_id)
+            if steps and steps[-1].fence > fence:
+                return True
+        return self._over.is_set()
