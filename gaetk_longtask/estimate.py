@@ -1,8 +1,8 @@
 """The time left; pure.
 
 What is left takes the recent pace, and recent means: of the time since the pace last changed clearly, the later half. A
-pace is trusted to last twice as long as it has lasted; what is left beyond that takes the attempt's average. So
-bursts do not sway the estimate, as they sway an average over the last seconds, nor does an early phase.
+pace is trusted to last as long again as it has lasted; what is left beyond that takes the attempt's average. So bursts
+do not sway the estimate, as they sway an average over the last seconds, nor does an early phase.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import NamedTuple
 MIN_SECONDS = 5.0  #: too little to go on: less observation than this, …
 MIN_CHANGES = 3  #: … or fewer changes of the step
 STALL_SECONDS = 10.0  #: no change of the step for longer than this is a stall, …
-STALL_FACTOR = 4.0  #: … provided that it is also longer than this many times the longest wait so far
+STALL_FACTOR = 4.0  #: … provided that it is also longer than this many times the longest wait but one
 MIN_RUNS = 3  #: this many runs make something usual
 
-# Tuned on the traces of benchmarks/estimate.py; none of them is touchy.
+# Tuned on synthetic progress, and tried on the recordings of benchmarks/estimate.py; none of them is touchy.
 _CLEAR = 15.0  # how much clearer than chance a change of pace has to be, as the F value of the two paces
 _MATTERS = 0.2  # by what share the pace has to change to be another one
-_PERSISTENCE = 2.0  # how much longer a pace is trusted to last, in times of what it has lasted
 _RECENT = 0.5  # the part of the time since the pace changed that counts
 _RECENT_CHANGES = 9  # but no fewer changes of the step than these
 _COUNTABLE = 2**53  # a float counts no further
@@ -53,13 +52,13 @@ class Estimator:
         self._total = 0.0
         self._start = _Point(0, 0)
         self._points: list[_Point] = []
-        self._longest_wait = 0.0
+        self._longest_waits = [0.0, 0.0]
 
     def update(self, step: float, total: float, now: float) -> None:
         """Take the latest that the work has said, at monotonic seconds `now`; a total of 0 is unknown."""
         known = 0 <= step <= _COUNTABLE and 0 < total <= _COUNTABLE
         if not known or total != self._total or (self._points and step < self._points[-1].step):
-            self._total, self._points, self._longest_wait = total, [], 0.0
+            self._total, self._points, self._longest_waits = total, [], [0.0, 0.0]
         if not known:
             return
         here = _Point(now, step)
@@ -67,7 +66,7 @@ class Estimator:
             self._start, self._points = here, [here]
         elif step > self._points[-1].step:
             kept = [] if self._stalled(now) else _thinned(self._points, now)
-            self._longest_wait = max(self._longest_wait, now - self._points[-1].at)
+            self._longest_waits = sorted([*self._longest_waits, now - self._points[-1].at])[1:]
             self._points = [*kept, here]
 
     def points(self, now: float) -> tuple[list[tuple[float, float]], float]:
@@ -96,14 +95,15 @@ class Estimator:
         recent = [point for point in since if point.at >= begin]
         if len(recent) <= _RECENT_CHANGES:
             recent = since[-_RECENT_CHANGES - 1 :]
-        near = min(rest, _PERSISTENCE * (last.step - since[0].step))
+        near = min(rest, last.step - since[0].step)
         left = near * recent[0].pace(last) + (rest - near) * self._start.pace(last)
         # To wait as long as the steps take is no delay.
         left -= min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1))
         return max(0.0, left) if isfinite(left) else None
 
     def _stalled(self, now: float) -> bool:
-        patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_wait)
+        # The longest wait may have been a stall itself.
+        patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_waits[0])
         return len(self._points) > MIN_CHANGES and now - self._points[-1].at > patience
 
 
