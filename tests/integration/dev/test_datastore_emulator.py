@@ -27,7 +27,7 @@ class Customer(ndb.Model):
     name = ndb.StringProperty()
 
 
-class Invoice(ndb.Model):
+class Bill(ndb.Model):
     number = ndb.IntegerProperty()
     country = ndb.StringProperty()
     day = ndb.DateProperty()
@@ -103,9 +103,9 @@ def context(client: ndb.Client) -> Iterator[Any]:
 
 
 @pytest.fixture
-def invoices(context: Any) -> list[Invoice]:
+def invoices(context: Any) -> list[Bill]:
     made = [
-        Invoice(
+        Bill(
             id=f"i{number}",
             number=number,
             country=("DE", "FR", "US")[number % 3],
@@ -200,51 +200,51 @@ class TestEntities:
 @pytest.mark.usefixtures("invoices")
 class TestQueries:
     def test_equality(self) -> None:
-        assert sorted(numbers(Invoice.query(Invoice.country == "DE"))) == [0, 3, 6, 9]
+        assert sorted(numbers(Bill.query(Bill.country == "DE"))) == [0, 3, 6, 9]
 
     def test_range_and_order(self) -> None:
-        query = Invoice.query(Invoice.value > 3, Invoice.value <= 9).order(-Invoice.value)
+        query = Bill.query(Bill.value > 3, Bill.value <= 9).order(-Bill.value)
         assert numbers(query) == [6, 5, 4, 3]
 
     def test_several_orders(self) -> None:
-        assert numbers(Invoice.query().order(Invoice.country, -Invoice.number)) == [9, 6, 3, 0, 7, 4, 1, 8, 5, 2]
+        assert numbers(Bill.query().order(Bill.country, -Bill.number)) == [9, 6, 3, 0, 7, 4, 1, 8, 5, 2]
 
     def test_dates_and_booleans(self) -> None:
-        query = Invoice.query(Invoice.day >= datetime.date(2026, 11, 4), Invoice.paid == True)  # noqa: E712 - a query
+        query = Bill.query(Bill.day >= datetime.date(2026, 11, 4), Bill.paid == True)  # noqa: E712 - a query
         assert numbers(query) == [3, 4]
 
     def test_repeated_properties_match_by_any_value(self) -> None:
-        assert sorted(numbers(Invoice.query(Invoice.tags == "all", Invoice.tags == "odd"))) == [1, 3, 5, 7, 9]
+        assert sorted(numbers(Bill.query(Bill.tags == "all", Bill.tags == "odd"))) == [1, 3, 5, 7, 9]
 
     def test_in(self) -> None:
-        assert sorted(numbers(Invoice.query(Invoice.country.IN(["FR", "US"])))) == [1, 2, 4, 5, 7, 8]
+        assert sorted(numbers(Bill.query(Bill.country.IN(["FR", "US"])))) == [1, 2, 4, 5, 7, 8]
 
     def test_or(self) -> None:
-        assert sorted(numbers(Invoice.query(ndb.OR(Invoice.number < 2, Invoice.country == "US")))) == [0, 1, 2, 5, 8]
+        assert sorted(numbers(Bill.query(ndb.OR(Bill.number < 2, Bill.country == "US")))) == [0, 1, 2, 5, 8]
 
     def test_keys_only(self) -> None:
-        keys = Invoice.query(Invoice.number < 2).fetch(keys_only=True)
-        assert keys == [ndb.Key(Invoice, "i0"), ndb.Key(Invoice, "i1")]
+        keys = Bill.query(Bill.number < 2).fetch(keys_only=True)
+        assert keys == [ndb.Key(Bill, "i0"), ndb.Key(Bill, "i1")]
 
     def test_key_range(self) -> None:
-        query = Invoice.query(Invoice._key > ndb.Key(Invoice, "i7")).order(Invoice._key)
+        query = Bill.query(Bill._key > ndb.Key(Bill, "i7")).order(Bill._key)
         assert numbers(query) == [8, 9]
 
     def test_projection(self) -> None:
-        found = Invoice.query().order(Invoice.number).fetch(2, projection=[Invoice.number, Invoice.country])
+        found = Bill.query().order(Bill.number).fetch(2, projection=[Bill.number, Bill.country])
         assert [(invoice.number, invoice.country) for invoice in found] == [(0, "DE"), (1, "FR")]
         with pytest.raises(ndb.UnprojectedPropertyError):
             _ = found[0].value
 
     def test_distinct(self) -> None:
-        found = Invoice.query(projection=[Invoice.country], distinct_on=[Invoice.country]).fetch()
+        found = Bill.query(projection=[Bill.country], distinct_on=[Bill.country]).fetch()
         assert [invoice.country for invoice in found] == ["DE", "FR", "US"]
 
     def test_limit_and_offset(self) -> None:
-        assert numbers(Invoice.query().order(Invoice.number), limit=3, offset=4) == [4, 5, 6]
+        assert numbers(Bill.query().order(Bill.number), limit=3, offset=4) == [4, 5, 6]
 
     def test_pages_by_cursor(self) -> None:
-        query, cursor, pages = Invoice.query().order(Invoice.number), None, []
+        query, cursor, pages = Bill.query().order(Bill.number), None, []
         while True:
             page, cursor, more = query.fetch_page(4, start_cursor=cursor)
             pages.append([invoice.number for invoice in page])
@@ -253,33 +253,33 @@ class TestQueries:
         assert [page for page in pages if page] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
     def test_count(self) -> None:
-        assert Invoice.query(Invoice.country == "DE").count() == 4
+        assert Bill.query(Bill.country == "DE").count() == 4
 
     def test_more_than_one_batch(self) -> None:
-        ndb.put_multi([Invoice(number=number) for number in range(10, 1200)])
-        assert numbers(Invoice.query().order(Invoice.number)) == list(range(1200))
-        assert Invoice.query().count() == 1200
+        ndb.put_multi([Bill(number=number) for number in range(10, 1200)])
+        assert numbers(Bill.query().order(Bill.number)) == list(range(1200))
+        assert Bill.query().count() == 1200
 
     def test_gql(self) -> None:
-        query = ndb.gql("SELECT * FROM Invoice WHERE country = :1 ORDER BY number DESC LIMIT 2", "DE")
+        query = ndb.gql("SELECT * FROM Bill WHERE country = :1 ORDER BY number DESC LIMIT 2", "DE")
         assert numbers(query) == [9, 6]
 
     def test_ancestor(self) -> None:
         parent = Customer(id="p").put()
-        Invoice(parent=parent, number=100).put()
-        Invoice(parent=ndb.Key(Customer, "q"), number=101).put()
-        assert numbers(Invoice.query(ancestor=parent)) == [100]
+        Bill(parent=parent, number=100).put()
+        Bill(parent=ndb.Key(Customer, "q"), number=101).put()
+        assert numbers(Bill.query(ancestor=parent)) == [100]
 
     def test_what_was_just_put_is_found(self) -> None:
         for number in range(1000, 1050):
-            Invoice(number=number).put()
-            assert numbers(Invoice.query(Invoice.number == number)) == [number]
+            Bill(number=number).put()
+            assert numbers(Bill.query(Bill.number == number)) == [number]
 
 
 class TestTransactions:
     def test_twenty_threads_on_one_entity_lose_nothing(self, client: ndb.Client) -> None:
         with client.context():
-            key = Invoice(id="counter", number=0).put()
+            key = Bill(id="counter", number=0).put()
 
         def increment() -> None:
             with client.context(cache_policy=False):
@@ -343,8 +343,8 @@ class TestTransactions:
     @pytest.mark.usefixtures("context")
     def test_ancestor_queries_are_part_of_it(self) -> None:
         parent = ndb.Key(Customer, "p")
-        Invoice(parent=parent, number=1).put()
-        assert ndb.transaction(lambda: numbers(Invoice.query(ancestor=parent))) == [1]
+        Bill(parent=parent, number=1).put()
+        assert ndb.transaction(lambda: numbers(Bill.query(ancestor=parent))) == [1]
 
     @pytest.mark.usefixtures("context")
     def test_read_only_ones_read(self) -> None:
@@ -405,7 +405,7 @@ class TestEmbedded:
 
     def test_unequal_is_an_invalid_argument(self, embedded: Piece) -> None:
         with client_of(embedded).context(), pytest.raises(exceptions.InvalidArgument):
-            Invoice.query(Invoice.number != 1).fetch()
+            Bill.query(Bill.number != 1).fetch()
 
     def test_it_answers_health_checks(self, embedded: Piece) -> None:
         with urllib.request.urlopen(f"http://{embedded.host}/", timeout=5) as answer:
