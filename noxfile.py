@@ -23,6 +23,7 @@ DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "java": "default-jre-headless",
     "npm": "npm",
+    "wrk": "wrk",
 }
 #: What the browser tests need of npm, and the folder that they look for it in.
 NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
@@ -144,6 +145,14 @@ def endurance(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     # It ends what it started before it ends itself: leave it the time.
     session.run("python", "-m", "tests.endurance", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure everything beside what others would take, and write docs/performance.md; `-- --quick` tries it."""
+    provide(session, "memcached", "redis-server", "java", "wrk", required=True)
+    session.install("-e", ".[dev,redis]", *GROUPS["bench"])
+    session.run("python", "-m", "benchmarks", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
 
 
 # With pip, as App Engine does it.

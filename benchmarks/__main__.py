@@ -1,0 +1,99 @@
+"""Measures everything, and writes the tables of docs/performance.md: ``nox -s bench``.
+
+``python -m benchmarks [--quick] [--only polls …]`` takes the named parts alone; the others' figures stay. ``--quick``
+only shows that everything runs, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from google.cloud import ndb
+
+from benchmarks import end_to_end, growth, imports, polls, progress_calls, sizes, throughput
+from benchmarks.figures import Table
+from benchmarks.stack import PROJECT, services
+
+RESULTS = Path(__file__).with_name("results.json")
+DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def main() -> None:
+    """Do it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few repetitions; writes nothing")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="progress, polls, end, throughput, imports, …")
+    parser.add_argument("--write-docs", action="store_true", help="measure nothing, write the docs anew")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    if not options.write_docs:
+        found = _measured(quick=options.quick, only=options.only)
+        for table in found:
+            print(f"\n{table.name}\n{table.markdown()}", flush=True)
+        if options.quick:
+            return
+        _keep(found)
+    _write_docs()
+
+
+def _measured(*, quick: bool, only: list[str] | None) -> list[Table]:
+    tables: list[Table] = []
+    with services() as named:
+        client = ndb.Client(project=PROJECT)
+        parts: dict[str, Callable[[], list[Table]]] = {
+            "progress": lambda: progress_calls.measure(client, quick=quick),
+            "polls": lambda: polls.measure(quick=quick),
+            "end": lambda: end_to_end.measure(quick=quick),
+            "throughput": lambda: throughput.measure(named, quick=quick),
+            "imports": lambda: imports.measure(quick=quick),
+            "growth": lambda: growth.measure(client, quick=quick),
+        }
+        for name, part in parts.items():
+            tables += _timed(name, part, only)
+    tables += _timed("sizes", lambda: sizes.measure(quick=quick), only)
+    return tables
+
+
+def _timed(name: str, part: Callable[[], list[Table]], only: list[str] | None) -> list[Table]:
+    if only is not None and name not in only:
+        return []
+    began = time.perf_counter()
+    tables = part()
+    print(f"{name}: {time.perf_counter() - began:.0f} seconds", flush=True)
+    return tables
+
+
+def _keep(found: list[Table]) -> None:
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"tables": {}}
+    kept["tables"] |= {table.name: table.json() for table in found}
+    kept["measured"] = {
+        "at": datetime.now(UTC).isoformat(timespec="minutes"),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_at_the_end": os.getloadavg()[0],
+    }
+    RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_docs() -> None:
+    """Put the tables between their markers."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    text = DOCS.read_text(encoding="utf-8")
+    for name, data in kept["tables"].items():
+        table = Table.of_json(data).markdown()
+        marker = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = marker.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    DOCS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

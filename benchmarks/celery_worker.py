@@ -1,0 +1,7 @@
+"""What Celery's worker loads."""
+
+from __future__ import annotations
+
+from benchmarks.peers import celery_app
+
+app = celery_app()

@@ -1,0 +1,98 @@
+"""Measures whether a start, a poll and a sweep cost more where many tasks are stored."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Flask
+from google.cloud import ndb
+
+from benchmarks.figures import Row, Table, side_by_side
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.store import new_token
+from gaetk_longtask.testing import InMemoryQueue
+
+_BATCH = 500
+
+
+class Grown(LongRunningTaskHandler):
+    """Is started, not run."""
+
+    def execute_task(self, parameters: Any) -> None:
+        """Do nothing."""
+
+
+def measure(ndb_client: ndb.Client, *, quick: bool) -> list[Table]:
+    """Give the tables."""
+    sizes = [10, 1_000] if quick else [10, 10_000, 100_000]
+    times, repetitions = (5, 2) if quick else (20, 5)
+    app, queue = Flask("bench"), InMemoryQueue()
+    app.config["LONGTASK_PROJECT"] = os.environ["GOOGLE_CLOUD_PROJECT"]
+    LongTaskManager(app, ndb_client=ndb_client, queue=queue)
+    app.add_url_rule("/grown", view_func=Grown.as_view("grown"))
+    client = app.test_client()
+    poll = client.get("/grown").headers["Location"]
+    cron = {"X-Appengine-Cron": "true"}
+    requests: dict[str, Callable[[], Any]] = {
+        "a start": lambda: client.get("/grown"),
+        "a poll": lambda: client.get(poll),
+        "a sweep": lambda: client.get("/_longtask/sweep", headers=cron),
+    }
+    stored = 0
+    rows: dict[str, list[Row]] = {what: [] for what in requests}
+    for size in sizes:
+        _store(ndb_client, size - stored)
+        stored = size
+        for request in requests.values():
+            _milliseconds(request, times)
+        found = side_by_side(repetitions, {what: _timed(request, times) for what, request in requests.items()})
+        for what, values in found.items():
+            first = (rows[what][0].name,) if rows[what] else ()
+            rows[what].append(Row(name=f"{what}, {size:,} tasks stored", values=values, beside=first))
+    return [Table(name="growth", unit="ms", digits=2, rows=[row for one in rows.values() for row in one])]
+
+
+def _timed(request: Callable[[], Any], times: int) -> Callable[[], float]:
+    return lambda: _milliseconds(request, times)
+
+
+def _milliseconds(request: Callable[[], Any], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        assert request().status_code < 400
+    return (time.perf_counter() - began) / times * 1000
+
+
+def _store(client: ndb.Client, number: int) -> None:
+    """Store tasks that have ended, as nearly all have."""
+    now = datetime.now(UTC)
+    for begin in range(0, number, _BATCH):
+        with client.context(cache_policy=False):
+            ndb.put_multi([_task(now) for _ in range(min(_BATCH, number - begin))])
+
+
+def _task(now: datetime) -> LongTask:
+    return LongTask(
+        key=LongTask.key_of(new_token()),
+        endpoint="grown",
+        path="/grown",
+        base_url="",
+        method="GET",
+        execute_key=new_token(),
+        queue="default",
+        time_limit_seconds=600.0,
+        keep_result_seconds=86_400.0,
+        status_name=Status.FINISHED.value,
+        created_at=now,
+        updated_at=now,
+        requested_at=now,
+        ended_at=now,
+        expires_at=now + timedelta(days=1),
+        run_seconds=1.0,
+        parameters_manifest={"layout": {"kind": "text"}, "fence": 0, "chunks": 0, "pieces": []},
+        result_manifest={"layout": {"kind": "text"}, "fence": 1, "chunks": 0, "pieces": []},
+    )
