@@ -15,7 +15,7 @@ OURS, BARE, BY_NDB = "ours", "its RPCs and requests alone", "the same, by way of
 
 def measure(*, quick: bool) -> list[Table]:
     """Give the table."""
-    clicks, repetitions = (5, 2) if quick else (25, 7)
+    clicks, repetitions = (5, 2) if quick else (15, 5)
     with application(threads=8, with_peers=True) as (port, _, _):
         visitor = Visitor(port)
         flows: dict[str, Callable[[], None]] = {

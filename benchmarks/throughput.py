@@ -17,7 +17,7 @@ from benchmarks.stack import PROJECT, Visitor, application, cpu_seconds
 
 def measure(services: dict[str, str], *, quick: bool) -> list[Table]:
     """Give the tables: tasks a second, and milliseconds of CPU time for each."""
-    number, repetitions = (30, 1) if quick else (400, 3)
+    number, repetitions = (30, 1) if quick else (200, 3)
     rates: dict[str, list[float]] = {"ours": [], "RQ": [], "Celery": []}
     shares: list[dict[str, float]] = []
     spent: dict[str, list[float]] = {}
