@@ -79,7 +79,8 @@ class Estimator:
         self._points = [_Point(now - age, step) for age, step in points]
         if self._points:
             self._start, self._total = self._points[0], total
-            self._longest_wait = max((b.at - a.at for a, b in pairwise(self._points)), default=0.0)
+            waits = (b.at - a.at for a, b in pairwise(self._points))
+            self._longest_waits = sorted([0.0, 0.0, *waits])[-2:]
 
     def seconds_left(self, now: float) -> float | None:
         """Give the time left; None at first, in a stall, and when nothing but the last step's end is awaited."""

@@ -174,13 +174,22 @@ def test_one_stall_does_not_make_the_next_one_usual(estimator: Estimator) -> Non
     assert estimator.seconds_left(131) is None
 
 
-def test_pauses_that_come_again_are_no_stalls(estimator: Estimator) -> None:
-    def eight_seconds_of_work_in_twenty(at: float) -> float:
-        return 10 * (8 * (at // 20) + min(at % 20, 8))
+def eight_seconds_of_work_in_twenty(at: float) -> float:
+    return 10 * (8 * (at // 20) + min(at % 20, 8))
 
+
+def test_pauses_that_come_again_are_no_stalls(estimator: Estimator) -> None:
     for begin in range(0, 200, 20):
         watch(estimator, eight_seconds_of_work_in_twenty, (begin, begin + 19.5))
     assert estimator.seconds_left(199.5) == pytest.approx(50, rel=0.2)
+
+
+def test_they_are_none_to_who_goes_on_from_another_estimate_either(estimator: Estimator) -> None:
+    watch(estimator, eight_seconds_of_work_in_twenty, (0, 190))
+    points, total = estimator.points(190)
+    follower = Estimator()
+    follower.resume(points, total, 190)
+    assert follower.seconds_left(199.5) is not None
 
 
 def test_a_reporter_that_looks_every_five_seconds_gets_the_same_answers() -> None:
