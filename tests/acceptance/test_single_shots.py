@@ -164,5 +164,5 @@ def test_lines_are_entered_once_though_a_worker_is_killed_and_another_comes_back
     run = course.booking(lines=len(rows), shots=shots)
 
     assert (run.kills, run.freezes) == (1, 1)
-    assert judge(rows, course.entries(run), result_is_right=receipts_are_right(rows, run.body)) == NOTHING_WRONG
+    assert judge(rows, course.entries(run, rows), result_is_right=receipts_are_right(rows, run.body)) == NOTHING_WRONG
     assert course.broken_laws() == []

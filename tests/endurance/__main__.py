@@ -110,7 +110,7 @@ def _books(
         steps = -(-len(rows) // BATCH_LINES)
         shots = draw(rng, steps=steps, kills=3, freezes=1, delay_seconds=_LONGEST_AIM_SECONDS)
         run = course.booking(lines=len(rows), shots=shots, careless=careless)
-        verdict = judge(rows, course.entries(run), result_is_right=receipts_are_right(rows, run.body))
+        verdict = judge(rows, course.entries(run, rows), result_is_right=receipts_are_right(rows, run.body))
         _say_judged("careless booking" if careless else "booking", number, run, verdict)
         judged.append((run, verdict))
     return judged
