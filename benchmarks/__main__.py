@@ -36,17 +36,23 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if not options.write_docs:
-        found = _measured(quick=options.quick, only=options.only)
-        for table in found:
-            print(f"\n{table.name}\n{table.markdown()}", flush=True)
-        if options.quick:
+        _measure(quick=options.quick, only=options.only)
+    if not options.quick:
+        _write_docs()
+
+
+def _measure(*, quick: bool, only: list[str] | None) -> None:
+    def take(name: str, part: Callable[[], list[Table]]) -> None:
+        if only is not None and name not in only:
             return
-        _keep(found)
-    _write_docs()
+        began = time.perf_counter()
+        tables = part()
+        print(f"\n{name}: {time.perf_counter() - began:.0f} seconds")
+        for table in tables:
+            print(f"\n{table.name}\n{table.markdown()}", flush=True)
+        if not quick:
+            _keep(tables)
 
-
-def _measured(*, quick: bool, only: list[str] | None) -> list[Table]:
-    tables: list[Table] = []
     with services() as named:
         client = ndb.Client(project=PROJECT)
         parts: dict[str, Callable[[], list[Table]]] = {
@@ -58,18 +64,8 @@ def _measured(*, quick: bool, only: list[str] | None) -> list[Table]:
             "growth": lambda: growth.measure(client, quick=quick),
         }
         for name, part in parts.items():
-            tables += _timed(name, part, only)
-    tables += _timed("sizes", lambda: sizes.measure(quick=quick), only)
-    return tables
-
-
-def _timed(name: str, part: Callable[[], list[Table]], only: list[str] | None) -> list[Table]:
-    if only is not None and name not in only:
-        return []
-    began = time.perf_counter()
-    tables = part()
-    print(f"{name}: {time.perf_counter() - began:.0f} seconds", flush=True)
-    return tables
+            take(name, part)
+    take("sizes", lambda: sizes.measure(quick=quick))
 
 
 def _keep(found: list[Table]) -> None:
@@ -84,14 +80,21 @@ def _keep(found: list[Table]) -> None:
     RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def sentence(measured: dict[str, str]) -> str:
+    """Say where and when."""
+    load = f"a load average of {float(measured['load_at_the_end']):.0f} at the end"
+    return f"Last measured {measured['at'][:10]}: Python {measured['python']}, {measured['machine']}, {load}."
+
+
 def _write_docs() -> None:
     """Put the tables between their markers."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))
     text = DOCS.read_text(encoding="utf-8")
-    for name, data in kept["tables"].items():
-        table = Table.of_json(data).markdown()
+    sections = {name: Table.of_json(data).markdown() for name, data in kept["tables"].items()}
+    sections["measured"] = sentence(kept["measured"])
+    for name, section in sections.items():
         marker = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = marker.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+        text = marker.sub(lambda found, section=section: f"{found[1]}{section}\n{found[2]}", text)
     DOCS.write_text(text, encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ class Grown(LongRunningTaskHandler):
 
 def measure(ndb_client: ndb.Client, *, quick: bool) -> list[Table]:
     """Give the tables."""
-    sizes = [10, 1_000] if quick else [10, 10_000, 100_000]
+    sizes = [10, 1_000] if quick else [10, 1_000, 10_000]  # the emulator's 512 MB do not hold 100,000
     times, repetitions = (5, 2) if quick else (20, 5)
     app, queue = Flask("bench"), InMemoryQueue()
     app.config["LONGTASK_PROJECT"] = os.environ["GOOGLE_CLOUD_PROJECT"]

@@ -38,7 +38,7 @@ WITHOUT, WITH = "Flask, NDB and Tasks alone", "with gaetk_longtask"
 
 def measure(*, quick: bool) -> list[Table]:
     """Give the tables."""
-    repetitions = 2 if quick else 9
+    repetitions = 2 if quick else 7
     _cold_start(f"{_ALONE}\n" + _HELLO.format(more=_MANAGER))  # compiles, as pip does when it installs
     pairs = [[float(word) for word in _python(_IMPORT).split()] for _ in range(repetitions)]
     times, sizes = ([pair[place] for pair in pairs] for place in (0, 1))

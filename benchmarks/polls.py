@@ -24,7 +24,7 @@ _THREADS = 4
 
 def measure(*, quick: bool) -> list[Table]:
     """Give the table."""
-    seconds, repetitions = (1, 1) if quick else (2, 5)
+    seconds, repetitions = (1, 1) if quick else (2, 4)
     task_id = running_task()
     job = rq_queue().enqueue("benchmarks.empty.empty", meta={"progress": {"step": 25, "total_steps": 100}})
     update_state(celery_app(), "polled", 25, 100)

@@ -12,7 +12,7 @@ from tests.chaos.visitors import ask
 
 def measure(*, quick: bool) -> list[Table]:
     """Give the tables."""
-    sizes, repetitions = ((1,), 1) if quick else ((1, 10, 30), 3)
+    sizes, repetitions = ((1,), 1) if quick else ((1, 10, 30), 2)
     seconds: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
 
