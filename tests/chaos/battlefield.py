@@ -22,6 +22,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, answers, discard, free_port
+from tests import freezing
 from tests.chaos.app import AHEAD_VARIABLE
 from tests.chaos.deliveries import FaultyDeliveries
 from tests.chaos.faulty_grpc import FaultyGrpc
@@ -169,11 +170,11 @@ class Battlefield:
         """Stop a worker in the middle of what it does; `thaw` lets it go on as if nothing had happened."""
         if pid not in self.workers():
             raise ProcessLookupError(pid)
-        os.kill(pid, signal.SIGSTOP)
+        freezing.freeze(pid)
 
     def thaw(self, pid: int) -> None:
         """Let a worker that was frozen go on."""
-        os.kill(pid, signal.SIGCONT)
+        freezing.thaw(pid)
 
     def start_memcached(self) -> None:
         """Start an empty memcached on the same port as ever."""

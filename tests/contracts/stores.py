@@ -36,13 +36,17 @@ def store_at(kind: Served, host: str) -> Iterator[ProgressStore]:
     match kind:
         case Served.MEMCACHE:
             memcache = MemcacheProgressStore([host])
-            yield memcache
-            for client in memcache._client.clients.values():
-                client.close()
+            try:
+                yield memcache
+            finally:
+                for client in memcache._client.clients.values():
+                    client.close()
         case Served.REDIS:
             redis = RedisProgressStore(f"redis://{host}")
-            yield redis
-            redis._client.close()
+            try:
+                yield redis
+            finally:
+                redis._client.close()
         case Served.BUNDLED:
             with in_a_request(host):
                 yield AppEngineProgressStore().for_reporter()  # tests use it on many threads

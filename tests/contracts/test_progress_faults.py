@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 
@@ -15,6 +13,7 @@ from gaetk_longtask.dev.pieces import Piece, start_memcached, start_redis
 from gaetk_longtask.progress_stores import KEPT_SECONDS, Written, memcache_key
 from tests.contracts.conftest import News
 from tests.contracts.stores import Served, promptly, store_at
+from tests.freezing import freeze, thaw
 from tests.relay import FAULTS, NONSENSE, Fault, Relay, relay_to
 
 #: A memcached that has failed once is left alone for a second, twice for five.
@@ -128,7 +127,7 @@ def server(kind: Served, request: pytest.FixtureRequest) -> Iterator[Piece]:
     with start_redis() if kind is Served.REDIS else start_memcached() as piece:
         yield piece
         assert piece.process is not None
-        os.kill(piece.process.pid, signal.SIGCONT)
+        thaw(piece.process.pid)
 
 
 @pytest.mark.parametrize("kind", [Served.MEMCACHE, Served.REDIS], indirect=True, ids=lambda kind: kind.name.lower())
@@ -138,8 +137,8 @@ def test_a_server_that_stands_still_is_not_waited_for_and_missed_no_longer_than_
     assert server.process is not None
     with store_at(kind, server.host) as store:
         store.write(news("Reading"))
-        os.kill(server.process.pid, signal.SIGSTOP)
+        freeze(server.process.pid)
         assert promptly(lambda: store.read(task_id)) is None
         assert promptly(lambda: store.write(news("Writing"))) is Written.LOST
-        os.kill(server.process.pid, signal.SIGCONT)
+        thaw(server.process.pid)
         assert is_kept_in_the_end(store, news)
