@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import celery
+import celery.exceptions
 import redis
 import rq
 

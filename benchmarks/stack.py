@@ -18,6 +18,8 @@ from gaetk_longtask.dev.pieces import start_datastore, start_memcached, start_ta
 from gaetk_longtask.dev.processes import Process, free_port
 
 PROJECT = "bench"
+#: What the emulator of Datastore may use, to hold 100,000 tasks.
+_MEMORY_MIB = 4096
 
 #: Nothing is to hold deliveries up, and nothing to come in between.
 _QUEUE_YAML = """\
@@ -58,7 +60,7 @@ def services() -> Iterator[dict[str, str]]:
     """Run Datastore, memcached and Redis, and name them in the environment."""
     with ExitStack() as started:
         started.enter_context(started_redis())
-        datastore = started.enter_context(start_datastore())
+        datastore = started.enter_context(start_datastore(memory_mib=_MEMORY_MIB))
         memcached = started.enter_context(start_memcached())
         named = {
             "GOOGLE_CLOUD_PROJECT": PROJECT,

@@ -25,6 +25,7 @@ import gaetk_longtask
 from benchmarks.empty import empty
 from benchmarks.peers import celery_app, rq_queue
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.progress_stores import PATIENCE_SECONDS
 
 PROJECT = os.environ["GOOGLE_CLOUD_PROJECT"]
 
@@ -58,7 +59,12 @@ def bare(name: str) -> Response:
 
 
 _memcache = pymemcache.HashClient(
-    os.environ["MEMCACHED_HOSTS"].split(), use_pooling=True, max_pool_size=32, no_delay=True
+    os.environ["MEMCACHED_HOSTS"].split(),
+    connect_timeout=PATIENCE_SECONDS,
+    timeout=PATIENCE_SECONDS,
+    use_pooling=True,
+    max_pool_size=32,
+    no_delay=True,
 )
 
 

@@ -83,12 +83,17 @@ class Piece:
 
 
 def start_datastore(
-    kind: DatastoreKind | str | None = None, *, data_dir: Path | None = None, log: Log = discard
+    kind: DatastoreKind | str | None = None,
+    *,
+    data_dir: Path | None = None,
+    memory_mib: int = 512,
+    log: Log = discard,
 ) -> Piece:
     """Start a Datastore emulator on a free port and return it when it answers.
 
     Without ``kind`` the Cloud SDK's where it and Java are found, else the embedded one. Reads are strongly consistent
     with all of them, as in production. ``data_dir`` keeps the data (not with the Firestore emulator).
+    ``memory_mib`` is what Java may use at most; 512 hold some ten thousand tasks.
     """
     if kind is None:
         has_sdk = find_emulator(_JARS[DatastoreKind.SDK][0]) and find_java()
@@ -104,13 +109,13 @@ def start_datastore(
             options = ["--testing"]
             if data_dir is not None:
                 options = ["--consistency=1.0", "--store_on_disk=true", str(data_dir / "datastore-sdk")]
-    command = _java_command(DatastoreKind(kind))
+    command = _java_command(DatastoreKind(kind), memory_mib)
     return _start_on_free_port(
         "datastore", what, lambda port: [*command, f"--port={port}", *options], is_ready=_answers_http, log=log
     )
 
 
-def _java_command(kind: DatastoreKind) -> list[str]:
+def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
     jar_name, main_class = _JARS[kind]
     jar, java = find_emulator(jar_name), find_java()
     if jar is None:
@@ -122,7 +127,7 @@ def _java_command(kind: DatastoreKind) -> list[str]:
     if java is None:
         raise MissingPieceError("datastore: the Cloud SDK's emulators need Java; install a Java runtime (17 or newer)")
     # Quick to start and small: an emulator does not live long enough for the optimising compiler.
-    jvm = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
 
 
