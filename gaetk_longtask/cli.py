@@ -210,7 +210,7 @@ def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
 
 
 @command("sweep")
-@click.option("--limit", type=click.IntRange(1), default=maintenance.BATCH, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
 @_as_json
 def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
     """Enqueue again what has gone too long without news, as cron does."""
@@ -218,7 +218,7 @@ def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
 
 
 @command("purge")
-@click.option("--limit", type=click.IntRange(1), default=maintenance.BATCH, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
 @_as_json
 def _purge(services: Services, *, limit: int, as_json: bool) -> None:
     """Delete what is not kept any longer, as cron does."""

@@ -12,8 +12,8 @@ from gaetk_longtask.services import Services
 
 T = TypeVar("T")
 
-#: Tasks that one call looks at; the next call goes on.
-BATCH = 100
+#: Tasks that one call looks at; the next call goes on. What is enqueued again is work, what is deleted is none.
+SWEPT, PURGED = 100, 1000
 #: A call ends in time for any request limit.
 SECONDS = 30.0
 
@@ -26,7 +26,7 @@ class Report:
     left: bool  #: whether there may be more
 
 
-def sweep(services: Services, *, limit: int = BATCH, monotonic: Callable[[], float] = time.monotonic) -> Report:
+def sweep(services: Services, *, limit: int = SWEPT, monotonic: Callable[[], float] = time.monotonic) -> Report:
     """Enqueue again what has gone too long without news; `due_at` moves on, so nothing is flooded.
 
     An NDB context must be active.
@@ -39,7 +39,7 @@ def sweep(services: Services, *, limit: int = BATCH, monotonic: Callable[[], flo
     return Report(done=done, left=done == limit or done < len(task_ids))
 
 
-def purge(services: Services, *, limit: int = BATCH, monotonic: Callable[[], float] = time.monotonic) -> Report:
+def purge(services: Services, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
     """Delete tasks that are not kept any longer: the chunks first, so that no task is left with half a result.
 
     An NDB context must be active.
