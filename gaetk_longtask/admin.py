@@ -25,12 +25,11 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from gaetk_longtask import endpoints, overview, starting
-from gaetk_longtask.events import trace
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.overview import Filter, NoSuchTaskError, Row, Statistics
 from gaetk_longtask.problems import ProblemError
-from gaetk_longtask.protocol import JobName, asked_language, is_same_origin, protect, trace_of
+from gaetk_longtask.protocol import JobName, asked_language, is_same_origin, protect
 from gaetk_longtask.rendering import Page, StatusPage
 from gaetk_longtask.services import Services
 from gaetk_longtask.snapshot import Snapshot
@@ -148,7 +147,6 @@ def _for_operators(
         if services.config.admin is None or not _is_operator(services.config.admin):
             abort(HTTPStatus.NOT_FOUND)  # the application's own page: the same as for any other unknown address
         after_this_request(_protect)
-        trace.set(trace_of(request, services.config.project))
         try:
             with services.ndb_context(), reaching_the_store():
                 _check_method(allowed)

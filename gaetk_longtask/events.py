@@ -16,7 +16,6 @@ A process that dies between commit and signal sends none, so a signal may be mis
 from __future__ import annotations
 
 import logging
-from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -26,9 +25,6 @@ import blinker
 from gaetk_longtask.models import LongTask
 
 log = logging.getLogger(__name__)
-
-#: The trace that the present request belongs to, as Cloud Logging names it: ``projects/…/traces/…``.
-trace: ContextVar[str | None] = ContextVar("longtask_trace", default=None)
 
 _namespace = blinker.Namespace()
 
@@ -71,12 +67,15 @@ _LEVELS = {
 }
 
 
-def emit(event: Event, task: LongTask, now: datetime) -> None:
-    """Tell what has happened to a task; the caller has committed it. A receiver that raises is logged."""
+def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
+    """Tell what has happened to a task; the caller has committed it. A receiver that raises is logged.
+
+    `trace` is what the present request belongs to, as Cloud Logging names it: ``projects/…/traces/…``.
+    """
     fields = _fields(event, task, now)
     extra: dict[str, Any] = {"json_fields": fields}
-    if (joined := trace.get()) is not None:
-        extra["trace"] = joined
+    if trace is not None:
+        extra["trace"] = trace
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
     log.log(_LEVELS.get(event, logging.INFO), "longtask.%s %s", event, line, extra=extra)
     for receiver in list(_namespace[event].receivers_for(task.endpoint)):

@@ -16,11 +16,10 @@ from gaetk_longtask import endpoints, maintenance
 from gaetk_longtask.commands import OperatorCommands
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.events import trace
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.progress_urls import progress_store_at
-from gaetk_longtask.protocol import trace_of
+from gaetk_longtask.protocol import current_trace
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
 from gaetk_longtask.store import TaskStore
@@ -78,7 +77,7 @@ class LongTaskManager:
             queue = CloudTasksQueue(
                 project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
             )
-        store = TaskStore(progress, self._clock)
+        store = TaskStore(progress, self._clock, trace=lambda: current_trace(config.project))
         app.extensions[EXTENSION] = Services(
             config=config,
             store=store,
@@ -137,7 +136,6 @@ def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnVa
     if request.headers.get("X-Appengine-Cron") != "true":
         return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
     services = services_of_current_app()
-    trace.set(trace_of(request, services.config.project))
     with services.ndb_context():
         report = work(services)
     return {"done": report.done, "left": report.left}

@@ -98,8 +98,10 @@ class LongTask(_Own):
     status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
     fence = ndb.IntegerProperty(default=0, indexed=False)
-    #: Exceptions and deaths of this run; in the overview's indexes.
+    #: Exceptions and deaths of this run that count; in the overview's indexes.
     failures = ndb.IntegerProperty(default=0)
+    #: Those that a checkpoint has taken off `failures`, since something was reached after them.
+    forgiven = ndb.IntegerProperty(default=0, indexed=False)
     #: When silence has lasted too long; empty once the task has ended.
     due_at = _moment(indexed=True)
     #: How often this run was enqueued again because it was due.

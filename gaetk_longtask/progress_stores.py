@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import grpc
 import pymemcache
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
+from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
 from gaetk_longtask.models import LongTaskProgress
@@ -106,6 +109,11 @@ def compare_and_set(
     return Written.LOST
 
 
+def _hash(text: str, seed: int) -> int:
+    """Take the place of pymemcache's own, which is written in Python and costs a tenth of a poll."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) ^ seed
+
+
 class MemcacheProgressStore(ProgressStore):
     """Snapshots in memcached, through pymemcache."""
 
@@ -120,6 +128,7 @@ class MemcacheProgressStore(ProgressStore):
             list(servers),
             connect_timeout=timeout_seconds,
             timeout=timeout_seconds,
+            hasher=partial(RendezvousHash, hash_function=_hash),
             use_pooling=True,
             max_pool_size=32,
             no_delay=True,

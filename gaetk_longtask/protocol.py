@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flask import Request, Response, current_app
+from flask import Request, Response, current_app, has_request_context
 from flask import request as current_request
 from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
 from werkzeug.http import parse_accept_header
@@ -116,11 +116,14 @@ def is_same_origin(request: Request) -> bool:
     return origin is None or origin.partition("://")[2] == request.host
 
 
-def trace_of(request: Request, project: str | None) -> str | None:
-    """Name the request's trace as Cloud Logging does; None if there is none, or no project."""
-    found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
-    found = found or _CLOUD_TRACE.fullmatch(request.headers.get("X-Cloud-Trace-Context", ""))
-    return f"projects/{project}/traces/{found[1]}" if found and project else None
+def current_trace(project: str | None) -> str | None:
+    """Name the trace of the current request as Cloud Logging does; None if there is none, or no project."""
+    if project is None or not has_request_context():
+        return None
+    headers = current_request.headers
+    found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    found = found or _CLOUD_TRACE.fullmatch(headers.get("X-Cloud-Trace-Context", ""))
+    return f"projects/{project}/traces/{found[1]}" if found else None
 
 
 def delivery_of(request: Request) -> Delivery | None:
@@ -172,9 +175,9 @@ def csrf_field() -> str:
     return str(current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"))
 
 
-def current_path() -> str:
-    """Give the current request's path as a visitor and the queue write it."""
-    return quoted_path(current_request.script_root + current_request.path)
+def path_of(request: Request) -> str:
+    """Give a request's path as a visitor and the queue write it."""
+    return quoted_path(request.script_root + request.path)
 
 
 def quoted_path(path: str) -> str:
@@ -205,7 +208,8 @@ def jsonable(value: Any) -> Any:
 
 def protect(response: Response) -> Response:
     """Set what every answer about a task carries."""
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers[name] = value
     if "Vary" in response.headers:
         response.vary.add("Accept")
     else:

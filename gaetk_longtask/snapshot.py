@@ -123,7 +123,7 @@ class Snapshot:
     def from_json(cls, data: bytes | None, task_id: str) -> Self | None:
         """Read what `to_json` wrote for this task; anything else is no news."""
         try:
-            fields = json.loads(data or b"null", parse_constant=_no_number)
+            fields = _DECODER.decode((data or b"null").decode())
             if not isinstance(fields, list):
                 return None
             (found_id, endpoint, path, base_url, status, attempt, created_at, created_by, namespace, fence) = fields[
@@ -162,14 +162,17 @@ class Snapshot:
             return None
 
 
-def presentable(message: object) -> str:
-    """Make of whatever an author calls a message a text that every page and store takes."""
-    return str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode()
-
-
 def _no_number(name: str) -> NoReturn:
     message = f"{name} is no number"
     raise ValueError(message)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def presentable(message: object) -> str:
+    """Make of whatever an author calls a message a text that every page and store takes."""
+    return str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode()
 
 
 def _text(value: Any) -> str | None:

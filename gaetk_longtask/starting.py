@@ -13,7 +13,7 @@ from typing import Any
 from google.cloud import ndb
 
 from gaetk_longtask import blobs
-from gaetk_longtask.events import Event, emit
+from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.joining import create_or_join, find_joinable
 from gaetk_longtask.models import LongTask, job_url
@@ -113,7 +113,7 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
     """
     try:
         services.queue.enqueue(_request(task, None if default_version else task.version))
-        emit(Event.ENQUEUED, task, services.clock())
+        services.store.tell(Event.ENQUEUED, task)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
     except EnqueueRefusedError as exc:
@@ -130,7 +130,7 @@ def hand_on(services: Services, task: LongTask) -> bool:
     """Have a task delivered anew that its attempt has handed over; False where it is not certain that it will be."""
     try:
         services.queue.enqueue(_request(task, task.version))
-        emit(Event.ENQUEUED, task, services.clock())
+        services.store.tell(Event.ENQUEUED, task)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
         log.warning("%s is handed over by the delivery that there is: %s", task.id[:8], exc)
         return False

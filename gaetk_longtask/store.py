@@ -35,6 +35,9 @@ ERROR_PATIENCE = timedelta(seconds=120)
 #: Healing waits 1, 2, 4 … minutes, and never longer than this.
 LONGEST_HEALING = timedelta(minutes=60)
 
+#: Failures of one run, whatever it reaches in between: a state that holds the time of day looks new each time.
+MOST_FAILURES = 100
+
 #: What Datastore raises when it does not answer, or nobody knows what became of a commit.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
 
@@ -88,9 +91,17 @@ class Checkpoint:
 class TaskStore:
     """The tasks of one application. Needs an NDB context, outside of any transaction but for `create`."""
 
-    def __init__(self, progress: ProgressStore, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        progress: ProgressStore,
+        clock: Callable[[], datetime],
+        *,
+        trace: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Publish to `progress`; `trace` names the trace of the present request, see `events.emit`."""
         self._progress = progress
         self._clock = clock
+        self._trace = trace
 
     def get(self, task_id: str) -> LongTask | None:
         """Read the durable state; one read."""
@@ -134,7 +145,7 @@ class TaskStore:
                     return False
                 task.failures += 1
                 _forget_pace(task)
-            if task.failures >= max_attempts:
+            if _is_hopeless(task, max_attempts):
                 _end(task, Status.FAILED, now)
                 task.error, task.error_reference = None, new_reference()
                 verdict = Verdict.EXHAUSTED
@@ -151,9 +162,9 @@ class TaskStore:
 
         task, done = self._change(delivery.task_id, change, beats=True)
         if task is not None and done:
-            self._tell(Event.FAILED if verdict is Verdict.EXHAUSTED else Event.CLAIMED, task)
+            self.tell(Event.FAILED if verdict is Verdict.EXHAUSTED else Event.CLAIMED, task)
             if verdict is Verdict.WORK and task.state_manifest is not None:
-                self._tell(Event.RESUMED, task)
+                self.tell(Event.RESUMED, task)
         return verdict, task
 
     def renew(self, task_id: str, fence: int) -> Status | None:
@@ -194,22 +205,22 @@ class TaskStore:
                 task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
             task.progress = checkpoint.progress
             if checkpoint.advanced:
-                task.failures = 0
+                task.forgiven, task.failures = task.forgiven + task.failures, 0
             elif checkpoint.hand_over and task.lease_until is not None:  # not counted yet
                 task.failures += 1
             if not checkpoint.hand_over:
                 task.lease_until = task.due_at = now + LEASE
-            elif task.failures < max_attempts:
-                task.lease_until = None
-                task.due_at = now + READY_PATIENCE
-            else:
+            elif _is_hopeless(task, max_attempts):
                 _end(task, Status.FAILED, now)
                 task.error_reference = new_reference()
+            else:
+                task.lease_until = None
+                task.due_at = now + READY_PATIENCE
             return True
 
         task, done = self._change(task_id, change, publish=checkpoint.hand_over)
         if task is not None and done and checkpoint.hand_over:
-            self._tell(Event.HANDED_OVER if task.status is Status.STARTED else Event.FAILED, task)
+            self.tell(Event.HANDED_OVER if task.status is Status.STARTED else Event.FAILED, task)
         return (task.status if task else Status.CANCELLED), done
 
     def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
@@ -234,7 +245,7 @@ class TaskStore:
             return False
         done = done or (task.status.has_result and bool(task.fence == fence) and bool(task.result_manifest == named))
         if done:
-            self._tell(Event.FINISHED, task)
+            self.tell(Event.FINISHED, task)
         return done
 
     def fail(
@@ -263,7 +274,7 @@ class TaskStore:
             task.error_reference = reference
             if forget:
                 task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
-            if permanent or task.failures >= max_attempts:
+            if permanent or _is_hopeless(task, max_attempts):
                 _end(task, Status.FAILED, now)
                 task.error = error
             else:
@@ -275,7 +286,7 @@ class TaskStore:
         task, done = self._change(task_id, change)
         if task is None or not done:
             return None
-        self._tell(Event.FAILED if task.status is Status.FAILED else Event.ATTEMPT_FAILED, task)
+        self.tell(Event.FAILED if task.status is Status.FAILED else Event.ATTEMPT_FAILED, task)
         return task.status
 
     def show(self, task_id: str) -> LongTask | None:
@@ -308,7 +319,7 @@ class TaskStore:
 
         task, done = self._change(task_id, change)
         if task is not None and done:
-            self._tell(Event.REFUSED, task)
+            self.tell(Event.REFUSED, task)
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended, whoever works on it; gives the task as it is then."""
@@ -323,7 +334,7 @@ class TaskStore:
 
         task, done = self._change(task_id, change)
         if task is not None and done:
-            self._tell(Event.CANCELLED, task)
+            self.tell(Event.CANCELLED, task)
         return task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None) -> tuple[LongTask | None, bool]:
@@ -339,7 +350,7 @@ class TaskStore:
                 return False
             task.status_name = Status.READY.value
             task.fence += 1
-            task.failures = task.heals = 0
+            task.failures = task.forgiven = task.heals = 0
             task.requested_at = now
             task.due_at = now + READY_PATIENCE
             task.ended_at = task.expires_at = task.lease_until = None
@@ -367,7 +378,7 @@ class TaskStore:
             return None
         if task.status is not Status.STARTED:  # a silent owner's own news say more than the entity does
             self.publish(task)
-        self._tell(Event.HEALED, task)
+        self.tell(Event.HEALED, task)
         return task
 
     def due(self, limit: int) -> list[str]:
@@ -412,7 +423,7 @@ class TaskStore:
             if unique is not None and unique.task_id == task_id:
                 keys.insert(0, unique.key)
         ndb.delete_multi(keys)
-        self._tell(Event.PURGED, task)
+        self.tell(Event.PURGED, task)
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Tell the progress store of a state that is durable."""
@@ -421,10 +432,11 @@ class TaskStore:
 
     def _tell_created(self, task: LongTask) -> None:
         self.publish(task)
-        self._tell(Event.CREATED, task)
+        self.tell(Event.CREATED, task)
 
-    def _tell(self, event: Event, task: LongTask) -> None:
-        emit(event, task, self._clock())
+    def tell(self, event: Event, task: LongTask) -> None:
+        """Tell what has happened to a task, once that is certain."""
+        emit(event, task, self._clock(), trace=self._trace())
 
     def _change(
         self, task_id: str, change: Callable[[LongTask], bool], *, beats: bool = False, publish: bool = True
@@ -459,6 +471,11 @@ class TaskStore:
 def new_reference() -> str:
     """Draw what joins a visitor's page to a log line: short enough to be read out on the telephone."""
     return secrets.token_hex(4)
+
+
+def _is_hopeless(task: LongTask, max_attempts: int) -> bool:
+    """Tell whether a task has failed too often: in a row, or altogether."""
+    return bool(task.failures >= max_attempts or task.failures + task.forgiven >= max(MOST_FAILURES, max_attempts))
 
 
 def _owns(task: LongTask, fence: int) -> bool:

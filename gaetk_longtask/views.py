@@ -10,14 +10,13 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import Response, after_this_request, current_app, jsonify, render_template, request
+from flask import Request, Response, after_this_request, current_app, jsonify, render_template, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
 from gaetk_longtask import execution, visits
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
-from gaetk_longtask.events import trace
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.problems import ProblemError
@@ -31,7 +30,6 @@ from gaetk_longtask.protocol import (
     is_task_id,
     jsonable,
     protect,
-    trace_of,
 )
 from gaetk_longtask.rendering import StatusPage
 from gaetk_longtask.serializers import JSONSerializer, Serializer
@@ -265,9 +263,9 @@ class LongRunningTaskHandler(View):
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Answer a visitor."""
         services = services_of_current_app()
-        trace.set(trace_of(request, services.config.project))
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
         with services.ndb_context():
-            return visits.Visit(self, services, self.options(services.config), self._show).answer()
+            return visits.Visit(self, asked, services, self.options(services.config), self._show).answer()
 
     def _deliver(self) -> Response:
         """Answer the queue, or somebody who pretends to be it."""
@@ -285,7 +283,6 @@ class LongRunningTaskHandler(View):
     def _execute(self, delivery: Delivery) -> execution.Reply:
         try:
             services = services_of_current_app()
-            trace.set(trace_of(request, services.config.project))
             with services.ndb_context():
                 return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
         except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200

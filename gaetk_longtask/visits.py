@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
-from flask import Response, current_app, got_request_exception, make_response, redirect, render_template, request
+from flask import Request, Response, current_app, got_request_exception, make_response, redirect, render_template
 from google.cloud import ndb
 
 from gaetk_longtask import blobs, starting
@@ -27,7 +27,7 @@ from gaetk_longtask.exceptions import (
     TooLargeError,
 )
 from gaetk_longtask.joining import find_joinable
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads import decode
 from gaetk_longtask.problems import ProblemError
 from gaetk_longtask.protocol import (
@@ -38,12 +38,12 @@ from gaetk_longtask.protocol import (
     asked_language,
     bookmark,
     csrf_field,
-    current_path,
     is_cross_site,
     is_parameter,
     is_prefetch,
     is_same_origin,
     is_task_id,
+    path_of,
     wants_json,
 )
 from gaetk_longtask.rendering import StartPage, StatusPage
@@ -71,15 +71,18 @@ class Visit:
     def __init__(
         self,
         handler: LongRunningTaskHandler,
+        request: Request,
         services: Services,
         options: TaskOptions,
         show: Callable[[Any, Any, LongTask], Any],
     ) -> None:
         """Serve with the handler's hooks; `show` is its `display_result`, whatever that takes."""
         self._handler = handler
+        self._request = request
         self._services = services
         self._options = options
         self._show = show
+        self._path = path_of(request)
         self._json = wants_json(request)
 
     def answer(self) -> Response:
@@ -91,10 +94,10 @@ class Visit:
 
     def _dispatch(self) -> Any:
         try:
-            task_id = request.args.get(ID_FIELD)
+            task_id = self._request.args.get(ID_FIELD)
         except UnicodeDecodeError as exc:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The query of this URL is not UTF-8.") from exc
-        job = request.args.get(JOB_FIELD)
+        job = self._request.args.get(JOB_FIELD)
         if task_id is None and job is None:
             return self._consider_start()
         if task_id is None:
@@ -116,7 +119,7 @@ class Visit:
         self._handler.task = snapshot.info
         with self._services.ndb_context.namespace(snapshot.info.namespace):
             if not self._handler.may_access(snapshot.info):
-                raise ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to somebody else.")
+                raise _not_yours()
             match name:
                 case JobName.QUERY:
                     return self._query(snapshot)
@@ -132,6 +135,7 @@ class Visit:
     # Starting.
 
     def _consider_start(self) -> Any:
+        request = self._request
         if request.method == "HEAD":
             return Response()
         if is_prefetch(request):
@@ -152,10 +156,10 @@ class Visit:
         return self._start()
 
     def _start(self) -> Any:
-        handler = self._handler
+        handler, request = self._handler, self._request
         draft = Draft(
             endpoint=request.endpoint or "",
-            path=current_path(),
+            path=self._path,
             base_url=self._services.config.base_url or request.host_url.rstrip("/"),
             method=request.method,
             created_by=handler.get_user_id(),
@@ -195,6 +199,7 @@ class Visit:
 
     def _start_button(self) -> Any:
         """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
+        request = self._request
         if request.files:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -206,7 +211,7 @@ class Visit:
             language=language,
             title=language.gettext("Start this task?"),
             method=request.method.lower(),
-            action=current_path() + (_query(request.args.items(multi=True)) if request.method == "POST" else ""),
+            action=self._path + (_query(request.args.items(multi=True)) if request.method == "POST" else ""),
             fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
         )
         return render_template("gaetk_longtask/start.html", page=page)
@@ -222,7 +227,7 @@ class Visit:
         if snapshot is None or snapshot.needs_check(now):
             with reaching_the_store():
                 snapshot = self._read_task(task_id, snapshot)
-        if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (request.endpoint, current_path()):
+        if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (self._request.endpoint, self._path):
             raise self._unknown()
         if snapshot.expires_at is not None and snapshot.expires_at <= now:
             raise ProblemError(
@@ -257,9 +262,9 @@ class Visit:
         if self._json:
             return self._document(snapshot)
         info = snapshot.info
-        if request.method == "POST":
+        if self._request.method == "POST":
             return redirect(self._url(JobName.QUERY, info.id, self._given()), HTTPStatus.SEE_OTHER)
-        if info.status is Status.DONE and REFRESH_FIELD not in request.args:
+        if info.status is Status.DONE and REFRESH_FIELD not in self._request.args:
             return redirect(self._url(JobName.SHOWRESULT, info.id, self._given()), HTTPStatus.SEE_OTHER)
         return self._handler.render_status(self._page(snapshot), info)
 
@@ -267,7 +272,7 @@ class Visit:
 
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._services.store, snapshot.info.id
-        first = snapshot.info.status is Status.DONE and request.method != "HEAD"
+        first = snapshot.info.status is Status.DONE and self._request.method != "HEAD"
         with reaching_the_store():
             task = store.show(task_id) if first else store.get(task_id)
         if task is None or not task.status.has_result:
@@ -278,6 +283,9 @@ class Visit:
                     values={"status": task.status if task else "gone"},
                 )
             return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+        if _whose(task.info) != _whose(snapshot.info):
+            log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
+            raise _not_yours()
         try:
             with reaching_the_store():
                 parameters = self._load(task, "parameters")
@@ -307,11 +315,11 @@ class Visit:
     # Steering.
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
-        if request.method != "POST":
+        if self._request.method != "POST":
             raise ProblemError(
                 HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s takes POST alone.", values={"job": name}, allow=("POST",)
             )
-        if not is_same_origin(request):
+        if not is_same_origin(self._request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
         task_id = snapshot.info.id
         task: LongTask | None
@@ -347,8 +355,8 @@ class Visit:
             snapshot,
             title=self._handler.title,
             now=self._services.clock(),
-            language=asked_language(request),
-            refreshes=request.args.get(REFRESH_FIELD) != "off",
+            language=asked_language(self._request),
+            refreshes=self._request.args.get(REFRESH_FIELD) != "off",
             bookmark="" if self._json else urlencode(self._given()),
             start_url=self._start_url() if snapshot.info.status.may_retry else None,
             progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
@@ -367,19 +375,19 @@ class Visit:
         )
 
     def _url(self, job: JobName, task_id: str, parameters: list[tuple[str, str]]) -> str:
-        return f"{current_path()}?{urlencode([(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])}"
+        return f"{self._path}?{urlencode([(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])}"
 
     def _given(self) -> list[tuple[str, str]]:
         """Give the parameters that this URL has besides ours."""
-        return [item for item in request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
+        return [item for item in self._request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
 
     def _bookmark(self) -> list[tuple[str, str]]:
-        return bookmark(request.args, request.form, self._handler.bookmark_parameters, csrf_field())
+        return bookmark(self._request.args, self._request.form, self._handler.bookmark_parameters, csrf_field())
 
     def _start_url(self) -> str | None:
         if "GET" not in self._handler.start_methods:
             return None
-        return current_path() + _query(self._given())
+        return self._path + _query(self._given())
 
 
 def report_exception(exc: Exception) -> None:
@@ -390,6 +398,15 @@ def report_exception(exc: Exception) -> None:
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
     except Exception:  # error reporting that fails itself must not turn into the queue's answer
         log.exception("reporting an exception has failed")
+
+
+def _not_yours() -> ProblemError:
+    return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to somebody else.")
+
+
+def _whose(info: TaskInfo) -> tuple[str | None, ...]:
+    """Give what never changes of a task, and what access to it hangs on."""
+    return info.endpoint, info.path, info.created_by, info.namespace
 
 
 def _query(parameters: Iterable[tuple[str, str]]) -> str:

@@ -201,6 +201,25 @@ def test_failures_without_progress_are_counted(app: Flask, task: LongTask, queue
     assert load(app, task).status is Status.FAILED
 
 
+def test_a_task_that_fails_a_hundred_times_has_failed_whatever_it_seems_to_reach(
+    app: Flask, task: LongTask, queue: InMemoryQueue
+) -> None:
+    def fail(handler: Work, step: int) -> None:
+        if step == 2:
+            raise ValueError
+
+    Work.on_the_way = fail
+    Work.state = lambda step: {"step": 0, "now": os.urandom(8).hex()}
+    codes = [deliver(app, queue)]
+    while load(app, task).status is Status.ERROR:
+        codes.append(deliver(app, queue))
+    assert codes == [*[500] * 99, 200]
+    assert load(app, task).status is Status.FAILED
+    with services_of(app).ndb_context():
+        services_of(app).store.retry(task.id)
+    assert (load(app, task).failures, load(app, task).forgiven) == (0, 0)
+
+
 def test_a_state_may_be_as_large_as_a_result(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:

@@ -234,6 +234,15 @@ def test_a_line_is_joined_to_its_requests_trace(
     assert traces == {f"projects/demo/traces/{TRACE}"}
 
 
+def test_a_task_that_another_request_starts_is_not_joined_to_the_trace_before(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.test_client().get("/work", headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
+    caplog.set_level(logging.INFO)
+    start(app)
+    assert not any(hasattr(record, "trace") for record in caplog.records)
+
+
 @pytest.mark.parametrize("value", ["", "nonsense", "00-xyz-00f067aa0ba902b7-01", "0" * 31])
 def test_without_a_trace_there_is_none(value: str, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, StatusPage, TaskInfo
-from gaetk_longtask.testing import InMemoryQueue, ManualClock
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 
 JSON = {"Accept": "application/json"}
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
@@ -878,6 +879,20 @@ def test_a_task_with_an_owner_is_nobody_elses_business(
     assert "for your eyes only" not in answer.text
     assert client.post(job(url, name), headers=headers | JSON).mimetype == "application/problem+json"
     assert client.get(url, headers=anna | JSON).json["status"] == before
+
+
+@pytest.mark.parametrize("owner", ["bob", None])
+def test_a_forged_snapshot_shows_nobody_the_result_of_somebody_else(
+    client: FlaskClient, queue: InMemoryQueue, progress: InMemoryProgressStore, owner: str | None
+) -> None:
+    url = started(client, "/personal", headers={"X-User": "anna"})
+    queue.deliver_all(client)
+    known = progress.read(parse_qs(urlsplit(url).query)["_longtaskid"][0])
+    assert known is not None
+    progress.write(replace(known, info=replace(known.info, created_by=owner)))
+    for method in (client.get, client.post, client.head):
+        assert method(job(url, "showresult"), headers={"X-User": "bob"}).status_code == 403
+    assert "for your eyes only" not in client.get(job(url, "showresult"), headers={"X-User": "bob"}).text
 
 
 def test_the_owner_sees_the_own_task(client: FlaskClient, queue: InMemoryQueue) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 import pytest
-from flask import Flask, Request, Response, jsonify
+from flask import Flask, Request, Response, jsonify, request
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
@@ -19,7 +19,6 @@ from gaetk_longtask.protocol import (
     JobName,
     bookmark,
     csrf_field,
-    current_path,
     delivery_of,
     gather,
     is_cross_site,
@@ -28,6 +27,7 @@ from gaetk_longtask.protocol import (
     is_same_origin,
     is_task_id,
     jsonable,
+    path_of,
     protect,
     quoted_path,
     wants_json,
@@ -284,14 +284,14 @@ def test_a_path_is_quoted_in_one_way() -> None:
 
 
 @pytest.mark.parametrize("path", ["/report", "/shop/report/a b", "/report/~x", "/100%", "/100%41", "/50%25", "/a?b"])
-def test_the_current_path_leads_back_to_where_the_visitor_is(path: str) -> None:
+def test_the_path_leads_back_to_where_the_visitor_is(path: str) -> None:
     with Flask("tests").test_request_context(environ_overrides={"PATH_INFO": path}):
-        assert unquote(current_path()) == path
+        assert unquote(path_of(request)) == path
 
 
-def test_the_current_path_begins_with_the_script_root() -> None:
+def test_the_path_begins_with_the_script_root() -> None:
     with Flask("tests").test_request_context("/report", base_url="https://www.example.com/shop"):
-        assert current_path() == "/shop/report"
+        assert path_of(request) == "/shop/report"
 
 
 # Results as JSON.
