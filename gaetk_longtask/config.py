@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import http.client
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -108,6 +109,9 @@ def _instance_region() -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
             return str(response.read(1000).decode("ascii").rpartition("/")[2]) or None
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return None
     except (OSError, http.client.HTTPException, UnicodeDecodeError):
         return None
 

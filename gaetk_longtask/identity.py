@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -201,6 +202,8 @@ class _Keys:
                 keys = json.loads(response.read(_LARGEST_ANSWER))
         except (OSError, http.client.HTTPException, ValueError) as exc:
             log.warning("no keys from %s: %s", self._url, exc)
+            if isinstance(exc, urllib.error.HTTPError):
+                exc.close()
             return
         if isinstance(keys, dict) and keys and all(isinstance(key, str) for key in keys.values()):
             self._keys, self._got_at = keys, self._monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -206,6 +205,11 @@ def _start_on_free_port(
 
 
 def _answers_http(host: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{host}/", timeout=5):
-        return True
-    return False
+    try:
+        with urllib.request.urlopen(f"http://{host}/", timeout=5):
+            return True
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
+    except OSError:
+        return False

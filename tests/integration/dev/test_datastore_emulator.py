@@ -412,8 +412,9 @@ class TestEmbedded:
             assert answer.read() == b"Ok\n"
 
     def test_it_knows_no_other_page(self, embedded: Piece) -> None:
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
             urllib.request.urlopen(f"http://{embedded.host}/other", timeout=5)
+        refusal.value.close()
 
     @pytest.mark.parametrize("said", [b"", b"P", b"\0" * 70_000, b"PRI but not really", b"GET"])
     def test_nonsense_does_no_harm(self, embedded: Piece, said: bytes) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -281,6 +282,9 @@ def answers(url: str, text: str) -> Callable[[], bool]:
 def get_or_none(url: str) -> Any:
     try:
         return get(url)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return None
     except OSError:
         return None
 
