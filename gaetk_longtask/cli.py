@@ -288,7 +288,7 @@ def _wait(services: Services, task: LongTask) -> LongTask:
             click.echo(printable(now), err=True)
             last = now
         time.sleep(POLL_SECONDS)
-        task = services.store.get(task.id) or task
+        task = starting.heal(services, services.store.get(task.id) or task)
     return task
 
 
@@ -306,9 +306,13 @@ def _reason(exc: Exception) -> str:
 
 def _print_task(task: LongTask, *, as_json: bool) -> None:
     if as_json:
-        print_json({"id": task.id, "status": task.status.value, "url": task.url})
+        failed = task.status is Status.FAILED
+        trouble = {"error": task.error, "error_reference": task.error_reference} if failed else {}
+        print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
     else:
         click.echo(f"{task.id} {task.status.value} {task.url}")
+        if task.status is Status.FAILED:
+            click.echo(f"{printable(task.error or 'The log says why')} (reference {task.error_reference})", err=True)
 
 
 def _print_report(report: maintenance.Report, what: str, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from gaetk_longtask import endpoints, maintenance
 from gaetk_longtask.commands import OperatorCommands
 from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.progress_urls import progress_store_at
@@ -65,9 +66,12 @@ class LongTaskManager:
         """Read the ``LONGTASK_*`` settings; add the static files, the operators' pages and ``flask longtask``.
 
         Raises:
-            ConfigurationError: a setting is unknown or impossible, or needs a package that is missing.
+            ConfigurationError: a setting is unknown or impossible, or needs a package that is missing; or the
+                application has a manager already.
 
         """
+        if EXTENSION in app.extensions:
+            raise ConfigurationError("This application has a LongTaskManager already: make one, or call init_app once.")
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
         progress, queue = self._progress, self._queue

@@ -45,7 +45,7 @@ class Language:
 
     def gettext(self, message: str, **values: object) -> str:
         """Translate `message`, and put the values in where it says ``%(name)s``."""
-        translated = self._catalogue.gettext(message)
+        translated = self._catalogue.gettext(message) if message else ""  # "" stands for a catalogue's header
         return translated % values if values else translated
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:

@@ -240,8 +240,11 @@ class Reporter:
         while not self._stopped.wait(self._store.interval_seconds):
             if self._lost is not None or self._clock() >= self._stop_at:
                 return
-            with self._context():
-                self.beat()
+            try:
+                with self._context():
+                    self.beat()
+            except Exception:  # a store of the application's own: one beat is missed, not all
+                log.exception("no report of %s", self._snapshot.info.id[:8])
 
     def _leave(self) -> NoReturn:
         _roll_back()

@@ -42,16 +42,16 @@ def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager
         case _:
             message = (
                 f"{_KEY} is memcached://host:port[,host:port], redis://host:port (also rediss:// and unix://), "
-                f"appengine: or datastore:, not {_presentable(url)!r}."
+                f"appengine: or datastore:, not {without_password(url)!r}."
             )
             raise ConfigurationError(message, key=_KEY)
 
 
 def _missing(extra: str, url: str) -> ConfigurationError:
-    message = f"{_KEY} is {_presentable(url)!r}, which needs a package more: pip install gaetk-longtask[{extra}]"
+    message = f"{_KEY} is {without_password(url)!r}, which needs a package more: pip install gaetk-longtask[{extra}]"
     return ConfigurationError(message, key=_KEY)
 
 
-def _presentable(url: str) -> str:
-    """Leave out what may be a password."""
-    return re.sub(r".+@", "…@", url)
+def without_password(url: str) -> str:
+    """Leave out what may be one: who logs in, and the options."""
+    return re.sub(r"\?.*", "?…", re.sub(r".+@", "…@", url))

@@ -120,10 +120,10 @@ class Snapshot:
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, data: bytes | None, task_id: str) -> Self | None:
+    def from_json(cls, data: bytes | str | None, task_id: str) -> Self | None:
         """Read what `to_json` wrote for this task; anything else is no news."""
         try:
-            fields = _DECODER.decode((data or b"null").decode())
+            fields = _DECODER.decode(data if isinstance(data, str) else str(data or b"null", "utf-8"))
             if not isinstance(fields, list):
                 return None
             (found_id, endpoint, path, base_url, status, attempt, created_at, created_by, namespace, fence) = fields[
@@ -171,8 +171,12 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def presentable(message: object) -> str:
-    """Make of whatever an author calls a message a text that every page and store takes."""
-    return str(message)[:LONGEST_MESSAGE].encode(errors="replace").decode()
+    """Make of whatever an author calls a message a text that every page and store takes; never raises."""
+    try:
+        text = str(message)
+    except Exception:  # noqa: BLE001  # an author's class, on another thread than the author's
+        text = type(message).__name__
+    return text[:LONGEST_MESSAGE].encode(errors="replace").decode()
 
 
 def _text(value: Any) -> str | None:

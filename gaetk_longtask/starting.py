@@ -14,7 +14,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import blobs
 from gaetk_longtask.events import Event
-from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.joining import create_or_join, find_joinable
 from gaetk_longtask.models import LongTask, job_url
 from gaetk_longtask.payloads import encode
@@ -141,9 +141,11 @@ def retry(services: Services, task_id: str, *, damaged_fence: int | None = None)
     """Start a task again that failed or was cancelled, or whose result is damaged; any other is given back as it is.
 
     Raises:
+        ConfigurationError: nothing was changed.
         EnqueueRefusedError: the task is `failed` again.
 
     """
+    services.queue.check()
     task, ready = services.store.retry(task_id, damaged_fence=damaged_fence)
     if task is not None and ready:
         enqueue(services, task)
@@ -166,6 +168,8 @@ def heal_due(services: Services, task_id: str) -> LongTask | None:
         enqueue(services, healed, default_version=True)
     except EnqueueRefusedError:
         return services.store.get(task_id) or healed
+    except ConfigurationError as exc:  # another instance may know, or the next version of the application
+        log.error("enqueuing of %s again is not possible from here: %s", task_id[:8], exc)
     return healed
 
 

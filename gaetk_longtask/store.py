@@ -32,11 +32,15 @@ LEASE = timedelta(seconds=120)
 READY_PATIENCE = timedelta(minutes=1)
 #: The longest back-off of our queue.yaml, twice.
 ERROR_PATIENCE = timedelta(seconds=120)
-#: Healing waits 1, 2, 4 … minutes, and never longer than this.
+#: Healing waits 1, 2, 4 … minutes, and never longer than this; after so many times, for a day: each time leaves a Cloud
+#: Tasks task more that tries for itself.
 LONGEST_HEALING = timedelta(minutes=60)
+HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 
 #: Failures of one run, whatever it reaches in between: a state that holds the time of day looks new each time.
 MOST_FAILURES = 100
+#: What has not ended by then never will, and nobody waits for it any more.
+LONGEST_RUN = timedelta(days=30)
 
 #: What Datastore raises when it does not answer, or nobody knows what became of a commit.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
@@ -145,9 +149,8 @@ class TaskStore:
                     return False
                 task.failures += 1
                 _forget_pace(task)
-            if _is_hopeless(task, max_attempts):
-                _end(task, Status.FAILED, now)
-                task.error, task.error_reference = None, new_reference()
+            if _is_hopeless(task, max_attempts, now):
+                _give_up(task, now)
                 verdict = Verdict.EXHAUSTED
                 return True
             verdict = Verdict.WORK
@@ -210,9 +213,8 @@ class TaskStore:
                 task.failures += 1
             if not checkpoint.hand_over:
                 task.lease_until = task.due_at = now + LEASE
-            elif _is_hopeless(task, max_attempts):
-                _end(task, Status.FAILED, now)
-                task.error_reference = new_reference()
+            elif _is_hopeless(task, max_attempts, now):
+                _give_up(task, now)
             else:
                 task.lease_until = None
                 task.due_at = now + READY_PATIENCE
@@ -274,7 +276,7 @@ class TaskStore:
             task.error_reference = reference
             if forget:
                 task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
-            if permanent or _is_hopeless(task, max_attempts):
+            if permanent or _is_hopeless(task, max_attempts, now):
                 _end(task, Status.FAILED, now)
                 task.error = error
             else:
@@ -363,18 +365,29 @@ class TaskStore:
         return self._change(task_id, change)
 
     def heal(self, task_id: str) -> LongTask | None:
-        """Pick who enqueues a task again that is past its `due_at`: the caller, if the task is given back."""
+        """Pick who enqueues a task again that is past its `due_at`: the caller, if the task is given back.
+
+        One that is too old for that is `failed` then.
+        """
         now = self._clock()
 
         def change(task: LongTask) -> bool:
             if task.due_at is None or task.due_at > now:
                 return False
-            task.due_at = now + min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
+            if _is_too_old(task, now):
+                _give_up(task, now)
+                return True
+            often = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
+            task.due_at = now + (often if task.heals < HEALED_HOURLY else SELDOM_HEALING)
             task.heals += 1
             return True
 
         task, done = self._change(task_id, change, publish=False)
         if task is None or not done:
+            return None
+        if task.status.ended:
+            self.publish(task)
+            self.tell(Event.FAILED, task)
             return None
         if task.status is not Status.STARTED:  # a silent owner's own news say more than the entity does
             self.publish(task)
@@ -417,12 +430,15 @@ class TaskStore:
         task = self.get(task_id)
         if task is None or not task.purged:
             return
-        keys = [LongTaskProgress.key_of(task_id), task.key]
-        if task.unique_name:
+
+        def free_name() -> None:
             unique = LongTaskUnique.load(task.unique_name)
-            if unique is not None and unique.task_id == task_id:
-                keys.insert(0, unique.key)
-        ndb.delete_multi(keys)
+            if unique is not None and unique.task_id == task_id:  # else the name leads to a later task
+                unique.key.delete()
+
+        if task.unique_name:
+            ndb.transaction(free_name, retries=_RETRIES)
+        ndb.delete_multi([LongTaskProgress.key_of(task_id), task.key])
         self.tell(Event.PURGED, task)
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
@@ -473,9 +489,16 @@ def new_reference() -> str:
     return secrets.token_hex(4)
 
 
-def _is_hopeless(task: LongTask, max_attempts: int) -> bool:
-    """Tell whether a task has failed too often: in a row, or altogether."""
-    return bool(task.failures >= max_attempts or task.failures + task.forgiven >= max(MOST_FAILURES, max_attempts))
+def _is_hopeless(task: LongTask, max_attempts: int, now: datetime) -> bool:
+    """Tell whether a task has failed too often, in a row or altogether, or has taken too long."""
+    altogether = task.failures + task.forgiven
+    return bool(
+        task.failures >= max_attempts or altogether >= max(MOST_FAILURES, max_attempts) or _is_too_old(task, now)
+    )
+
+
+def _is_too_old(task: LongTask, now: datetime) -> bool:
+    return bool(now - task.requested_at >= LONGEST_RUN)
 
 
 def _owns(task: LongTask, fence: int) -> bool:
@@ -485,6 +508,11 @@ def _owns(task: LongTask, fence: int) -> bool:
 def _forget_pace(task: LongTask) -> None:
     """Keep the progress, but not what was only meant for an attempt that goes on at once."""
     task.progress = Progress.from_stored(task.progress).stored()
+
+
+def _give_up(task: LongTask, now: datetime) -> None:
+    _end(task, Status.FAILED, now)
+    task.error, task.error_reference = None, new_reference()
 
 
 def _end(task: LongTask, status: Status, now: datetime) -> None:

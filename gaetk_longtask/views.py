@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 #: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
 LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
+LONGEST_KEPT = timedelta(days=36_525)
 #: Where the manager puts the application's `Services`.
 EXTENSION = "gaetk_longtask"
 
@@ -248,6 +249,9 @@ class LongRunningTaskHandler(View):
         if cls.execute_task is LongRunningTaskHandler.execute_task:
             message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
             raise TypeError(message)
+        if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
+            message = f"{cls.__qualname__}.execute_task must not be async: call asyncio.run() in it."
+            raise TypeError(message)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
         @functools.wraps(guarded)
@@ -369,6 +373,9 @@ def _check(cls: type[LongRunningTaskHandler]) -> None:
         if not isinstance(value, timedelta) or value <= timedelta(0):
             message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
             raise TypeError(message)
+    if cls.keep_result > LONGEST_KEPT:
+        message = f"{name}.keep_result is more than a hundred years, which is more than Datastore can tell."
+        raise TypeError(message)
     if cls.time_limit > LONGEST_TIME:
         message = f"{name}.time_limit is more than the 24 hours that App Engine gives any request: call checkpoint()."
         raise TypeError(message)
@@ -381,6 +388,9 @@ def _check(cls: type[LongRunningTaskHandler]) -> None:
         raise TypeError(message)
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
+        raise TypeError(message)
+    if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
+        message = f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
         raise TypeError(message)
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)

@@ -91,6 +91,12 @@ class Visit:
             return make_response(self._dispatch())
         except ProblemError as problem:
             return problem.response()
+        except ConfigurationError as exc:
+            report_exception(exc)
+            return ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "This application is not set up for long-running tasks. Its log says what is missing.",
+            ).response()
 
     def _dispatch(self) -> Any:
         try:
@@ -189,6 +195,9 @@ class Visit:
         key = self._handler.unique_key(parameters)
         if key is None:
             return draft
+        if not isinstance(key, str):
+            message = f"unique_key() must give a str or None, not {key!r}."
+            raise TypeError(message)
         if self._handler.unique_key_shared:
             name = starting.unique_name(draft, key, shared=True)
             with reaching_the_store():
@@ -275,13 +284,18 @@ class Visit:
         first = snapshot.info.status is Status.DONE and self._request.method != "HEAD"
         with reaching_the_store():
             task = store.show(task_id) if first else store.get(task_id)
-        if task is None or not task.status.has_result:
+        if task is None:
+            raise self._unknown()
+        if not task.status.has_result:
             if self._json:
                 raise ProblemError(
                     HTTPStatus.CONFLICT,
                     "There is no result: the task is %(status)s.",
-                    values={"status": task.status if task else "gone"},
+                    values={"status": task.status},
                 )
+            if snapshot.info.status.has_result:  # its page would lead here again
+                store.publish(task)
+                return self._query(Snapshot.of(task, now=self._services.clock()))
             return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
         if _whose(task.info) != _whose(snapshot.info):
             log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
@@ -289,7 +303,19 @@ class Visit:
         try:
             with reaching_the_store():
                 parameters = self._load(task, "parameters")
+        except DamagedDataError as exc:
+            log.exception("parameters of %s are damaged", task_id[:8])
+            raise ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "What was stored of this task is damaged. Start a new one.",
+                kind="damaged",
+                start_url=self._start_url(),
+            ) from exc
+        try:
+            with reaching_the_store():
                 result = self._load(task, "result")
+            self._handler.task = task
+            return self._show(parameters, result, task)
         except DamagedDataError as exc:
             log.exception("result of %s is damaged", task_id[:8])
             raise ProblemError(
@@ -298,8 +324,6 @@ class Visit:
                 kind="damaged",
                 retry_url=self._url(JobName.RETRY, task_id, []),
             ) from exc
-        self._handler.task = task
-        return self._show(parameters, result, task)
 
     def _load(self, task: LongTask, field: str) -> Any:
         stored = task.parameters_manifest if field == "parameters" else task.result_manifest

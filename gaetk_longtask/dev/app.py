@@ -95,7 +95,8 @@ class App:
         self.url = f"http://127.0.0.1:{port}"
         self._address = ("127.0.0.1", port)
         self._log = log
-        self._command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *settings.options]
+        self._command = [sys.executable, "-m", "gaetk_longtask.dev.gunicorn_app", "--bind", f"127.0.0.1:{port}"]
+        self._command += settings.options
         self._command += ["--reload", "--graceful-timeout", "2", "--access-logfile", "-"]
         self._command += ["--access-logformat", '"%(r)s" %(s)s %(B)s %(L)s s', *_no_control_socket(), target]
         self._env = {

@@ -151,6 +151,8 @@ def _check_way(patient: Patient, rule: HandlerRule, check: str) -> Finding:
         return _judge(patient, check, rule, *_try(client, path, rule, patient.patience))
     except ConfigurationError:
         return not_checked(check, "Project or location are not known.")
+    except api_exceptions.NotFound:
+        return not_checked(check, "There is no such queue.")
     except (api_exceptions.GoogleAPIError, GoogleAuthError) as exc:
         text = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
         return not_checked(check, text, f"It takes the right to create, read and delete tasks. {LOGIN}")
@@ -222,7 +224,8 @@ def _judge(patient: Patient, check: str, rule: HandlerRule, proper: _Probe, bare
                 check,
                 f"There is no {rule.path} where the queue looks for it (404).",
                 f"Deploy this version of the application to the service {rule.service}; see LONGTASK_SERVICE, "
-                "LONGTASK_VERSION and dispatch.yaml.",
+                "LONGTASK_VERSION and dispatch.yaml. If something mounts the application below a path, set "
+                "APPLICATION_ROOT in app.config to that path.",
             )
         case 500, _:
             return problem(

@@ -19,6 +19,7 @@ from gaetk_longtask.doctor.patient import Patient
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import UNCACHED, LongTaskProgress, TaskInfo
 from gaetk_longtask.progress_stores import Written
+from gaetk_longtask.progress_urls import without_password
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.snapshot import Progress, Snapshot
 from gaetk_longtask.status import Status
@@ -215,7 +216,7 @@ def check_progress(patient: Patient) -> Iterator[Finding]:
 
 def _check_progress(patient: Patient) -> Iterator[Finding]:
     where, store = patient.config.progress_url, patient.services.progress
-    text = f"{where}, {type(store).__name__}"
+    text = f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
         # One for each: several servers share the tasks.
         task_id = f"doctor-{new_token()}"

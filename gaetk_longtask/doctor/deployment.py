@@ -24,7 +24,7 @@ _CONCURRENT_REQUESTS = 10
 _SAFE_GUNICORN = 22
 _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
 
-_READ_THEM = 'Install what reads YAML, pip install "gaetk-longtask[dev]", and run this where the files are.'
+_READ_THEM = "Install the extra dev, which reads YAML, and run this where the files are."
 _ENTRYPOINT = (
     "entrypoint: gunicorn -b :$PORT --workers 1 --worker-class gthread --threads 8 --timeout 0 "
     "--forwarded-allow-ips '*' main:app"
@@ -43,7 +43,7 @@ def check_entrypoints(patient: Patient) -> Iterator[Finding]:
     """See that a task has the time that it needs, that others are served meanwhile, and that headers come through."""
     files = patient.service_files()
     if not files:
-        yield not_checked("entrypoint", f"There is no app.yaml in {patient.directory} that could be read.", _READ_THEM)
+        yield _no_file(patient, "entrypoint", "app.yaml")
     for name, content in files.items():
         yield from _check_entrypoint(patient, name, content)
 
@@ -71,6 +71,11 @@ def _check_entrypoint(patient: Patient, name: str, content: dict[str, Any]) -> I
     found = [*_judge_time(patient, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has the time that it needs, and others are served meanwhile.")]
     yield from _check_headers(patient, name, gunicorn)
+
+
+def _no_file(patient: Patient, check: str, name: str) -> Finding:
+    remedy = _READ_THEM if patient.yaml_files is None else f"Run this where {name} is."
+    return not_checked(check, f"There is no {name} in {patient.directory} that could be read.", remedy)
 
 
 def _longest(patient: Patient) -> timedelta:
@@ -177,7 +182,7 @@ def check_cron(patient: Patient) -> Iterator[Finding]:
     """See that cron heals what nobody watches, and deletes what has expired."""
     content = (patient.yaml_files or {}).get("cron.yaml")
     if not isinstance(content, dict):
-        yield not_checked("cron", f"There is no cron.yaml in {patient.directory} that could be read.", _READ_THEM)
+        yield _no_file(patient, "cron", "cron.yaml")
         return
     urls = {str(job.get("url")) for job in _list(content, "cron")}
     root = str(patient.app.config["APPLICATION_ROOT"]).rstrip("/")

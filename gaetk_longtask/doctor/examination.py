@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
+from jinja2 import TemplateError, TemplateNotFound
 
 from gaetk_longtask.doctor import arrival, backends, deployment, platform
 from gaetk_longtask.doctor.admin_api import AdminApi
@@ -33,6 +34,21 @@ def check_secret(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def check_templates(patient: Patient) -> Iterator[Finding]:
+    """See that every handler's waiting page can be made."""
+    for rule in patient.rules:
+        try:
+            patient.app.jinja_env.get_template(rule.handler.status_template)
+        except TemplateError as exc:
+            yield problem(
+                f"waiting page of {rule.endpoint}",
+                f"There is no template {exc}."
+                if isinstance(exc, TemplateNotFound)
+                else f"Its template is wrong: {exc}",
+                f"Correct {rule.handler.__name__}.status_template, or the template that it names.",
+            )
+
+
 _CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     backends.check_project,
     backends.check_location,
@@ -40,6 +56,7 @@ _CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     backends.check_datastore,
     backends.check_progress,
     check_secret,
+    check_templates,
     arrival.check_deliveries,
     arrival.check_queue_ways,
     deployment.check_files,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status, cli
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.exceptions import EnqueueRefusedError
+from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.snapshot import Progress, Snapshot
 from gaetk_longtask.store import READY_PATIENCE
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
@@ -295,8 +296,35 @@ def test_start_can_wait_for_the_end(
         worked = worker.submit(work)
         result = invoke("start", "report", "--parameters", parameters, "--wait", "--json")
         worked.result()
-    assert (result.exit_code, json.loads(result.stdout)["status"]) == (code, status)
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["status"]) == (code, status)
+    assert bool(found.get("error_reference")) is (status == "failed")
     assert result.stderr == "Starting\n"
+
+
+def test_a_task_that_has_failed_says_why(app: Flask, invoke: Invoke, queue: InMemoryQueue) -> None:
+    def work(seconds: float) -> None:
+        queue.deliver_all(app.test_client())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.time, "sleep", work)
+        result = invoke("start", "report", "--parameters", '{"fails": true}', "--wait")
+    assert result.exit_code == 1
+    assert re.search(r"^there is no such month \(reference [0-9a-f]{8}\)$", result.stderr, re.MULTILINE)
+
+
+def test_waiting_heals_what_the_queue_has_lost(
+    app: Flask, invoke: Invoke, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    queue.errors.append(EnqueueUncertainError("no answer"))
+
+    def pass_a_minute(seconds: float) -> None:
+        clock.advance(timedelta(minutes=1))
+        queue.deliver_all(app.test_client())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.time, "sleep", pass_a_minute)
+        assert invoke("start", "report", "--wait").exit_code == 0
 
 
 # cancel, retry

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.testing import InMemoryQueue
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
+from gaetk_longtask.yielded import YieldedResult
 from tests.integration.conftest import services_of
 
 
@@ -20,9 +21,17 @@ class Work(LongRunningTaskHandler):
         return os.urandom(2_500_000)
 
 
+class Reading(LongRunningTaskHandler):
+    def execute_task(self, parameters: dict[str, Any]) -> Iterator[bytes]:
+        yield os.urandom(2_500_000)
+
+    def display_result(self, parameters: dict[str, Any], result: YieldedResult) -> Response:
+        return Response(b"".join(piece for piece in result if isinstance(piece, bytes)))
+
+
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(Work)
+    return make_app(Work, Reading)
 
 
 @pytest.fixture
@@ -65,3 +74,52 @@ def test_a_sound_result_is_not_made_again(app: Flask, task: LongTask, queue: InM
     client.post(url(task, "retry"))
     assert queue.tasks == []
     assert client.get(url(task, "showresult")).status_code == 200
+
+
+def test_damage_that_only_display_result_meets_is_answered_alike(app: Flask, queue: InMemoryQueue) -> None:
+    with app.app_context():
+        task = LongTaskManager.start("reading", {})
+    client = app.test_client()
+    queue.deliver_all(client)
+    with services_of(app).ndb_context():
+        chunk = LongTaskChunk.load(f"{task.id}.1.1")
+        chunk.data = b"damaged"
+        chunk.save()
+    answer = client.get(url(task, "showresult").replace("work", "reading"))
+    assert answer.status_code == 500
+    assert "can be done again" in answer.text
+
+
+def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: LongTask) -> None:
+    with services_of(app).ndb_context():
+        stored = services_of(app).store.get(task.id)
+        assert stored is not None
+        stored.parameters_blob = b"damaged"
+        stored.save()
+    answer = app.test_client().get(url(task, "showresult"))
+    assert answer.status_code == 500
+    assert "Start a new one" in answer.text
+    assert "retry" not in answer.text
+    assert 'href="/work"' in answer.text
+
+
+def test_a_result_of_which_only_the_progress_store_knows_is_unknown(app: Flask, task: LongTask) -> None:
+    with services_of(app).ndb_context():
+        task.key.delete()
+    answer = app.test_client().get(url(task, "query"), follow_redirects=True)
+    assert answer.status_code == 404
+
+
+def test_a_page_that_believes_in_a_result_is_put_right_by_the_task(
+    app: Flask, task: LongTask, progress: InMemoryProgressStore, queue: InMemoryQueue
+) -> None:
+    lose_a_chunk(app, task)
+    client = app.test_client()
+    progress.is_down = True
+    client.post(url(task, "retry"))
+    progress.is_down = False
+    answer = client.get(url(task, "query"), follow_redirects=True)
+    assert answer.status_code == 200
+    assert "Waiting for a worker" in answer.text
+    queue.deliver_all(client)
+    assert len(client.get(url(task, "query"), follow_redirects=True).data) == 2_500_000

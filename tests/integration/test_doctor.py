@@ -16,6 +16,7 @@ import grpc
 import pytest
 import requests
 from flask import Flask, Response, redirect, request
+from jinja2 import ChoiceLoader, DictLoader
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.serving import make_server
 
@@ -261,6 +262,23 @@ def pickles_without_a_secret(patch: pytest.MonkeyPatch, directory: Path) -> Flas
     return make(Pickling)
 
 
+def no_template(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
+    class Waiting(Report):
+        status_template = "wating.html"
+
+    return make(Waiting)
+
+
+def a_template_that_is_none(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
+    class Waiting(Report):
+        status_template = "waiting.html"
+
+    app = make(Waiting)
+    ours = DictLoader({"waiting.html": "{% block content %}"})
+    app.jinja_env.loader = ChoiceLoader([ours, app.create_global_jinja_loader()])
+    return app
+
+
 def no_handler(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
     app = Flask("tests")
     app.config.update(LONGTASK_LOCATION=LOCATION)
@@ -309,6 +327,8 @@ PLANTED: Mapping[str, tuple[Plant, set[str], str]] = {
     "a hook that raises": (before(broken), {DELIVERY, WAY}, "log"),
     "a rule without GET": (only_by_post, {"delivery to post"}, "start_methods"),
     "pickles without a secret": (pickles_without_a_secret, {"SECRET_KEY"}, "SECRET_KEY in app.config"),
+    "no template": (no_template, {"waiting page of waiting"}, "Waiting.status_template"),
+    "a template that is none": (a_template_that_is_none, {"waiting page of waiting"}, "Waiting.status_template"),
     "no handler": (no_handler, {"handlers"}, "as_view"),
     "no entrypoint": (in_yaml("app.yaml", "entrypoint:", "x:"), {ENTRYPOINT}, "--timeout 0"),
     "a broken file": (in_yaml("cron.yaml", "cron:", "cron: ["), {"cron.yaml"}, "correct it"),
@@ -483,7 +503,15 @@ def test_files_that_are_not_here_are_not_checked(doctor: Doctor, directory: Path
     (directory / "cron.yaml").unlink()
     findings = {finding.check: finding for finding in doctor(app)}
     assert findings["entrypoint"].outcome is Outcome.NOT_CHECKED
+    assert "where app.yaml is" in findings["entrypoint"].remedy
     assert findings["cron"].outcome is Outcome.NOT_CHECKED
+
+
+def test_a_password_of_the_progress_store_is_not_told(doctor: Doctor) -> None:
+    app = make(LONGTASK_PROGRESS_URL="redis://user:secret@127.0.0.1:1?socket_timeout=1")
+    said = [finding.document() for finding in doctor(app)]
+    assert "127.0.0.1:1" in json.dumps(said)
+    assert "secret" not in json.dumps(said)
 
 
 def test_a_memcached_in_a_vpc_is_not_checked_from_outside(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:

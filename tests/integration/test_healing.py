@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, config, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.snapshot import Progress
-from gaetk_longtask.store import ERROR_PATIENCE, LEASE, READY_PATIENCE, Delivery
+from gaetk_longtask.store import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE, Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.integration.conftest import services_of
 
@@ -81,6 +81,78 @@ def test_many_polls_enqueue_once_and_then_ever_more_rarely(
     # After 1 minute, then 1, 2, 4, 8, 16, 32 and from then on 60 minutes later.
     minutes = [minute for minute, (before, now) in enumerate(pairwise([1, *enqueued]), start=1) if now > before]
     assert minutes == [1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304]
+
+
+def test_a_task_that_no_delivery_reaches_is_enqueued_ever_more_rarely_and_has_failed_after_a_month(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task, began = start(app), clock()
+    enqueued = []
+    while clock() - began < LONGEST_RUN:
+        assert poll(app, task)["status"] == "ready"
+        enqueued.append(len(queue.tasks))
+        clock.advance(timedelta(hours=1))
+        with services_of(app).ndb_context():
+            maintenance.sweep(services_of(app))
+    assert enqueued[24] < 40
+    assert enqueued[-1] - enqueued[48] <= 28  # no more than one a day
+    clock.advance(timedelta(days=1))
+    with services_of(app).ndb_context():
+        maintenance.sweep(services_of(app))
+    document = poll(app, task)
+    assert (document["status"], document["done"]) == ("failed", True)
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["status"] == "failed"
+
+
+def test_what_is_too_old_can_be_tried_again_by_hand(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+    task = start(app)
+    clock.advance(LONGEST_RUN)
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["status"] == "failed"
+    app.test_client().post(f"/work?_longtaskjob=retry&_longtaskid={task.id}")
+    queue.deliver_all(app.test_client())
+    assert poll(app, task)["status"] == "done"
+
+
+@pytest.fixture
+def lost_instance(app: Flask, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """Another instance of the application, which can't find out where its queues are."""
+    monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
+    services = services_of(app)
+    lost = Flask("tests")
+    lost.config["LONGTASK_PROJECT"] = "tests"
+    LongTaskManager(lost, ndb_client=services.ndb_context.given, progress=services.progress, clock=clock)
+    lost.add_url_rule("/work", view_func=Work.as_view("work"))
+    return lost
+
+
+def test_an_instance_that_does_not_know_its_location_shows_tasks_that_are_due_all_the_same(
+    app: Flask, lost_instance: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    task = start(app)
+    clock.advance(READY_PATIENCE)
+    assert poll(lost_instance, task)["status"] == "ready"
+    clock.advance(READY_PATIENCE)
+    assert len(queue.tasks) == 1
+    poll(app, task)
+    assert len(queue.tasks) == 2
+
+
+@pytest.mark.parametrize("job", ["", "&_longtaskjob=retry"])
+def test_an_instance_that_does_not_know_its_location_says_so_and_changes_nothing(
+    job: str, app: Flask, lost_instance: Flask
+) -> None:
+    task = start(app)
+    with services_of(app).ndb_context():
+        services_of(app).store.cancel(task.id)
+    query = f"?_longtaskid={task.id}{job}" if job else ""
+    answer = lost_instance.test_client().post(f"/work{query}", headers=JSON)
+    assert answer.status_code == 500
+    assert answer.mimetype == "application/problem+json"
+    assert "set up" in answer.text
+    assert poll(app, task)["status"] == "cancelled"
 
 
 def test_a_healed_task_goes_to_the_default_version(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:

@@ -56,6 +56,19 @@ def test_an_equal_request_joins_the_task_that_runs(app: Flask, queue: InMemoryQu
     assert len(queue.tasks) == len(tasks(app)) == 1
 
 
+def test_a_key_that_is_no_text_is_refused_to_the_author(
+    make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]
+) -> None:
+    class Numbered(Report):
+        def unique_key(self, parameters: dict[str, Any]) -> Any:
+            return 5
+
+    app = make_app(Numbered, TESTING=True)
+    with pytest.raises(TypeError, match=r"unique_key\(\) must give a str or None, not 5"):
+        app.test_client().get("/numbered")
+    assert stored() == []
+
+
 def test_another_key_starts_another_task(app: Flask) -> None:
     assert start(app, "/report?month=1") != start(app, "/report?month=2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -183,3 +184,27 @@ def test_a_task_whose_purge_was_cut_off_can_not_be_retried(app: Flask, clock: Ma
         assert store.begin_purge(task.id)
         clock.advance(timedelta(days=-1))  # even by an instance whose clock is behind
         assert store.retry(task.id)[1] is False
+
+
+def test_a_purge_does_not_take_the_name_of_a_task_that_begins_meanwhile(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = start(app, key="a")
+    queue.deliver_all(app.test_client())
+    clock.advance(timedelta(days=1))
+    load_unique = LongTaskUnique.load
+    later: list[Future[LongTask]] = []
+
+    with ThreadPoolExecutor() as other:
+
+        def load_and_be_overtaken(name: str) -> LongTaskUnique | None:
+            found = load_unique(name)
+            if not later:
+                later.append(other.submit(start, app, key="a"))
+                wait(later, timeout=5)  # a Datastore that locks has it wait for us instead
+            return found  # type: ignore[no-any-return]  # ndb is untyped
+
+        monkeypatch.setattr(LongTaskUnique, "load", load_and_be_overtaken)
+        cron(app, "purge")
+    assert load(app, old) is None
+    assert start(app, key="a").id == later[0].result().id

@@ -89,6 +89,13 @@ def test_one_manager_serves_two_applications_that_know_nothing_of_one_another() 
     assert services_of(slow).queue is not services_of(fast).queue
 
 
+def test_a_second_manager_for_one_application_is_refused() -> None:
+    app = app_with()
+    LongTaskManager(app)
+    with pytest.raises(ConfigurationError, match="has a LongTaskManager already"):
+        LongTaskManager(app)
+
+
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="Do you mean LONGTASK_QUEUE"):
         LongTaskManager(app_with(LONGTASK_QUEU="slow"))

@@ -15,6 +15,7 @@ from google.api_core.exceptions import ServiceUnavailable
 from google.cloud import ndb
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.local import LocalProxy
 
 from gaetk_longtask import Status, TaskCancelled
 from gaetk_longtask.progress import Reporter
@@ -142,9 +143,10 @@ def test_a_total_alone_begins_at_step_0(reporter: Reporter) -> None:
         ("Reading", float("inf"), 3),
         (("not", "a", "text"), 1, 3),
         (object(), 1, 3),
+        (LocalProxy(lambda: 1 // 0), 1, 3),
         ("rechnung-\udcfc.csv", 1, 3),
     ],
-    ids=["Decimal", "step NaN", "total NaN", "step infinite", "tuple", "object", "surrogate"],
+    ids=["Decimal", "step NaN", "total NaN", "step infinite", "tuple", "object", "raises", "surrogate"],
 )
 def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
     reporter: Reporter, heard: Callable[[], Progress], message: Any, step: Any, total_steps: Any
@@ -521,6 +523,23 @@ def all_end() -> bool:
 
 def test_the_thread_beats_by_itself(run: Callable[..., Reporter], beats: Beats) -> None:
     run()
+    assert beats.beaten.wait(10)
+
+
+def test_a_store_of_the_applications_own_that_raises_costs_one_beat(
+    run: Callable[..., Reporter], beats: Beats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failed = beats.write, threading.Event()
+
+    def fail_once(snapshot: Snapshot) -> Written:
+        if not failed.is_set():
+            failed.set()
+            raise KeyError("a bug")
+        return write(snapshot)
+
+    monkeypatch.setattr(beats, "write", fail_once)
+    run()
+    assert failed.wait(10)
     assert beats.beaten.wait(10)
 
 

@@ -113,7 +113,13 @@ def test_an_impossible_address_of_a_redis_is_refused_with_the_reason(url: str, r
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://user:pass/word@10.0.0.1", "redis//user:pass@10.0.0.1", "redis://:pass@10.0.0.1/word", "cache://u:pass@h"],
+    [
+        "redis//10.0.0.1?password=pass@",
+        "redis://user:pass/word@10.0.0.1",
+        "redis//user:pass@10.0.0.1",
+        "redis://:pass@10.0.0.1/word",
+        "cache://u:pass@h",
+    ],
 )
 def test_a_password_is_not_told(url: str) -> None:
     assert "pass@" not in refusal_of(url)

@@ -101,6 +101,16 @@ def test_a_snapshot_with_a_field_less_is_no_news(snapshot: Snapshot, length: int
         assert Snapshot.from_json(json.dumps(fields).encode(), snapshot.info.id) is None
 
 
+def test_a_store_may_give_text_instead_of_bytes() -> None:
+    snapshot = snapshot_of()
+    assert Snapshot.from_json(snapshot.to_json().decode(), ID) == snapshot
+
+
+@pytest.mark.parametrize("data", [7, ["a"], object(), ""])
+def test_what_is_neither_is_no_news(data: Any) -> None:
+    assert Snapshot.from_json(data, ID) is None
+
+
 def test_a_snapshot_with_a_field_more_is_no_news() -> None:
     fields = [*json.loads(snapshot_of().to_json()), None]
     assert Snapshot.from_json(json.dumps(fields).encode(), ID) is None

@@ -252,6 +252,27 @@ def test_more_time_than_app_engine_gives_is_refused_when_the_class_is_made(
         make(**attributes)
 
 
+def test_what_is_to_be_kept_for_ever_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Report\.keep_result is more than a hundred years"):
+        make(keep_result=timedelta.max)
+
+
+def test_a_serializer_that_is_none_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(
+        TypeError, match=r"Report\.serializer must be a serializer, such as JSONSerializer\(\), not 'json'"
+    ):
+        make(serializer="json")
+
+
+def test_work_that_would_have_to_be_awaited_is_refused_when_the_view_is_made() -> None:
+    class Report(LongRunningTaskHandler):
+        async def execute_task(self, parameters: Any) -> Any:
+            return "result"
+
+    with pytest.raises(TypeError, match=r"Report\.execute_task must not be async"):
+        Report.as_view("report")
+
+
 # What an author calls outside of an attempt.
 
 

@@ -255,6 +255,19 @@ class TestCodeChanges:
         changed = APP.replace('return "inner"', 'return "changed"')
         assert saved_until(answers(f"{url}/inner", "changed"), directory / "main.py", changed)
 
+    def test_changed_code_waits_for_no_request_that_takes_long(
+        self, start: Any, directory: Path, app_alone: dict[str, str]
+    ) -> None:
+        runner = start(env=app_alone)
+        url = runner.wait_until_ready()
+        sleeping = threading.Thread(target=get_or_none, args=(f"{url}/sleep",))
+        sleeping.start()
+        assert runner.heard("sleeping")
+        changed = APP.replace('return "inner"', 'return "changed"')
+        assert saved_until(answers(f"{url}/inner", "changed"), directory / "main.py", changed)
+        sleeping.join(20)
+        assert not sleeping.is_alive()
+
     def test_mistakes_are_shown_and_may_be_mended(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         runner = start(env=app_alone)
         url = runner.wait_until_ready()
