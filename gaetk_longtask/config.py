@@ -76,7 +76,7 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
 
     """
     if config.location:
-        return config.location
+        return _REGIONS.get(config.location, config.location)
     if environ.get("CLOUD_TASKS_EMULATOR_HOST"):
         return EMULATED_LOCATION
     region = _instance_region()

@@ -99,6 +99,9 @@ def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
 
     An NDB context must be active; its namespace counts.
     """
+    if not isinstance(key, str):
+        message = f"unique_key() must give a str or None, not {key!r}."
+        raise TypeError(message)
     namespace = ndb.get_context().get_namespace()
     parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()

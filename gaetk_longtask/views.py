@@ -179,7 +179,8 @@ class LongRunningTaskHandler(View):
     def unique_key(self, parameters: Any) -> str | None:
         """Name what makes two requests equal: the second one joins the task of the first while that lives.
 
-        Only requests of the same user join, unless `unique_key_shared`. None, the default, joins nothing.
+        Only requests of the same user join, unless `unique_key_shared`; all whom `get_user_id` does not know count as
+        one user. None, the default, joins nothing.
         """
         return None
 

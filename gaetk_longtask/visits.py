@@ -195,9 +195,6 @@ class Visit:
         key = self._handler.unique_key(parameters)
         if key is None:
             return draft
-        if not isinstance(key, str):
-            message = f"unique_key() must give a str or None, not {key!r}."
-            raise TypeError(message)
         if self._handler.unique_key_shared:
             name = starting.unique_name(draft, key, shared=True)
             with reaching_the_store():

@@ -167,6 +167,7 @@ def test_a_missing_project_is_missed_with_both_places_to_set_it() -> None:
 def test_the_location_is_the_one_that_is_set() -> None:
     environ = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:8123"}
     assert find_location(Config(location="europe-west3"), environ) == "europe-west3"
+    assert find_location(Config(location="europe-west"), environ) == "europe-west1"  # App Engine's own name
 
 
 def test_an_emulator_needs_no_location() -> None:
