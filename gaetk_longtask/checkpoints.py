@@ -14,7 +14,7 @@ from gaetk_longtask import blobs
 from gaetk_longtask.blobs import Manifest, Stored
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import decode, encode, yielded_layout
+from gaetk_longtask.payloads import encode, yielded_layout
 from gaetk_longtask.progress import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.status import Status
@@ -82,8 +82,7 @@ class Checkpoints:
 
         """
         if self._durable is not None:
-            data = blobs.Reader(self._durable, self._task.state_blob, task_id=self._task.id)
-            self.resumed_from = decode(self._durable.layout, data, self._options.serializer, self._signer)
+            self.resumed_from = self._services.load(self._task, "state", self._options.serializer)
 
     def offer(self, state: Any) -> None:
         """Take a state; store it if the last one is old enough, or hand over if time is nearly up.

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from google.cloud import ndb
 
-from gaetk_longtask import blobs
-from gaetk_longtask.blobs import Manifest, Stored
+from gaetk_longtask.blobs import Stored
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.exceptions import (
     ConfigurationError,
@@ -23,7 +22,7 @@ from gaetk_longtask.exceptions import (
     TaskCancelled,
 )
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import decode, encode_pieces
+from gaetk_longtask.payloads import encode_pieces
 from gaetk_longtask.progress import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.snapshot import MISSED_BEATS, Snapshot, presentable
@@ -141,7 +140,7 @@ class _Attempt:
     def _work(self) -> Reply:
         goes_on = False
         try:
-            parameters = self._load_parameters()
+            parameters = self._services.load(self._task, "parameters", self._options.serializer)
             goes_on = self._task.state_manifest is not None
             self._checkpoints.load()
             with _authors_code():
@@ -164,12 +163,6 @@ class _Attempt:
             return self._leave()
         self._checkpoints.clear()
         return Reply(code=200, reason="done")
-
-    def _load_parameters(self) -> Any:
-        manifest = Manifest.from_json(self._task.parameters_manifest)
-        data = blobs.Reader(manifest, self._task.parameters_blob, task_id=self._task.id)
-        signer = self._services.signer(self._task.id, "parameters")
-        return decode(manifest.layout, data, self._options.serializer, signer)
 
     def _store_result(self, result: Any) -> Stored:
         if not inspect.isgenerator(result):

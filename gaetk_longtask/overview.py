@@ -16,11 +16,9 @@ from typing import Any, Self, TypeVar
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
-from gaetk_longtask import blobs
 from gaetk_longtask.blobs import Manifest
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
 from gaetk_longtask.models import NAMESPACE, LongTask
-from gaetk_longtask.payloads import decode
 from gaetk_longtask.serializers import Serializer
 from gaetk_longtask.services import Services
 from gaetk_longtask.snapshot import Snapshot
@@ -240,12 +238,11 @@ def parameters(services: Services, task: LongTask, serializer: Serializer) -> di
         DamagedDataError: they can't be read.
 
     """
-    manifest = Manifest.from_json(task.parameters_manifest)
-    if manifest.size > LARGEST_SHOWN:
-        message = f"The parameters are too large to be shown: {manifest.size:,} bytes."
+    length = size(task.parameters_manifest) or 0
+    if length > LARGEST_SHOWN:
+        message = f"The parameters are too large to be shown: {length:,} bytes."
         raise TooLargeError(message, limit=LARGEST_SHOWN)
-    data = blobs.Reader(manifest, task.parameters_blob, task_id=task.id)
-    value = decode(manifest.layout, data, serializer, services.signer(task.id, "parameters"))
+    value = services.load(task, "parameters", serializer)
     short = reprlib.Repr()
     short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = 20
     short.maxstring = short.maxother = 500

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from gaetk_longtask.blobs import Shelf
+from gaetk_longtask.blobs import Manifest, Reader, Shelf
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads import decode
 from gaetk_longtask.progress_stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.serializers import Serializer, Signer
@@ -35,6 +38,17 @@ class Services:
     def signer(self, task_id: str, field: str) -> Signer:
         """Sign and verify what is stored in a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
+
+    def load(self, task: LongTask, field: str, serializer: Serializer) -> Any:
+        """Read what is stored in a task's ``parameters``, ``state`` or ``result``; an NDB context must be active.
+
+        Raises:
+            DamagedDataError: it can't be read any more.
+
+        """
+        manifest = Manifest.from_json(getattr(task, f"{field}_manifest"))
+        data = Reader(manifest, getattr(task, f"{field}_blob"), task_id=task.id)
+        return decode(manifest.layout, data, serializer, self.signer(task.id, field))
 
     def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
         """Give the place for an attempt's chunks, or for the parameters' with fence 0."""

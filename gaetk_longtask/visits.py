@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
 from flask import Request, Response, current_app, got_request_exception, make_response, redirect, render_template
-from google.cloud import ndb
 
-from gaetk_longtask import blobs, starting
-from gaetk_longtask.blobs import Manifest
-from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask import starting
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     DamagedDataError,
@@ -28,7 +25,6 @@ from gaetk_longtask.exceptions import (
 )
 from gaetk_longtask.joining import find_joinable
 from gaetk_longtask.models import LongTask, TaskInfo
-from gaetk_longtask.payloads import decode
 from gaetk_longtask.problems import ProblemError
 from gaetk_longtask.protocol import (
     ID_FIELD,
@@ -52,7 +48,7 @@ from gaetk_longtask.snapshot import Snapshot
 from gaetk_longtask.starting import Draft
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import STORE_ERRORS
-from gaetk_longtask.yielded import YieldedResult
+from gaetk_longtask.yielded import YieldedResult, load_result
 
 if TYPE_CHECKING:
     from gaetk_longtask.views import LongRunningTaskHandler
@@ -283,6 +279,9 @@ class Visit:
             task = store.show(task_id) if first else store.get(task_id)
         if task is None:
             raise self._unknown()
+        if _whose(task.info) != _whose(snapshot.info):
+            log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
+            raise _not_yours()
         if not task.status.has_result:
             if self._json:
                 raise ProblemError(
@@ -294,12 +293,9 @@ class Visit:
                 store.publish(task)
                 return self._query(Snapshot.of(task, now=self._services.clock()))
             return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
-        if _whose(task.info) != _whose(snapshot.info):
-            log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
-            raise _not_yours()
         try:
             with reaching_the_store():
-                parameters = self._load(task, "parameters")
+                parameters = self._services.load(task, "parameters", self._handler.serializer)
         except DamagedDataError as exc:
             log.exception("parameters of %s are damaged", task_id[:8])
             raise ProblemError(
@@ -310,7 +306,7 @@ class Visit:
             ) from exc
         try:
             with reaching_the_store():
-                result = self._load(task, "result")
+                result = load_result(self._services, task, self._handler.serializer)
             self._handler.task = task
             return self._show(parameters, result, task)
         except DamagedDataError as exc:
@@ -321,17 +317,6 @@ class Visit:
                 kind="damaged",
                 retry_url=self._url(JobName.RETRY, task_id, []),
             ) from exc
-
-    def _load(self, task: LongTask, field: str) -> Any:
-        stored = task.parameters_manifest if field == "parameters" else task.result_manifest
-        inline = task.parameters_blob if field == "parameters" else task.result_blob
-        manifest = Manifest.from_json(stored)
-        if "yielded" in manifest.layout:
-            client = ndb.get_context().client  # the application's own, if it has entered a context
-            contexts = NdbContexts(client, lambda: client.project)
-            return YieldedResult(manifest, inline, task_id=task.id, contexts=contexts)
-        data = blobs.Reader(manifest, inline, task_id=task.id)
-        return decode(manifest.layout, data, self._handler.serializer, self._services.signer(task.id, field))
 
     # Steering.
 
@@ -362,7 +347,7 @@ class Visit:
         if task is None or not task.status.has_result:
             return False
         try:
-            result = self._load(task, "result")
+            result = load_result(self._services, task, self._handler.serializer)
             if isinstance(result, YieldedResult):
                 deque(result, maxlen=0)
         except DamagedDataError:
