@@ -241,7 +241,7 @@ def check_size(size: int, what: str) -> None:
 
     """
     if size > LIMIT_BYTES:
-        message = f"The {what} is larger than {LIMIT_BYTES:,} bytes, the most that App Engine can send."
+        message = f"Too large for App Engine, which sends at most {LIMIT_BYTES:,} bytes: the {what}."
         raise TooLargeError(message, limit=LIMIT_BYTES)
 
 

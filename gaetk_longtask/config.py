@@ -44,11 +44,12 @@ class Config:
 
         """
         prefix = "LONGTASK_"
-        given = {key: value for key, value in settings.items() if key.startswith(prefix) and value is not None}
         known = [prefix + field.name.upper() for field in fields(cls)]
-        for key, value in given.items():
-            if key not in known:
+        for key in settings:
+            if key.startswith(prefix) and key not in known:
                 raise ConfigurationError(_unknown(key, known), key=key)
+        given = {key: settings[key] for key in known if settings.get(key) is not None}
+        for key, value in given.items():
             if key == "LONGTASK_ADMIN":
                 if not callable(value):
                     message = "LONGTASK_ADMIN must be a function that says whether this request may see the overview."

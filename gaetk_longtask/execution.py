@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Generator, Iterator
@@ -47,14 +48,14 @@ class Job(Protocol):
     def execute(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         """Do the work and give its result; may raise anything."""
 
-    def report_exception(self, exc: Exception) -> None:
+    def report_exception(self, exc: BaseException) -> None:
         """Tell the application's error reporting."""
 
 
 class _WorkError(Exception):
     """The author's code has raised something."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: BaseException) -> None:
         super().__init__()
         self.cause = cause
 
@@ -187,7 +188,7 @@ class _Attempt:
         except (PermanentTaskFailure, TaskCancelled) as exc:
             log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
-    def _fail(self, exc: Exception, *, permanent: bool, forget: bool = False) -> Reply:
+    def _fail(self, exc: BaseException, *, permanent: bool, forget: bool = False) -> Reply:
         if self._checkpoints.given_away:  # raised on the way out
             self._job.report_exception(exc)
             return self._leave()
@@ -243,7 +244,8 @@ def _authors_code() -> Iterator[None]:
         yield
     except PermanentTaskFailure:
         raise
-    except Exception as exc:  # the author's code may raise anything; all of it means: try again
+    except (Exception, SystemExit, asyncio.CancelledError) as exc:
+        # The author's code may raise anything; all of it means: try again. A SystemExit would end the whole worker.
         raise _WorkError(exc) from exc
 
 

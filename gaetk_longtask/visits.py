@@ -396,7 +396,7 @@ class Visit:
         return self._path + _query(self._given())
 
 
-def report_exception(exc: Exception) -> None:
+def report_exception(exc: BaseException) -> None:
     """Log it and send Flask's signal, as Flask does for an exception that nobody handles."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     try:

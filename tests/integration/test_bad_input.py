@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -770,6 +771,27 @@ def test_a_message_of_megabytes_does_not_stop_the_work(client: FlaskClient, queu
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
     assert client.get(url, headers=JSON).json["status"] == "done"
+
+
+@pytest.mark.parametrize("departure", [SystemExit("bad arguments"), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("yields", [False, True], ids=["at once", "while it yields"])
+def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
+    app: Flask, client: FlaskClient, queue: InMemoryQueue, departure: BaseException, yields: bool
+) -> None:
+    def leave(handler: LongRunningTaskHandler) -> Any:
+        raise departure
+
+    def yield_and_leave(handler: LongRunningTaskHandler) -> Any:
+        yield "a piece"
+        raise departure
+
+    Returning.make = yield_and_leave if yields else leave
+    url = started(client, "/returning")
+    answer, told = exceptions_of(app, lambda: queue.deliver(client))
+    assert answer.status_code == 500
+    assert told == [departure]
+    document = client.get(url, headers=JSON).json
+    assert (document["status"], document["attempt"]) == ("error", 2)
 
 
 def test_a_failure_that_says_megabytes_is_a_failure_at_once(client: FlaskClient, queue: InMemoryQueue) -> None:

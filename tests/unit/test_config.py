@@ -42,6 +42,11 @@ def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_suggested() -> 
     assert caught.value.key == "LONGTASK_QUEUES"
 
 
+def test_an_unknown_key_is_refused_whatever_its_value() -> None:
+    with pytest.raises(ConfigurationError, match="LONGTASK_QUEUES"):
+        read({"LONGTASK_QUEUES": None})
+
+
 def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read({"LONGTASK_ZZZZZZZZZZZZZZZZ": "x"})
