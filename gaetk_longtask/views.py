@@ -217,7 +217,7 @@ class LongRunningTaskHandler(View):
         """Keep what the work has reached, so that the next attempt finds it in `resumed_from`, whatever happens.
 
         Call it often, with anything that the serializer takes: a state becomes durable every 15 seconds, other calls
-        cost about a microsecond. Near `time_limit` it hands the task over: it does not return, and the next attempt
+        cost less than a microsecond. Near `time_limit` it hands the task over: it does not return, and the next attempt
         goes on from this very state. Pieces that were yielded before the call are kept with it, and count as yielded.
         A state that can't be written is tried again by a later call.
 
