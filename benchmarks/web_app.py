@@ -25,7 +25,7 @@ import gaetk_longtask
 from benchmarks.empty import empty
 from benchmarks.peers import celery_app, rq_queue
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
-from gaetk_longtask.progress_stores import PATIENCE_SECONDS
+from gaetk_longtask.progress.stores import PATIENCE_SECONDS
 
 PROJECT = os.environ["GOOGLE_CLOUD_PROJECT"]
 

@@ -1,15 +1,15 @@
 """Long-running tasks for websites on Google App Engine: start, watch, collect."""
 
 from gaetk_longtask.exceptions import LongTaskError, PermanentTaskFailure, TaskCancelled
-from gaetk_longtask.extension import LongTaskManager
 from gaetk_longtask.models import LongTask, TaskInfo
-from gaetk_longtask.progress_stores import ProgressStore
+from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer
+from gaetk_longtask.payloads.yielded import YieldedResult
+from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
-from gaetk_longtask.rendering import StatusPage
-from gaetk_longtask.serializers import JSONSerializer, PickleSerializer
 from gaetk_longtask.status import Status
-from gaetk_longtask.views import LongRunningTaskHandler, is_queue_request
-from gaetk_longtask.yielded import YieldedResult
+from gaetk_longtask.web.extension import LongTaskManager
+from gaetk_longtask.web.handler import LongRunningTaskHandler, is_queue_request
+from gaetk_longtask.web.pages import StatusPage
 
 __all__ = [
     "JSONSerializer",

@@ -10,12 +10,12 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import blobs
-from gaetk_longtask.blobs import Manifest, Stored
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import encode, yielded_layout
-from gaetk_longtask.progress import Reporter
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.blobs import Manifest, Stored
+from gaetk_longtask.payloads.encoding import encode, yielded_layout
+from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import STORE_ERRORS, Checkpoint

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from google.cloud import ndb
 
-from gaetk_longtask.blobs import Stored
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.exceptions import (
     ConfigurationError,
@@ -23,10 +22,11 @@ from gaetk_longtask.exceptions import (
     TaskCancelled,
 )
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import encode_pieces
-from gaetk_longtask.progress import Reporter
+from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.payloads.encoding import encode_pieces
+from gaetk_longtask.progress.reporter import Reporter
+from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference

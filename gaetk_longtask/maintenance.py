@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gaetk_longtask import blobs, starting
+from gaetk_longtask import starting
+from gaetk_longtask.payloads import blobs
 from gaetk_longtask.services import Services
 
 T = TypeVar("T")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from gaetk_longtask.blobs import Manifest, Reader, Shelf
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import decode
-from gaetk_longtask.progress_stores import ProgressStore
+from gaetk_longtask.payloads.blobs import Manifest, Reader, Shelf
+from gaetk_longtask.payloads.encoding import decode
+from gaetk_longtask.payloads.serializers import Serializer, Signer
+from gaetk_longtask.progress.stores import ProgressStore
+from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.queues import TaskQueue
-from gaetk_longtask.serializers import Serializer, Signer
 from gaetk_longtask.store import TaskStore
-from gaetk_longtask.typical import TypicalDurations
 
 #: How long chunks outlive the task that they belong to, should nobody purge them before.
 CHUNK_GRACE = timedelta(days=365)

@@ -12,12 +12,12 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import blobs
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.joining import create_or_join, find_joinable
 from gaetk_longtask.models import LongTask, job_url
-from gaetk_longtask.payloads import encode
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.store import STORE_ERRORS, new_reference, new_token

@@ -19,11 +19,11 @@ import grpc
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
-from gaetk_longtask.blobs import Stored
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
-from gaetk_longtask.progress_stores import ProgressStore
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.status import Status
 
 #: How long an owner may work without a word to Datastore. Renewed by its reporter.

@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
-from gaetk_longtask.programs import Program
 from gaetk_longtask.testing import InMemoryQueue
+from gaetk_longtask.testing.programs import Program
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
 QUEUE = InMemoryQueue()

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from gaetk_longtask.estimate import Estimator
+from gaetk_longtask.progress.estimate import Estimator
 
 FOLDER = Path(__file__).parent / "data" / "traces"
 #: How often the reporter thread looks at the progress while memcache keeps it, in seconds.

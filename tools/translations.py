@@ -19,7 +19,7 @@ from jinja2 import Environment, nodes
 
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler
-from gaetk_longtask.language import DIRECTORY, DOMAIN
+from gaetk_longtask.web.language import DIRECTORY, DOMAIN
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
 #: What is translated, and which of its arguments are the messages.
@@ -45,7 +45,7 @@ def template() -> Catalog:
 
 
 def _in_python() -> Iterator[str | tuple[str, ...]]:
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         with path.open("rb") as file:
             for _, message, _, _ in extract("python", file, keywords=KEYWORDS):
                 yield message

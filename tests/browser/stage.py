@@ -13,13 +13,14 @@ from flask import Flask, Response, render_template_string, request
 from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, blobs
-from gaetk_longtask.payloads import encode
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.encoding import encode
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.services import Services
-from gaetk_longtask.snapshot import Progress, Snapshot
 from gaetk_longtask.store import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.views import EXTENSION
+from gaetk_longtask.web.handler import EXTENSION
 
 #: The strictest policy that the pages promise to work under.
 CSP = (

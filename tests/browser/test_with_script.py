@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from gaetk_longtask import Status
-from gaetk_longtask.language import Language
+from gaetk_longtask.web.language import Language
 from tests.browser.stage import Stage
 from tests.browser.states import STATES, WORKING
 

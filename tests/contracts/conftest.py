@@ -10,7 +10,7 @@ import pytest
 
 from gaetk_longtask import Status
 from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ from typing import TypeVar
 import pytest
 
 from gaetk_longtask import ProgressStore
-from gaetk_longtask.appengine_progress import AppEngineProgressStore
-from gaetk_longtask.progress_stores import MemcacheProgressStore
-from gaetk_longtask.redis_progress import RedisProgressStore
+from gaetk_longtask.progress.appengine import AppEngineProgressStore
+from gaetk_longtask.progress.redis import RedisProgressStore
+from gaetk_longtask.progress.stores import MemcacheProgressStore
 from tests.api_server import in_a_request
 
 #: "About a second", with allowance for a machine that has other things to do.

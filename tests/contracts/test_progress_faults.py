@@ -10,7 +10,7 @@ import redis
 
 from gaetk_longtask import ProgressStore
 from gaetk_longtask.dev.pieces import Piece, start_memcached, start_redis
-from gaetk_longtask.progress_stores import KEPT_SECONDS, Written, memcache_key
+from gaetk_longtask.progress.stores import KEPT_SECONDS, Written, memcache_key
 from tests.contracts.conftest import News
 from tests.contracts.stores import Served, promptly, store_at
 from tests.freezing import freeze, thaw

@@ -15,10 +15,10 @@ from google.cloud import ndb
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gaetk_longtask import blobs
-from gaetk_longtask.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Writer
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Writer
 from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.testing import put_between
 

@@ -11,8 +11,8 @@ from flask import Flask, Response
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from gaetk_longtask.yielded import YieldedResult
 from tests.integration.conftest import services_of
 
 

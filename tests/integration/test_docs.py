@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 from tests.pages import DOCS, blocks, file_name, run
 
 pytestmark = pytest.mark.usefixtures("longtask_datastore")

@@ -23,9 +23,9 @@ from werkzeug.serving import make_server
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PickleSerializer, is_queue_request
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.dev.tasks_emulator import Emulator, serve
-from gaetk_longtask.doctor import AdminApi, Finding, Outcome, examine
-from gaetk_longtask.doctor.patient import Patient
-from gaetk_longtask.doctor.platform import check_services, check_ttl
+from gaetk_longtask.operators.doctor import AdminApi, Finding, Outcome, examine
+from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.platform import check_services, check_ttl
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.testing import put_between
 from tests.integration.conftest import services_of

@@ -20,7 +20,7 @@ from google.auth.crypt import ES256Signer, RSASigner
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.identity import HEADER, IapUser, IdentityAwareProxy, IdentityError, KeysUnavailableError
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 
 AUDIENCE = "/projects/123456789/apps/shop"
 JSON = {"Accept": "application/json"}

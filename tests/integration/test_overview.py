@@ -17,13 +17,14 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 from google.cloud.datastore_v1.types import CompositeFilter, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, overview
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
-from gaetk_longtask.overview import Filter, NoSuchTaskError
-from gaetk_longtask.progress_stores import DatastoreProgressStore
-from gaetk_longtask.serializers import JSONSerializer
+from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.overview import Filter, NoSuchTaskError
+from gaetk_longtask.payloads.serializers import JSONSerializer
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.stores import DatastoreProgressStore
 from gaetk_longtask.services import Services
-from gaetk_longtask.snapshot import Progress, Snapshot
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock, services_of
 

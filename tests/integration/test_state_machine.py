@@ -30,10 +30,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, blobs, maintenance
-from gaetk_longtask.blobs import Manifest
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, maintenance
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.blobs import Manifest
 from gaetk_longtask.services import Services
 from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.testing import (
@@ -45,7 +46,7 @@ from gaetk_longtask.testing import (
     QueuedTask,
     put_between,
 )
-from gaetk_longtask.views import EXTENSION
+from gaetk_longtask.web.handler import EXTENSION
 
 JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])

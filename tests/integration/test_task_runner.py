@@ -9,7 +9,7 @@ from flask import Flask
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, Status
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 from tests.integration.conftest import services_of
 
 

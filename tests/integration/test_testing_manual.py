@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")

@@ -12,9 +12,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.progress.typical import REMEMBERED
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from gaetk_longtask.typical import REMEMBERED
 from tests.integration.conftest import services_of
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.status import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,8 +12,8 @@ from google.appengine.api.memcache.memcache_stub import MemcacheServiceStub
 from google.appengine.api.namespace_manager import get_namespace, set_namespace
 from google.appengine.runtime.default_api_stub import DefaultApiStub
 
-from gaetk_longtask.appengine_progress import AppEngineProgressStore
-from gaetk_longtask.progress_stores import Written, memcache_key
+from gaetk_longtask.progress.appengine import AppEngineProgressStore
+from gaetk_longtask.progress.stores import Written, memcache_key
 from tests.unit.conftest import ID, snapshot_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gunicorn.config import Config
 
-from gaetk_longtask.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
+from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
 
 
 def read(entrypoint: str, directory: Path = Path("nowhere"), **env: str) -> Gunicorn:

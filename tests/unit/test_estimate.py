@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaetk_longtask.estimate import MIN_SECONDS, Estimator, typical_seconds
+from gaetk_longtask.progress.estimate import MIN_SECONDS, Estimator, typical_seconds
 from tests.progress_traces import BEAT_SECONDS, Shape, Trace, recorded
 
 SHARES = (0.25, 0.5, 0.75)

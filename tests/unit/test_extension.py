@@ -9,12 +9,12 @@ from flask import Flask, url_for
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskError, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.extension import utcnow
-from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore
+from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore
 from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.views import EXTENSION
+from gaetk_longtask.web.extension import utcnow
+from gaetk_longtask.web.handler import EXTENSION
 
 
 @pytest.fixture(autouse=True)

@@ -31,15 +31,17 @@ def serving() -> set[str]:
     return loaded("None")
 
 
-@pytest.mark.parametrize("module", ["admin", "cli", "dev", "doctor", "faults", "overview", "printing", "testing"])
+@pytest.mark.parametrize(
+    "module", ["dev", "operators.cli", "operators.doctor", "operators.overview", "operators.pages", "testing"]
+)
 def test_what_operators_and_tests_need_is_not_loaded(serving: set[str], module: str) -> None:
     assert f"gaetk_longtask.{module}" not in serving
 
 
-@pytest.mark.parametrize("module", ["gaetk_longtask.redis_progress", "gaetk_longtask.identity", "google.appengine"])
+@pytest.mark.parametrize("module", ["gaetk_longtask.progress.redis", "gaetk_longtask.web.identity", "google.appengine"])
 def test_what_is_not_used_is_not_loaded(serving: set[str], module: str) -> None:
     assert module not in serving
 
 
 def test_the_overview_is_loaded_where_somebody_may_see_it() -> None:
-    assert "gaetk_longtask.admin" in loaded("lambda: True")
+    assert "gaetk_longtask.operators.pages" in loaded("lambda: True")

@@ -11,8 +11,8 @@ import pytest
 from flask import Flask, request
 from flask_babel import Babel
 
-from gaetk_longtask.language import Language, available
-from gaetk_longtask.protocol import asked_language
+from gaetk_longtask.web.language import Language, available
+from gaetk_longtask.web.requests import asked_language
 from tools import translations
 
 ENGLISH, GERMAN = Language(), Language.best_of(["de"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gaetk_longtask.programs import Program, ProgramError
+from gaetk_longtask.testing.programs import Program, ProgramError
 
 
 def test_a_program_that_does_not_get_ready_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from werkzeug.local import LocalProxy
 
 from gaetk_longtask import Status, TaskCancelled
-from gaetk_longtask.progress import Reporter
-from gaetk_longtask.progress_stores import Written
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.reporter import Reporter
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.testing import InMemoryProgressStore, ManualClock
 from tests.unit.conftest import ID, snapshot_of
 

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import pytest
 
 from gaetk_longtask import ProgressStore
-from gaetk_longtask.appengine_progress import AppEngineProgressStore
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.progress_stores import DatastoreProgressStore, MemcacheProgressStore
-from gaetk_longtask.progress_urls import progress_store_at
-from gaetk_longtask.redis_progress import RedisProgressStore
+from gaetk_longtask.progress.appengine import AppEngineProgressStore
+from gaetk_longtask.progress.redis import RedisProgressStore
+from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore
+from gaetk_longtask.progress.urls import progress_store_at
 
 
 def store_at(url: str) -> ProgressStore:
@@ -133,13 +133,13 @@ def test_a_password_is_not_told(url: str) -> None:
 def test_without_its_package_a_store_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, url: str, package: str, extra: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"gaetk_longtask.{extra}_progress")
+    monkeypatch.delitem(sys.modules, f"gaetk_longtask.progress.{extra}")
     monkeypatch.setitem(sys.modules, package, None)
     assert f"pip install gaetk-longtask[{extra}]" in refusal_of(url)
 
 
 def test_only_who_asks_for_a_store_loads_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for extra in ("redis", "appengine"):
-        monkeypatch.delitem(sys.modules, f"gaetk_longtask.{extra}_progress")
+        monkeypatch.delitem(sys.modules, f"gaetk_longtask.progress.{extra}")
     store_at("memcached://10.0.0.1")
-    assert {f"gaetk_longtask.{extra}_progress" for extra in ("redis", "appengine")}.isdisjoint(sys.modules)
+    assert {f"gaetk_longtask.progress.{extra}" for extra in ("redis", "appengine")}.isdisjoint(sys.modules)

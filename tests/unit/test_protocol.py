@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import EnvironBuilder
 
-from gaetk_longtask.protocol import (
+from gaetk_longtask.store import new_token
+from gaetk_longtask.web.requests import (
     JobName,
     bookmark,
     csrf_field,
@@ -32,7 +33,6 @@ from gaetk_longtask.protocol import (
     quoted_path,
     wants_json,
 )
-from gaetk_longtask.store import new_token
 from tests.unit.conftest import ID
 
 

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 import gaetk_longtask
 from gaetk_longtask import Status, StatusPage
-from gaetk_longtask.admin import OperatorPage, StatisticsPage, TaskPage, TasksPage
-from gaetk_longtask.language import Language
-from gaetk_longtask.problems import ProblemPage
-from gaetk_longtask.rendering import Links, Page, StartPage
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.pages import Links, Page, StartPage
+from gaetk_longtask.web.problems import ProblemPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
 HALF_WAY = Progress(message="Reading invoices", step=120, total_steps=240, eta_seconds=59.6)

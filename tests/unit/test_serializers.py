@@ -21,7 +21,7 @@ from gaetk_longtask.exceptions import (
     PermanentTaskFailure,
     SerializationError,
 )
-from gaetk_longtask.serializers import Serializer, Signer
+from gaetk_longtask.payloads.serializers import Serializer, Signer
 from tests.unit.values import FOREIGN, SUPPORTED, WIDE, Row, same
 
 SIGNER = Signer(["secret"], task_id="task", field="result")

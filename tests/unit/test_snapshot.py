@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gaetk_longtask import Status
 from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.rendering import StatusPage
-from gaetk_longtask.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.web.pages import StatusPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
 MOMENTS = st.integers(0, 7_258_118_400 * 10**6).map(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from gaetk_longtask.exceptions import SerializationError
-from gaetk_longtask.tagged_json import MAX_DEPTH, dumps, loads
+from gaetk_longtask.payloads.tagged_json import MAX_DEPTH, dumps, loads
 from tests.unit.values import Alone, Colour, Moment, Number, Point, Row, Word, same
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 from sample_app import counting
 
 

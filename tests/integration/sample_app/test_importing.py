@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 
 from gaetk_longtask import Status
-from gaetk_longtask.task_runner import TaskRunner
 from gaetk_longtask.testing import Crash, Faults, ManualClock
+from gaetk_longtask.testing.runner import TaskRunner
 from sample_app import importing
 from sample_app.invoice_file import COLUMNS
 from sample_app.models import Invoice

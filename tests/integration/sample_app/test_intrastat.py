@@ -8,7 +8,7 @@ from decimal import Decimal
 from google.cloud import ndb
 
 from gaetk_longtask import Status
-from gaetk_longtask.task_runner import TaskRunner
+from gaetk_longtask.testing.runner import TaskRunner
 from sample_app.models import Invoice
 
 

@@ -1,7 +1,0 @@
-"""Looks for what stands between an application and its long-running tasks, and says what to do about it."""
-
-from gaetk_longtask.doctor.admin_api import AdminApi
-from gaetk_longtask.doctor.examination import examine
-from gaetk_longtask.doctor.findings import Finding, Outcome
-
-__all__ = ["AdminApi", "Finding", "Outcome", "examine"]

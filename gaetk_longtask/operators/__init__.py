@@ -1,0 +1,1 @@
+"""What operators use: the overview, the command line, the doctor."""

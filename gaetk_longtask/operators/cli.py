@@ -1,0 +1,324 @@
+"""``flask longtask``: what operators do from a terminal."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from google.auth.exceptions import GoogleAuthError
+
+from gaetk_longtask import maintenance, starting
+from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.overview import Filter
+from gaetk_longtask.operators.printing import (
+    print_finding,
+    print_json,
+    print_table,
+    printable,
+    progress_document,
+    row_document,
+    said,
+    span,
+    task_document,
+)
+from gaetk_longtask.services import Services
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import STORE_ERRORS
+from gaetk_longtask.web import endpoints
+from gaetk_longtask.web.handler import services_of_current_app
+
+#: How often `start --wait` looks.
+POLL_SECONDS = 1.0
+
+
+class _Group(AppGroup):
+    """Says in one line on standard error what stands in the way, and ends with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except EnqueueRefusedError as exc:
+            message = f"The queue does not take it: {exc}"
+            if exc.task_id:
+                message += f"\nOnce that is mended: flask longtask retry {exc.task_id}"
+            raise click.ClickException(message) from exc
+        except (LongTaskError, GoogleAuthError) as exc:
+            raise click.ClickException(str(exc)) from exc
+        except STORE_ERRORS as exc:
+            host = os.environ.get("DATASTORE_EMULATOR_HOST")
+            where = f"The Datastore emulator at {host}" if host else "Datastore"
+            raise click.ClickException(f"{where} does not answer: {_reason(exc)}") from exc
+
+
+longtask = _Group("longtask")
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command, which gets the application's services first and runs in an NDB context."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        @longtask.command(name, **settings)
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            services = services_of_current_app()
+            with services.ndb_context():
+                function(services, **options)
+
+        return function
+
+    return add
+
+
+def _age(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
+    try:
+        return overview.parse_age(text) if text else None
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_task_id = click.argument("task_id", metavar="ID")
+#: An id may begin with a hyphen.
+_takes_id = {"context_settings": {"ignore_unknown_options": True}}
+
+
+@command("list")
+@click.option("--status", type=click.Choice([each.value for each in Status]), help="Only tasks in this state.")
+@click.option("--endpoint", help="Only tasks of this endpoint.")
+@click.option("--older-than", callback=_age, help="Only tasks that were started longer ago: 90s, 10m, 2h, 7d …")
+@click.option("--younger-than", callback=_age, help="Only tasks that were started since.")
+@click.option("--limit", type=click.IntRange(1, 500), default=overview.PAGE, show_default=True)
+@click.option("--cursor", help="Go on where a list with the same filter has ended.")
+@_as_json
+def _list(
+    services: Services, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
+) -> None:
+    """List tasks, the youngest first."""
+    try:
+        found = overview.tasks(
+            services, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    if as_json:
+        print_json({"tasks": [row_document(row) for row in found.rows], "cursor": found.cursor})
+        return
+    now = services.clock()
+    print_table(
+        ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"],
+        [
+            [row.id, row.status, row.endpoint, span(now - row.created_at), row.attempts, said(row.live)]
+            for row in found.rows
+        ],
+    )
+    _note_unknown([wanted["endpoint"]] if wanted["endpoint"] and not found.rows else [])
+    if found.cursor:
+        click.echo(f"There are more: --cursor {found.cursor}", err=True)
+
+
+@command("show", **_takes_id)
+@_task_id
+@click.option("--parameters", "with_parameters", is_flag=True, help="Load the parameters, and show them shortened.")
+@_as_json
+def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
+    """Show a task; the beginning of its ID will do."""
+    task = overview.find(services, task_id)
+    news = overview.live(services, task)
+    facts = task_document(task) | {"progress": progress_document(news)}
+    if with_parameters:
+        facts["parameters"] = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in (facts | {"progress": said(news)}).items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' ')}: {printable(value)}")
+
+
+@command("start")
+@click.argument("endpoint")
+@click.option("--parameters", default="{}", help="JSON, or @FILE where it is; @- is standard input.")
+@click.option("--url-value", "url_values", multiple=True, metavar="NAME=VALUE", help="An argument of the URL.")
+@click.option("--created-by", metavar="USER", help="Whose task it is to be, as get_user_id() says it.")
+@click.option("--wait", is_flag=True, help="Wait for the end; exit with 1 if there is no result then.")
+@_as_json
+def _start(
+    services: Services,
+    *,
+    endpoint: str,
+    parameters: str,
+    url_values: Sequence[str],
+    created_by: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Start a task, and print its id and URL."""
+    try:
+        loaded = json.loads(_text(parameters))
+    except (OSError, ValueError) as exc:
+        message = f"--parameters is JSON or @FILE: {exc}"
+        raise click.UsageError(message) from exc
+    if any("=" not in pair for pair in url_values):
+        message = "--url-value is NAME=VALUE."
+        raise click.UsageError(message)
+    values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
+    task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
+    if wait:
+        task = _wait(services, task)
+    _print_task(task, as_json=as_json)
+    if wait and not task.status.has_result:
+        raise click.exceptions.Exit(1)
+
+
+@command("cancel", **_takes_id)
+@_task_id
+@_as_json
+def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
+    """End a task that has not ended."""
+    task = services.store.cancel(overview.find(services, task_id).id)
+    if task is None or task.status is not Status.CANCELLED:
+        message = f"{task_id} has ended before: it is {task.status.value if task else 'gone'}."
+        raise click.ClickException(message)
+    _print_task(task, as_json=as_json)
+
+
+@command("retry", **_takes_id)
+@_task_id
+@_as_json
+def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
+    """Start a task again that has failed or was cancelled."""
+    task: LongTask | None = overview.find(services, task_id)
+    if task is not None and task.status.may_retry:
+        task = starting.retry(services, task.id)
+        if task is not None and not task.status.may_retry:
+            _print_task(task, as_json=as_json)
+            return
+    message = f"{task_id} can't be tried again: it is {task.status.value if task else 'gone'}."
+    raise click.ClickException(message)
+
+
+@command("sweep")
+@click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
+@_as_json
+def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
+    """Enqueue again what has gone too long without news, as cron does."""
+    _print_report(maintenance.sweep(services, limit=limit), "enqueued again", as_json=as_json)
+
+
+@command("purge")
+@click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
+@_as_json
+def _purge(services: Services, *, limit: int, as_json: bool) -> None:
+    """Delete what is not kept any longer, as cron does."""
+    _print_report(maintenance.purge(services, limit=limit), "deleted", as_json=as_json)
+
+
+@command("stats")
+@click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
+@_as_json
+def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
+    """Sum up the last runs of each endpoint."""
+    found = overview.statistics(names or endpoints.handlers())
+    if as_json:
+        print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
+        return
+    print_table(
+        ["ENDPOINT", "ENDED", "SUCCESSFUL", "FAILED", "CANCELLED", "MEDIAN", "95 % WITHIN"],
+        [
+            [
+                each.endpoint,
+                each.runs,
+                "" if each.success_rate is None else f"{int(100 * each.success_rate)} %",
+                each.failed,
+                each.cancelled,
+                "" if each.median_seconds is None else f"{each.median_seconds:.1f} s",
+                "" if each.p95_seconds is None else f"{each.p95_seconds:.1f} s",
+            ]
+            for each in found
+        ],
+    )
+    _note_unknown(each.endpoint for each in found if not each.runs)
+
+
+@longtask.command()
+@_as_json
+@click.pass_context
+def doctor(context: click.Context, *, as_json: bool) -> None:
+    """Look for what stands between the application and its tasks; exits with 1 if there is something.
+
+    Run it where app.yaml is. It writes, reads and deletes an entity of its own, and sends two tasks for each queue
+    and service that find nothing to do.
+    """
+    from gaetk_longtask.operators.doctor import Outcome, examine  # noqa: PLC0415  # nobody else pays for its import
+
+    findings = []
+    for finding in examine(current_app._get_current_object()):  # type: ignore[attr-defined]  # noqa: SLF001  # as Flask
+        findings.append(finding)
+        if not as_json:
+            print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
+    if as_json:
+        print_json([finding.document() for finding in findings])
+    if any(finding.outcome is Outcome.PROBLEM for finding in findings):
+        context.exit(1)
+
+
+def _note_unknown(names: Iterable[str]) -> None:
+    """Point out a slip of the pen; an endpoint may also be another service's."""
+    for name in names:
+        if name not in endpoints.handlers():
+            click.echo(endpoints.unknown(name), err=True)
+
+
+def _wait(services: Services, task: LongTask) -> LongTask:
+    last = ""
+    while not task.status.ended:
+        if (now := said(overview.live(services, task))) != last:
+            click.echo(printable(now), err=True)
+            last = now
+        time.sleep(POLL_SECONDS)
+        task = starting.heal(services, services.store.get(task.id) or task)
+    return task
+
+
+def _text(argument: str) -> str:
+    if not argument.startswith("@"):
+        return argument
+    return sys.stdin.read() if argument == "@-" else Path(argument[1:]).read_text(encoding="utf-8")
+
+
+def _reason(exc: Exception) -> str:
+    """Find the sentence that says something in what NDB and gRPC make of an error."""
+    cause = getattr(exc, "cause", None) or exc
+    return str(getattr(cause, "message", "") or cause).partition("\n")[0]
+
+
+def _print_task(task: LongTask, *, as_json: bool) -> None:
+    if as_json:
+        failed = task.status is Status.FAILED
+        trouble = {"error": task.error, "error_reference": task.error_reference} if failed else {}
+        print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
+    else:
+        click.echo(f"{task.id} {task.status.value} {task.url}")
+        if task.status is Status.FAILED:
+            click.echo(f"{printable(task.error or 'The log says why')} (reference {task.error_reference})", err=True)
+
+
+def _print_report(report: maintenance.Report, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"done": report.done, "left": report.left})
+    else:
+        click.echo(f"{report.done} {what}{'; there may be more' if report.left else ''}")

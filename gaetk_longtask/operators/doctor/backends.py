@@ -1,0 +1,272 @@
+"""Checks of what the library talks to: project, location, queues, Datastore, the progress store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from google.api_core import exceptions as api_exceptions
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import ndb, tasks_v2
+
+from gaetk_longtask.config import find_location, need_project
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.models import UNCACHED, LongTaskProgress, TaskInfo
+from gaetk_longtask.operators.doctor.admin_api import LOGIN
+from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.stores import Written
+from gaetk_longtask.progress.urls import without_password
+from gaetk_longtask.queues import CloudTasksQueue
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import ERROR_PATIENCE, STORE_ERRORS, new_token
+
+#: For one call.
+SECONDS = 10.0
+_TRIED_TASKS = 8
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+
+
+def check_project(patient: Patient) -> Iterator[Finding]:
+    """See that the project is known."""
+    try:
+        yield ok("project", need_project(patient.config))
+    except ConfigurationError as exc:
+        yield problem("project", "It is not known.", str(exc))
+
+
+def check_location(patient: Patient) -> Iterator[Finding]:
+    """See that it is known where the queues are."""
+    try:
+        yield ok("location", find_location(patient.config, os.environ))
+    except ConfigurationError as exc:
+        yield problem("location", "It is not known where the queues are.", str(exc))
+
+
+# Queues.
+
+
+def check_queues(patient: Patient) -> Iterator[Finding]:
+    """See that each queue is there, runs, and leaves it to the library to give up."""
+    for name in sorted({patient.config.queue} | {rule.options.queue for rule in patient.rules}):
+        yield from _check_queue(patient, name)
+
+
+def _check_queue(patient: Patient, name: str) -> Iterator[Finding]:
+    check, queues = f"queue {name}", patient.services.queue
+    if not isinstance(queues, CloudTasksQueue):
+        yield not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
+        return
+    try:
+        path = queues.path_of(name)
+        # As plain protobuf: the client's own classes say None, or not, for what is not set.
+        queue: Any = tasks_v2.Queue.pb(queues.client().get_queue(name=path, retry=None, timeout=SECONDS))
+    except ConfigurationError:
+        yield not_checked(check, "Project or location are not known.")
+    except api_exceptions.NotFound:
+        yield problem(
+            check,
+            f"There is no {path}.",
+            f"Add it to queue.yaml and deploy that: gcloud app deploy queue.yaml. If it is somewhere else, correct "
+            f"LONGTASK_QUEUE, LONGTASK_LOCATION or the handler's queue = {name!r}.",
+        )
+    except (api_exceptions.PermissionDenied, api_exceptions.Unauthenticated, GoogleAuthError) as exc:
+        yield not_checked(check, _short(exc), f"It takes the role roles/cloudtasks.viewer. {LOGIN}")
+    except api_exceptions.GoogleAPIError as exc:
+        yield problem(
+            check,
+            f"Cloud Tasks does not answer about {path}: {_short(exc)}",
+            "Switch it on: gcloud services enable cloudtasks.googleapis.com. Locally, CLOUD_TASKS_EMULATOR_HOST has to "
+            "name an emulator that runs.",
+        )
+    else:
+        found = [*_judge_state(check, name, queue), *_judge_retries(check, name, queue)]
+        found += _judge_routing(patient, check, name, queue)
+        limits = queue.rate_limits
+        numbers = f"{limits.max_dispatches_per_second:g} a second, {limits.max_concurrent_dispatches} at a time"
+        yield from found or [ok(check, f"It runs and never gives up; {numbers}.")]
+
+
+def _judge_state(check: str, name: str, queue: Any) -> Iterator[Finding]:
+    state = tasks_v2.Queue.State(queue.state)
+    if state is not tasks_v2.Queue.State.RUNNING:
+        yield problem(
+            check,
+            f"It is {state.name.lower()}, so that nothing starts.",
+            f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list.",
+        )
+
+
+def _judge_retries(check: str, name: str, queue: Any) -> Iterator[Finding]:
+    retry = queue.retry_config
+    limits = [f"after {retry.max_attempts} attempts"] if retry.max_attempts > 0 else []
+    longest = retry.max_retry_duration.ToTimedelta()
+    limits += [f"after {longest}"] if longest else []
+    if limits:
+        yield problem(
+            check,
+            f"It gives up {' and '.join(limits)} and deletes the task without a word. The library alone ends tasks.",
+            "In queue.yaml leave out task_retry_limit and task_age_limit; or gcloud tasks queues update "
+            f"{name} --max-attempts=-1 --max-retry-duration=0s.",
+        )
+    backoff = retry.max_backoff.ToTimedelta()
+    if backoff > ERROR_PATIENCE:
+        yield problem(
+            check,
+            f"It waits for up to {backoff} before it tries again. The library loses patience after "
+            f"{ERROR_PATIENCE}, and enqueues the task anew.",
+            "In queue.yaml set max_backoff_seconds: 60, with min_backoff_seconds: 1 and max_doublings: 6; or gcloud "
+            f"tasks queues update {name} --min-backoff=1s --max-backoff=60s --max-doublings=6.",
+        )
+
+
+def _judge_routing(patient: Patient, check: str, name: str, queue: Any) -> Iterator[Finding]:
+    if not queue.HasField("app_engine_routing_override"):
+        return
+    override = queue.app_engine_routing_override
+    wanted = {rule.service for rule in patient.rules if rule.options.queue == name}
+    elsewhere = {override.service or "default"} != (wanted or {patient.config.service or "default"})
+    if elsewhere or override.version or override.instance:
+        there = ".".join(part for part in (override.instance, override.version, override.service or "default") if part)
+        yield problem(
+            check,
+            f"It sends every task to {there}, whatever the task says, and the library says "
+            f"{', '.join(sorted(wanted)) or 'default'}, in the version that has started it.",
+            f"In queue.yaml leave out target; or gcloud tasks queues update {name} --clear-routing-override. If that "
+            "service is the right one, name it in LONGTASK_SERVICE.",
+        )
+
+
+# Datastore.
+
+
+def check_datastore(patient: Patient) -> Iterator[Finding]:
+    """Write, read and delete in a kind of ours, in a transaction as the library does, and read by the one index."""
+    name = f"doctor-{new_token()}"
+    options = {**UNCACHED, "retries": 0, "timeout": SECONDS}
+
+    def write() -> None:
+        # Goes by itself, should we not come to delete it.
+        expires_at = datetime.now(UTC) + timedelta(hours=1)
+        LongTaskProgress(key=LongTaskProgress.key_of(name), snapshot=b"", expires_at=expires_at).save()
+
+    try:
+        with patient.services.ndb_context():
+            ndb.transaction(write, retries=0)
+            found = LongTaskProgress.load(name, retries=0, timeout=SECONDS)
+            LongTaskProgress.key_of(name).delete(**options)
+            if found is None:
+                yield problem("datastore", "What was written can't be read.", "Is this Firestore in Datastore mode?")
+                return
+            yield ok("datastore", "Written, read and deleted.")
+            yield from _check_index(patient)
+    except ConfigurationError:
+        yield not_checked("datastore", "The project is not known.")
+    except GoogleAuthError as exc:
+        yield not_checked("datastore", _short(exc), LOGIN)
+    except STORE_ERRORS as exc:
+        yield problem("datastore", _short(exc), _datastore_remedy(exc))
+
+
+def _check_index(patient: Patient) -> Iterator[Finding]:
+    try:
+        patient.services.store.last_runs("doctor", 1)
+    except api_exceptions.FailedPrecondition:
+        yield problem(
+            "index",
+            "The index that tells how long tasks usually take is missing, or not ready yet.",
+            "Take over index.yaml and deploy it: gcloud app deploy index.yaml.",
+        )
+    else:
+        yield ok("index", "The query for usual durations works.")
+
+
+def _datastore_remedy(exc: Exception) -> str:
+    match exc:
+        case api_exceptions.Forbidden() | api_exceptions.Unauthorized():
+            return (
+                "Grant roles/datastore.user: gcloud projects add-iam-policy-binding PROJECT "
+                "--member=serviceAccount:PROJECT@appspot.gserviceaccount.com --role=roles/datastore.user."
+            )
+        case api_exceptions.NotFound() | api_exceptions.FailedPrecondition() | api_exceptions.BadRequest():
+            return (
+                "The project needs a database in Datastore mode: gcloud firestore databases create "
+                "--location=LOCATION --type=datastore-mode."
+            )
+        case _:
+            return "Locally, DATASTORE_EMULATOR_HOST has to name an emulator that runs; else look at the network."
+
+
+# Progress.
+
+
+def check_progress(patient: Patient) -> Iterator[Finding]:
+    """See that what is reported can be read."""
+    try:
+        yield from _check_progress(patient)
+    except ConfigurationError:
+        yield not_checked("progress", "The project is not known.")
+    except GoogleAuthError as exc:
+        yield not_checked("progress", _short(exc), LOGIN)
+
+
+def _check_progress(patient: Patient) -> Iterator[Finding]:
+    where, store = patient.config.progress_url, patient.services.progress
+    text = f"{without_password(where)}, {type(store).__name__}"
+    for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
+        # One for each: several servers share the tasks.
+        task_id = f"doctor-{new_token()}"
+        written = store.write(_snapshot(task_id))
+        read = store.read(task_id)
+        if where == "datastore:":
+            _forget(patient, task_id)
+        if written is Written.YES and read is not None and read.progress.message == task_id:
+            continue
+        if where.startswith("memcached:") and not (patient.is_deployed or _is_local(where)):
+            yield not_checked("progress", f"No answer from here: {text}. An address inside a VPC answers only there.")
+        else:
+            yield problem(
+                "progress",
+                f"Nothing that is written can be read: {text}.",
+                "Tasks work without it, but their pages show no progress. Start the server, or correct "
+                "LONGTASK_PROGRESS_URL or MEMCACHED_HOSTS; without a memcache, leave both out.",
+            )
+        return
+    yield ok("progress", f"Written and read: {text}.")
+
+
+def _snapshot(task_id: str) -> Snapshot:
+    now = datetime.now(UTC)
+    info = TaskInfo(
+        id=task_id,
+        endpoint="doctor",
+        path="/",
+        base_url="",
+        status=Status.STARTED,
+        attempt=1,
+        created_at=now,
+        created_by=None,
+        namespace=None,
+    )
+    return Snapshot(info=info, fence=1, progress=Progress(message=task_id), requested_at=now)
+
+
+def _forget(patient: Patient, task_id: str) -> None:
+    try:
+        with patient.services.ndb_context():
+            LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
+    except (*STORE_ERRORS, GoogleAuthError, ConfigurationError):
+        pass  # another check tells of that
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).netloc.startswith(_LOOPBACK)
+
+
+def _short(exc: Exception) -> str:
+    """Give an error in one line."""
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"

@@ -1,0 +1,143 @@
+"""The application under examination: its services, its handlers, and the files that it is deployed with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter, RoutingException, Rule
+from werkzeug.routing.converters import DEFAULT_CONVERTERS
+
+from gaetk_longtask.config import Config
+from gaetk_longtask.operators.doctor.admin_api import AdminApi
+from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class
+from gaetk_longtask.web.requests import quoted_path
+
+_DEFAULT_SERVICE = "default"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandlerRule:
+    """A URL rule of a handler."""
+
+    rule: Rule
+    handler: type[LongRunningTaskHandler]
+    options: TaskOptions
+    path: str | None  #: one that the rule matches; None where we can't think of any
+
+    @property
+    def endpoint(self) -> str:
+        """The handler's endpoint."""
+        return str(self.rule.endpoint)
+
+    @property
+    def service(self) -> str:
+        """The App Engine service that works."""
+        return self.options.service or _DEFAULT_SERVICE
+
+
+class Patient:
+    """What the checks look at."""
+
+    def __init__(
+        self, app: Flask, services: Services, *, directory: Path, admin: AdminApi, patience: timedelta
+    ) -> None:
+        self.app = app
+        self.services = services
+        self.directory = directory
+        self.admin = admin
+        #: How long a delivery by the queue may take; an instance may have to start first.
+        self.patience = patience
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self.services.config
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether we are on App Engine ourselves."""
+        return os.environ.get("GAE_ENV") == "standard"
+
+    @cached_property
+    def rules(self) -> list[HandlerRule]:
+        """Every rule that leads to a handler."""
+        return list(self._rules())
+
+    def _rules(self) -> Iterator[HandlerRule]:
+        for rule in self.app.url_map.iter_rules():
+            cls = handler_class(self.app.view_functions.get(rule.endpoint))
+            if cls is not None:
+                yield HandlerRule(
+                    rule=rule, handler=cls, options=cls.options(self.config), path=_example(self.app, rule)
+                )
+
+    @cached_property
+    def yaml_files(self) -> dict[str, Any] | None:
+        """What the directory's YAML files say, by name; None where nothing that reads them is installed.
+
+        For one that can't be read, it is the exception.
+        """
+        try:
+            from ruamel.yaml import YAML  # noqa: PLC0415  # of an extra that may be missing
+            from ruamel.yaml.error import YAMLError  # noqa: PLC0415  # the same
+        except ImportError:
+            return None
+        files: dict[str, Any] = {}
+        for path in sorted(self.directory.glob("*.yaml")):
+            try:
+                files[path.name] = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, YAMLError) as exc:
+                files[path.name] = exc
+        return files
+
+    def service_files(self) -> dict[str, dict[str, Any]]:
+        """Give the files that describe a service which works for us, by name."""
+        served = {rule.service for rule in self.rules}
+        files = {name: content for name, content in (self.yaml_files or {}).items() if _describes_service(content)}
+        return {name: content for name, content in files.items() if content.get("service", _DEFAULT_SERVICE) in served}
+
+
+def _describes_service(content: Any) -> bool:
+    return isinstance(content, dict) and str(content.get("runtime", "")).startswith("python")
+
+
+def _example(app: Flask, rule: Rule) -> str | None:
+    """Make up a path that the rule matches."""
+    values = dict(rule.defaults or {})
+    for name in rule.arguments - set(values):
+        converter = rule._converters[name]  # noqa: SLF001  # Werkzeug shows them in no other way
+        text = next((text for text in _texts(converter) if re.fullmatch(converter.regex, text)), None)
+        # A converter of the application's own may look things up, or take objects.
+        if text is None or type(converter) not in DEFAULT_CONVERTERS.values():
+            return None
+        values[name] = converter.to_python(text)
+    adapter = app.url_map.bind("localhost")
+    try:
+        built = rule.build(values)
+        if (
+            built is None
+            or adapter.match(unquote(built[1]), method=min(rule.methods or ()), return_rule=True)[0] is not rule
+        ):
+            return None
+    except (HTTPException, RoutingException, ValueError):
+        return None
+    return quoted_path(str(app.config["APPLICATION_ROOT"]).rstrip("/") + unquote(built[1]))
+
+
+def _texts(converter: BaseConverter) -> Iterator[str]:
+    """Give texts of which most converters take one."""
+    yield from sorted(getattr(converter, "items", ()))
+    smallest = getattr(converter, "min", None) or 0
+    yield from (str(smallest), f"{smallest}.0", "00000000-0000-0000-0000-000000000000", "doctor")
+    yield from ("x" * length for length in range(1, 100))

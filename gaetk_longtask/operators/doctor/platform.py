@@ -1,0 +1,82 @@
+"""Checks of what only Google's administration knows: services and versions, TTL policies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from gaetk_longtask.operators.doctor.admin_api import LOGIN, NoAnswerError
+from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.queues import EMULATOR_VARIABLE
+
+_KINDS = ("LongTask", "LongTaskChunk", "LongTaskProgress")
+
+
+def check_services(patient: Patient) -> Iterator[Finding]:
+    """See that the services and versions that tasks go to are deployed."""
+    project = patient.config.project
+    ways = {(rule.service, rule.options.version) for rule in patient.rules}
+    for service, version in sorted(ways, key=str):
+        check = f"service {service}" + (f", version {version}" if version else "")
+        if project is None:
+            yield not_checked(check, "The project is not known.")
+        elif os.environ.get(EMULATOR_VARIABLE):
+            yield not_checked(check, "The emulator of Cloud Tasks sends everything to one application.")
+        else:
+            yield _check_service(patient, check, project, service, version)
+
+
+def _check_service(patient: Patient, check: str, project: str, service: str, version: str | None) -> Finding:
+    try:
+        if patient.admin.service(project, service) is None:
+            return problem(
+                check,
+                f"{project} has no service {service}: its tasks go to the default service.",
+                f"Deploy it, or correct LONGTASK_SERVICE or the handler's service = {service!r}. "
+                f"gcloud app services list --project={project} shows what there is.",
+            )
+        if version and patient.admin.version(project, service, version) is None:
+            return problem(
+                check,
+                f"{service} has no version {version}.",
+                "Leave out LONGTASK_VERSION: then a task is worked on by the version that has started it.",
+            )
+    except NoAnswerError as exc:
+        return not_checked(check, str(exc), f"gcloud app services list --project={project} shows it. {LOGIN}")
+    return ok(check, "It is deployed.")
+
+
+def check_ttl(patient: Patient) -> Iterator[Finding]:
+    """See that what has expired is deleted, should cron not do it."""
+    project = patient.config.project
+    show = f"gcloud firestore fields ttls list --project={project or 'PROJECT'}"
+    if os.environ.get("DATASTORE_EMULATOR_HOST"):
+        yield not_checked("TTL policy", "An emulator has none.", f"In production: {show}.")
+        return
+    if project is None:
+        yield not_checked("TTL policy", "The project is not known.")
+        return
+    try:
+        without = [kind for kind in _KINDS if not _has_policy(patient.admin.field(project, kind, "expires_at"))]
+    except NoAnswerError as exc:
+        yield not_checked("TTL policy", str(exc), f"{show} shows them. {LOGIN}")
+        return
+    if without:
+        yield problem(
+            "TTL policy",
+            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none: what purge does not reach stays.",
+            "; ".join(
+                f"gcloud firestore fields ttls update expires_at --collection-group={kind} --enable-ttl "
+                f"--project={project}"
+                for kind in without
+            )
+            + ".",
+        )
+    else:
+        yield ok("TTL policy", f"{', '.join(_KINDS)} are deleted when they expire.")
+
+
+def _has_policy(field: object) -> bool:
+    config = field.get("ttlConfig") if isinstance(field, dict) else None
+    return isinstance(config, dict) and config.get("state") in ("ACTIVE", "CREATING")

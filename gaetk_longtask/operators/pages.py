@@ -1,0 +1,285 @@
+"""The operators' pages: all tasks, one task, statistics; not found unless ``LONGTASK_ADMIN`` says yes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    after_this_request,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+
+from gaetk_longtask import starting
+from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.services import Services
+from gaetk_longtask.status import Status
+from gaetk_longtask.web import endpoints
+from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.pages import Page, StatusPage
+from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
+from gaetk_longtask.web.visits import reaching_the_store
+
+log = logging.getLogger(__name__)
+
+#: What the form offers, with the seconds that each means.
+AGES = {text: overview.parse_age(text).total_seconds() for text in ("10m", "1h", "1d", "7d")}
+#: Whatever the method, those who are no operators find nothing.
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorPage(Page):
+    """What all of the operators' pages may use."""
+
+    now: datetime
+
+    def state(self, status: Status) -> str:
+        """Name a state."""
+        names = {
+            Status.READY: self.gettext("Waiting"),
+            Status.STARTED: self.gettext("Working"),
+            Status.ERROR: self.gettext("Trying again"),
+            Status.DONE: self.gettext("Finished, not seen yet"),
+            Status.FINISHED: self.gettext("Finished"),
+            Status.FAILED: self.gettext("Failed"),
+            Status.CANCELLED: self.gettext("Cancelled"),
+        }
+        return names[status]
+
+    def span(self, seconds: float) -> str:
+        """Put a duration into words."""
+        if 0 < seconds < 1:
+            return self.gettext("under a second")
+        if seconds < timedelta(days=2).total_seconds():
+            return self.language.duration(seconds)
+        return self.language.ngettext("%(number)s day", "%(number)s days", round(seconds / 86_400))
+
+    def distance(self, moment: datetime) -> str:
+        """Tell how far away a moment is, behind or ahead."""
+        seconds = (self.now - moment).total_seconds()
+        if seconds < 0:
+            return self.gettext("in %(duration)s", duration=self.span(-seconds))
+        return self.gettext("%(duration)s ago", duration=self.span(seconds))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TasksPage(OperatorPage):
+    """All that `overview_tasks.html` may use."""
+
+    rows: list[tuple[Row, StatusPage | None]]  #: each with its progress, if anybody knows it
+    given: dict[str, str]  #: the filter, as the URL has it
+    totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty where there is a filter
+    endpoints: list[str]
+    cursor: str | None
+
+    def count(self, attempts: int) -> str:
+        """Put a number of attempts into words."""
+        return self.language.ngettext("%(number)s attempt", "%(number)s attempts", attempts)
+
+    def link(self, **changes: str | None) -> str:
+        """Give the URL of a list with another filter, or of the next page."""
+        query = {name: value for name, value in (self.given | changes).items() if value}
+        return f"{url_for('longtask.tasks')}?{urlencode(query)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskPage(OperatorPage):
+    """All that `overview_task.html` may use."""
+
+    task: LongTask
+    status: StatusPage
+    max_attempts: int | None  #: None where the application has no such handler
+    attempts: int
+    parameters: dict[str, str] | None  #: short texts by name; None where nobody has asked
+    trouble: str | None  #: why they can't be shown
+
+    def size(self, manifest: dict[str, Any] | None) -> str:
+        """Tell how large parameters or a result are; empty where there is none."""
+        size = overview.size(manifest)
+        return "" if size is None else self.language.ngettext("%(number)s byte", "%(number)s bytes", size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatisticsPage(OperatorPage):
+    """All that `overview_statistics.html` may use."""
+
+    rows: list[Statistics]
+    last_runs: int = overview.LAST_RUNS
+
+
+def add_pages(blueprint: Blueprint) -> None:
+    """Add the routes; whether there is anything behind them is decided with each request."""
+    reading, acting = ("GET", "HEAD"), ("POST",)
+    for rule, name, view, allowed in (
+        ("/tasks", "tasks", _tasks, reading),
+        ("/tasks/<task_id>", "task", _task, reading),
+        ("/tasks/<task_id>/<any(cancel, retry):job>", "steer", _steer, acting),
+        ("/statistics", "statistics", _statistics, reading),
+    ):
+        served = _for_operators(view, allowed)
+        blueprint.add_url_rule(rule, name, served, methods=_METHODS, provide_automatic_options=False)
+
+
+def _for_operators(
+    view: Callable[..., ResponseReturnValue], allowed: tuple[str, ...]
+) -> Callable[..., ResponseReturnValue]:
+    @functools.wraps(view)
+    def served(**url_values: Any) -> ResponseReturnValue:
+        services = services_of_current_app()
+        if services.config.admin is None or not _is_operator(services.config.admin):
+            abort(HTTPStatus.NOT_FOUND)  # the application's own page: the same as for any other unknown address
+        after_this_request(_protect)
+        try:
+            with services.ndb_context(), reaching_the_store():
+                _check_method(allowed)
+                return make_response(view(services, **url_values))
+        except ConfigurationError as exc:
+            return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)).response()
+        except ProblemError as problem:
+            return problem.response()
+
+    return served
+
+
+def _check_method(allowed: tuple[str, ...]) -> None:
+    if request.method not in allowed:
+        values = {"job": request.path, "methods": ", ".join(allowed)}
+        raise ProblemError(
+            HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s takes %(methods)s alone.", values=values, allow=allowed
+        )
+
+
+def _is_operator(admin: Callable[[], bool]) -> bool:
+    try:
+        answer = admin()
+    except Exception:  # whatever it is, it is no yes
+        log.exception("no overview: LONGTASK_ADMIN has raised")
+        return False
+    if answer is not True and answer:  # the coroutine of an async function, for instance
+        log.error("no overview: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
+    return answer is True
+
+
+def _protect(response: Response) -> Response:
+    response.headers["X-Frame-Options"] = "DENY"  # nobody's page lays its own over our buttons
+    return protect(response)
+
+
+def _tasks(services: Services) -> ResponseReturnValue:
+    if beginning := request.args.get("id", "").strip():
+        return redirect(url_for("longtask.task", task_id=_find(services, beginning).id), HTTPStatus.SEE_OTHER)
+    given = {name: value for name in ("status", "endpoint", "older", "younger") if (value := request.args.get(name))}
+    try:
+        wanted = Filter(
+            status=Status(given["status"]) if "status" in given else None,
+            endpoint=given.get("endpoint"),
+            older_than=overview.parse_age(given["older"]) if "older" in given else None,
+            younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
+        )
+        found = overview.tasks(services, wanted, cursor=request.args.get("cursor"))
+    except ValueError as exc:
+        message = "This address asks for something that there is not. Choose from the form."
+        raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=url_for("longtask.tasks")) from exc
+    language = asked_language(request)
+    page = TasksPage(
+        title=language.gettext("Tasks"),
+        language=language,
+        now=services.clock(),
+        rows=[(row, _status_page(services, row.live) if row.live else None) for row in found.rows],
+        given=given,
+        totals={} if given.keys() - {"status"} else overview.count(Status),
+        endpoints=sorted({*endpoints.handlers(), *filter(None, [wanted.endpoint])}),
+        cursor=found.cursor,
+    )
+    return render_template(
+        "gaetk_longtask/overview_tasks.html", page=page, ages=AGES, statuses=Status, most=overview.COUNTED
+    )
+
+
+def _task(services: Services, task_id: str) -> ResponseReturnValue:
+    task = _find(services, task_id)
+    handler = endpoints.handlers().get(task.endpoint)
+    parameters = trouble = None
+    if "parameters" in request.args:
+        try:
+            parameters = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+        except LongTaskError as exc:  # too large, damaged, or signed with a key that is not set
+            trouble = str(exc)
+    page = TaskPage(
+        title=task.endpoint,
+        language=asked_language(request),
+        now=services.clock(),
+        task=task,
+        status=_status_page(services, overview.live(services, task)),
+        max_attempts=handler.max_attempts if handler else None,
+        attempts=overview.attempts(task.status, task.failures),
+        parameters=parameters,
+        trouble=trouble,
+    )
+    return render_template("gaetk_longtask/overview_task.html", page=page)
+
+
+def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
+    if not is_same_origin(request):
+        raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
+    task = _find(services, task_id)
+    try:
+        if job == JobName.CANCEL:
+            services.store.cancel(task.id)
+        else:
+            starting.retry(services, task.id)
+    except EnqueueRefusedError as exc:
+        message = "The work could not be started just now. Nothing is lost: try again."
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, message, retry_url=request.path, reference=exc.reference
+        ) from exc
+    return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
+
+
+def _statistics(services: Services) -> ResponseReturnValue:
+    language = asked_language(request)
+    page = StatisticsPage(
+        title=language.gettext("Statistics"),
+        language=language,
+        now=services.clock(),
+        rows=overview.statistics(endpoints.handlers()),
+    )
+    return render_template("gaetk_longtask/overview_statistics.html", page=page)
+
+
+def _find(services: Services, beginning: str) -> LongTask:
+    try:
+        return overview.find(services, beginning)
+    except NoSuchTaskError as exc:
+        message = "There is no such task (any more). Is the address complete?"
+        raise ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown") from exc
+
+
+def _status_page(services: Services, snapshot: Snapshot) -> StatusPage:
+    return StatusPage.of(
+        snapshot,
+        title=snapshot.info.endpoint,
+        now=services.clock(),
+        language=asked_language(request),
+        progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
+    )

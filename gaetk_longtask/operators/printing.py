@@ -1,0 +1,105 @@
+"""What ``flask longtask`` prints: tasks as JSON and in words, and tables."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.overview import Row
+from gaetk_longtask.progress.snapshot import Snapshot
+
+_COLOURS = {"ok": "green", "problem": "red", "not checked": "yellow"}
+_INDENT = 12 * " "
+# Commands are there to be copied.
+_wrapper = textwrap.TextWrapper(
+    100, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+)
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
+
+
+def row_document(row: Row) -> dict[str, Any]:
+    """Give what a program gets of a task in a list."""
+    return {
+        "id": row.id,
+        "status": row.status.value,
+        "endpoint": row.endpoint,
+        "created_at": _iso(row.created_at),
+        "attempts": row.attempts,
+        "progress": progress_document(row.live),
+    }
+
+
+def task_document(task: LongTask) -> dict[str, Any]:
+    """Give what a program gets of a task, but for its progress."""
+    texts = ("error", "error_reference", "created_by", "namespace", "queue", "service", "version")
+    moments = ("created_at", "requested_at", "started_at", "ended_at", "due_at", "expires_at")
+    return {
+        "id": task.id,
+        "status": task.status.value,
+        "endpoint": task.endpoint,
+        "url": task.url,
+        "attempts": overview.attempts(task.status, task.failures),
+        **{name: getattr(task, name) or None for name in texts},
+        **{name: _iso(getattr(task, name)) for name in moments},
+        "run_seconds": task.run_seconds,
+        "parameters_bytes": overview.size(task.parameters_manifest),
+        "result_bytes": overview.size(task.result_manifest),
+    }
+
+
+def progress_document(news: Snapshot | None) -> dict[str, Any] | None:
+    """Give what a program gets of a task's progress."""
+    if news is None:
+        return None
+    return {**news.progress.stored(), "percent": news.progress.percent, "eta_seconds": news.progress.eta_seconds}
+
+
+def said(news: Snapshot | None) -> str:
+    """Put a task's progress into words."""
+    if news is None:
+        return ""
+    percent = news.progress.percent
+    return news.progress.message if percent is None else f"{percent} % {news.progress.message}"
+
+
+def span(duration: timedelta) -> str:
+    """Put a duration into the form that `overview.parse_age` reads."""
+    seconds = duration.total_seconds()
+    length, unit = next(((length, unit) for length, unit in _UNITS if seconds >= 2 * length), (1, "s"))
+    return f"{int(seconds / length)}{unit}"
+
+
+def printable(value: object) -> str:
+    """Make of whatever a task says one line that does nothing to the terminal."""
+    return "".join(character if character.isprintable() else " " for character in str(value))
+
+
+def print_table(head: list[str], rows: list[list[object]]) -> None:
+    """Print rows under a head."""
+    table = [head, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_finding(outcome: str, check: str, *texts: str) -> None:
+    """Print how a check of the doctor's has ended, and what there is to say of it: the finding, the remedy."""
+    click.echo(f"{click.style(f'{outcome:<12}', fg=_COLOURS[outcome])}{check}")
+    for prefix, text in zip(("", "→ "), texts, strict=True):
+        if text:
+            click.echo(_wrapper.fill(prefix + text))
+
+
+def print_json(value: Any) -> None:
+    """Print what a program reads."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None

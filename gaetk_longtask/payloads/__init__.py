@@ -1,0 +1,1 @@
+"""Parameters, results and states as stored bytes, and back."""

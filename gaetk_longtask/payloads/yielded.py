@@ -1,0 +1,85 @@
+"""A result that was yielded, as ``display_result`` gets it: piece by piece, never held as a whole."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import Any, Self
+
+from google.cloud import ndb
+
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads.blobs import Manifest
+from gaetk_longtask.payloads.encoding import Kind
+from gaetk_longtask.payloads.serializers import Serializer
+from gaetk_longtask.services import Services
+
+
+class YieldedResult(Iterator[Any]):
+    """The pieces that ``execute_task`` has yielded, cut elsewhere.
+
+    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It also gives
+    its pieces after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts
+    anew. A piece that is damaged raises `DamagedDataError` before any of it is given.
+    """
+
+    #: Whether it gives `str`, otherwise `bytes`.
+    is_text: bool
+    #: In bytes; of a text, in UTF-8.
+    size: int
+
+    def __init__(self, manifest: Manifest, inline: bytes | None, *, task_id: str, contexts: NdbContexts) -> None:
+        """Take the pieces that the manifest names; all of them have to be there.
+
+        Raises:
+            DamagedDataError: one is missing.
+
+        """
+        blobs.check_presence(manifest, inline, task_id=task_id)
+        self.is_text = manifest.layout["kind"] == Kind.TEXT.value
+        self.size = manifest.size
+        self._manifest = manifest
+        self._inline = inline
+        self._task_id = task_id
+        self._contexts = contexts
+        self._iterator: Iterator[Any] | None = None
+
+    def __iter__(self) -> Self:
+        self._iterator = None
+        return self
+
+    def __next__(self) -> Any:
+        if self._iterator is None:
+            pieces = self._pieces()
+            self._iterator = filter(None, codecs.iterdecode(pieces, "utf-8")) if self.is_text else pieces
+        return next(self._iterator)
+
+    def read(self) -> Any:
+        """Give all of it: one `str`, or one `bytes`."""
+        return ("" if self.is_text else b"").join(self)
+
+    def _pieces(self) -> Iterator[bytes]:
+        pieces = blobs.pieces(self._manifest, self._inline, task_id=self._task_id)
+        while True:
+            with self._contexts():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield bytes(piece)
+
+
+def load_result(services: Services, task: LongTask, serializer: Serializer) -> Any:
+    """Read a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
+
+    Raises:
+        DamagedDataError: it can't be read any more.
+
+    """
+    manifest = Manifest.from_json(task.result_manifest)
+    if "yielded" not in manifest.layout:
+        return services.load(task, "result", serializer)
+    client = ndb.get_context().client  # the application's own, if it has entered a context
+    contexts = NdbContexts(client, lambda: client.project)
+    return YieldedResult(manifest, task.result_blob, task_id=task.id, contexts=contexts)

@@ -1,0 +1,43 @@
+"""How long an endpoint's tasks usually take, remembered for a while."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from gaetk_longtask.progress.estimate import typical_seconds
+from gaetk_longtask.store import STORE_ERRORS, TaskStore
+
+log = logging.getLogger(__name__)
+
+#: How long an answer serves before Datastore is asked again.
+REMEMBERED = timedelta(minutes=10)
+#: How many tasks that have ended last are looked at.
+LAST_RUNS = 50
+
+
+class TypicalDurations:
+    """Asks Datastore, once in ten minutes for each endpoint and process."""
+
+    def __init__(self, store: TaskStore, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, tuple[datetime, float | None]] = {}
+
+    def seconds(self, endpoint: str) -> float | None:
+        """Give the median, in seconds from the visitor's click to the result; None where there is too little to go on.
+
+        Needs an NDB context. What Datastore does not answer is not known, and not asked again for a while either.
+        """
+        now = self._clock()
+        asked_at, known = self._known.get(endpoint, (None, None))
+        if asked_at is not None and now - asked_at < REMEMBERED:
+            return known
+        self._known[endpoint] = now, known  # whoever asks meanwhile need not wait
+        try:
+            known = typical_seconds(self._store.last_runs(endpoint, LAST_RUNS))
+        except STORE_ERRORS as exc:
+            log.warning("how long %s usually takes is not known: %s", endpoint, exc)
+        self._known[endpoint] = now, known
+        return known

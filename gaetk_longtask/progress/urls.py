@@ -1,0 +1,57 @@
+"""Makes the progress store that ``LONGTASK_PROGRESS_URL`` names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
+
+_SERVERS = re.compile(r"//[^,:/\s]+(:\d{1,5})?(,[^,:/\s]+(:\d{1,5})?)*/?")
+_KEY = "LONGTASK_PROGRESS_URL"
+
+
+def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager[Any]]) -> ProgressStore:
+    """Make the store; connects to nothing.
+
+    Raises:
+        ConfigurationError: there is no such store, its address is impossible, or the package that it needs is missing.
+
+    """
+    scheme, _, rest = url.partition(":")
+    match scheme:
+        case "memcached" if _SERVERS.fullmatch(rest):
+            return MemcacheProgressStore(rest.strip("/").split(","))
+        case "redis" | "rediss" | "unix":
+            try:
+                from gaetk_longtask.progress.redis import RedisProgressStore  # noqa: PLC0415 - needs an extra
+            except ImportError as exc:
+                raise _missing("redis", url) from exc
+            return RedisProgressStore(url)
+        case "appengine" if not rest:
+            try:
+                from gaetk_longtask.progress.appengine import AppEngineProgressStore  # noqa: PLC0415 - needs an extra
+            except ImportError as exc:
+                raise _missing("appengine", url) from exc
+            return AppEngineProgressStore()
+        case "datastore" if not rest:
+            return DatastoreProgressStore(ndb_context)
+        case _:
+            message = (
+                f"{_KEY} is memcached://host:port[,host:port], redis://host:port (also rediss:// and unix://), "
+                f"appengine: or datastore:, not {without_password(url)!r}."
+            )
+            raise ConfigurationError(message, key=_KEY)
+
+
+def _missing(extra: str, url: str) -> ConfigurationError:
+    message = f"{_KEY} is {without_password(url)!r}, which needs a package more: pip install gaetk-longtask[{extra}]"
+    return ConfigurationError(message, key=_KEY)
+
+
+def without_password(url: str) -> str:
+    """Leave out what may be one: who logs in, and the options."""
+    return re.sub(r"\?.*", "?…", re.sub(r".+@", "…@", url))

@@ -1,0 +1,18 @@
+"""Twins of the services, faults and a runner: what tests of an application's tasks need."""
+
+from gaetk_longtask.testing.faults import Crash, Faults, RpcFault, put_between
+from gaetk_longtask.testing.runner import StartedTask, TaskRunner
+from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
+
+__all__ = [
+    "Crash",
+    "Faults",
+    "InMemoryProgressStore",
+    "InMemoryQueue",
+    "ManualClock",
+    "QueuedTask",
+    "RpcFault",
+    "StartedTask",
+    "TaskRunner",
+    "put_between",
+]

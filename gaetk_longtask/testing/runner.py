@@ -1,0 +1,191 @@
+"""Runs an application's tasks in a test without any service: plays the visitor and the queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from flask import Flask, got_request_exception
+from werkzeug.test import TestResponse
+
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.models import LongTask, job_url
+from gaetk_longtask.progress.typical import TypicalDurations
+from gaetk_longtask.services import Services
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import TaskStore
+from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.web.handler import EXTENSION, services_of_current_app
+from gaetk_longtask.web.requests import ID_FIELD
+
+#: The project of an application that has none.
+TEST_PROJECT = "test"
+
+
+class TaskRunner:
+    """Runs an application's long-running tasks in a test: asks as a visitor does, delivers as the queue does.
+
+    Needs a Datastore emulator where ``DATASTORE_EMULATOR_HOST`` says; everything else is a twin, from `opened` on.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        *,
+        queue: InMemoryQueue | None = None,
+        progress: InMemoryProgressStore | None = None,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.app = app
+        self.queue = queue or InMemoryQueue()
+        self.progress = progress or InMemoryProgressStore()
+        self.clock = clock or ManualClock()
+        #: The visitor: keeps cookies, so log in with it where a login is needed.
+        self.client = app.test_client()
+        #: What attempts and views have raised, the latest last.
+        self.exceptions: list[Exception] = []
+        self._postman = app.test_client()  # the queue has no cookies
+
+    @contextmanager
+    def opened(self) -> Iterator[TaskRunner]:
+        """Put the twins into the application, and take them out again."""
+        with self.app.app_context():
+            services = services_of_current_app()
+        self.app.extensions[EXTENSION] = self._with_twins(services)
+        got_request_exception.connect(self._remember, self.app)
+        try:
+            yield self
+        finally:
+            got_request_exception.disconnect(self._remember, self.app)
+            self.app.extensions[EXTENSION] = services
+
+    def _with_twins(self, services: Services) -> Services:
+        store = TaskStore(self.progress, self.clock)
+        # Read anew: an application that was imported before the test has seen another environment.
+        project = self.app.config.get("LONGTASK_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT") or TEST_PROJECT
+        return replace(
+            services,
+            store=store,
+            queue=self.queue,
+            progress=self.progress,
+            clock=self.clock,
+            ndb_context=NdbContexts(services.ndb_context.given, lambda: project),
+            typical=TypicalDurations(store, self.clock),
+        )
+
+    def datastore(self) -> AbstractContextManager[None]:
+        """Enter an NDB context, to store what the test begins with, or to look at what the work has stored."""
+        services: Services = self.app.extensions[EXTENSION]
+        return services.ndb_context()
+
+    def _remember(self, sender: Flask, exception: Exception, **extra: Any) -> None:
+        self.exceptions.append(exception)
+
+    @property
+    def last_exception(self) -> Exception | None:
+        """What was raised last, if anything was."""
+        return self.exceptions[-1] if self.exceptions else None
+
+    def start(self, url: str, **request: Any) -> StartedTask:
+        """Start a task as a browser does; `request` is what the test client takes: ``data=``, ``method=`` and so on.
+
+        Raises:
+            AssertionError: the answer is no redirect to a task's page.
+
+        """
+        answer = self.client.open(url, **request)
+        if answer.status_code not in (303, 307) or ID_FIELD not in parse_qs(urlsplit(answer.location or "").query):
+            message = f"{answer.request.method} {url} has started no task: {answer.status}\n{answer.text[:2000]}"
+            raise AssertionError(message) from self.last_exception
+        return StartedTask(self, str(answer.location))
+
+    def started(self, task: LongTask) -> StartedTask:
+        """Follow a task that was started from code."""
+        return StartedTask(self, job_url(task.path, task.id, "query"))
+
+    def deliver(self) -> TestResponse:
+        """Deliver the oldest task of the queue once; an answer other than 2xx keeps it there."""
+        return self.queue.deliver(self._postman)
+
+    def deliver_again(self) -> TestResponse:
+        """Deliver once more what was delivered last, as Cloud Tasks now and then does."""
+        return self.queue.deliver_again(self._postman)
+
+    def deliver_all(self) -> None:
+        """Deliver until the queue is empty: what fails is tried again, as often as it may be."""
+        self.queue.deliver_all(self._postman)
+
+    def run(self, url: str, **request: Any) -> TestResponse:
+        """Start a task, have it worked on, and give the answer with its result.
+
+        Raises:
+            AssertionError: there is no result; the cause is what the last attempt has raised.
+
+        """
+        task = self.start(url, **request)
+        self.deliver_all()
+        return task.result()
+
+
+class StartedTask:
+    """A task as its visitor sees it."""
+
+    def __init__(self, runner: TaskRunner, url: str) -> None:
+        self._runner = runner
+        #: Of the waiting page.
+        self.url = url
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The status document: ``status``, ``progress``, ``error``, ``links`` and more."""
+        answer = self._runner.client.get(self.url, headers={"Accept": "application/json"})
+        if answer.status_code != 200:
+            message = f"There is no status document: {answer.status}\n{answer.text[:2000]}"
+            raise AssertionError(message)
+        return dict(answer.get_json())
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        return Status(self.document["status"])
+
+    def page(self) -> TestResponse:
+        """Open the waiting page; it forwards to the result as soon as there is one."""
+        return self._runner.client.get(self.url)
+
+    def result(self) -> TestResponse:
+        """Open the result.
+
+        Raises:
+            AssertionError: there is none; the cause is what the last attempt has raised.
+
+        """
+        document = self.document
+        link = document["links"]["result"]
+        if link is None:
+            message = f"The task has no result, it is {document['status']}: {document['error']}"
+            raise AssertionError(message) from self._runner.last_exception
+        return self._runner.client.get(link)
+
+    def cancel(self) -> None:
+        """Press the button on the waiting page, where there is one."""
+        self._press("cancel")
+
+    def retry(self) -> None:
+        """Press the button on the waiting page, where there is one."""
+        self._press("retry")
+
+    def _press(self, name: str) -> None:
+        document = self.document
+        link = document["links"][name]
+        if link is None:
+            message = f"The page offers no {name}: the task is {document['status']}."
+            raise AssertionError(message)
+        answer = self._runner.client.post(link)
+        if answer.status_code != 303:
+            message = f"POST {link}: {answer.status}\n{answer.text[:2000]}"
+            raise AssertionError(message)

@@ -1,0 +1,146 @@
+"""Twins of the services for tests: a queue that waits to be told, progress in a dict, a clock that stands still."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.progress.stores import ProgressStore, Written
+from gaetk_longtask.queues import QueueRequest
+from gaetk_longtask.web.requests import QUEUE_HEADER
+
+
+class ManualClock:
+    """A clock that only moves when told to; pass it as the manager's ``clock``."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """Give the present."""
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        """Let time go by."""
+        self.now += by
+
+
+@dataclass(kw_only=True)
+class QueuedTask:
+    """A request in an `InMemoryQueue`."""
+
+    request: QueueRequest
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    retry_count: int = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What App Engine sends along with a delivery (documentation of `AppEngineHttpRequest`)."""
+        return {
+            **self.request.headers,
+            QUEUE_HEADER: self.request.queue,
+            "X-AppEngine-TaskName": self.name,
+            "X-AppEngine-TaskRetryCount": str(self.retry_count),
+            "X-AppEngine-TaskExecutionCount": str(self.retry_count),
+        }
+
+
+class InMemoryQueue:
+    """A `TaskQueue` for tests: keeps the tasks until `deliver` sends one to the application."""
+
+    def __init__(self) -> None:
+        self.tasks: list[QueuedTask] = []
+        #: What has been delivered, the latest last.
+        self.delivered: list[QueuedTask] = []
+        #: Raised by the next calls of `enqueue`, one for each.
+        self.errors: list[EnqueueRefusedError | EnqueueUncertainError] = []
+        #: Whether an uncertain enqueuing has taken the task.
+        self.keeps_uncertain = False
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+    def enqueue(self, request: QueueRequest) -> None:
+        """Take the request, or raise what the test wants."""
+        error = self.errors.pop(0) if self.errors else None
+        if error is None or (isinstance(error, EnqueueUncertainError) and self.keeps_uncertain):
+            self.tasks.append(QueuedTask(request=request))
+        if error is not None:
+            raise error
+
+    def deliver(self, client: FlaskClient) -> TestResponse:
+        """Deliver the oldest task; unless the answer is 2xx it goes to the end, to be tried again."""
+        task = self.tasks.pop(0)
+        try:
+            response = self._send(task, client)
+        except BaseException:  # the worker has crashed
+            self._try_again(task)
+            raise
+        if not 200 <= response.status_code < 300:
+            self._try_again(task)
+        return response
+
+    def deliver_again(self, client: FlaskClient) -> TestResponse:
+        """Deliver once more what was delivered last, as Cloud Tasks now and then does."""
+        return self._send(self.delivered[-1], client)
+
+    def _try_again(self, task: QueuedTask) -> None:
+        self.tasks.append(replace(task, retry_count=task.retry_count + 1))
+
+    def _send(self, task: QueuedTask, client: FlaskClient) -> TestResponse:
+        self.delivered.append(task)
+        root = str(client.application.config["APPLICATION_ROOT"]).rstrip("/")  # the client puts it in front itself
+        return client.get(task.request.uri.removeprefix(root), headers=task.headers)
+
+    def deliver_all(self, client: FlaskClient, *, at_most: int = 100) -> None:
+        """Deliver until nothing is left; raises `AssertionError` after `at_most` deliveries."""
+        for _ in range(at_most):
+            if not self.tasks:
+                return
+            self.deliver(client)
+        message = f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries."
+        raise AssertionError(message)
+
+
+class InMemoryProgressStore(ProgressStore):
+    """A `ProgressStore` for tests; `expires` nothing."""
+
+    def __init__(self, *, interval_seconds: float = 0.5) -> None:
+        self.interval_seconds = interval_seconds
+        #: What is kept, as bytes, by task id.
+        self.stored: dict[str, bytes] = {}
+        #: While True, nothing is read or written.
+        self.is_down = False
+        self._lock = threading.Lock()
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Give the latest snapshot."""
+        return None if self.is_down else Snapshot.from_json(self.stored.get(task_id), task_id)
+
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Give the latest snapshots."""
+        return {task_id: snapshot for task_id in task_ids if (snapshot := self.read(task_id)) is not None}
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Keep it unless a later one is there."""
+        if self.is_down:
+            return Written.LOST
+        with self._lock:
+            stored = self.read(snapshot.info.id)
+            if stored is not None and stored.order > snapshot.order:
+                return Written.OUTDATED
+            self.stored[snapshot.info.id] = snapshot.to_json()
+            return Written.YES
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Keep it where there is none; `seconds` do not matter here."""
+        if not self.is_down:
+            self.stored.setdefault(snapshot.info.id, snapshot.to_json())

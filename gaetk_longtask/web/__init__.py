@@ -1,0 +1,1 @@
+"""What knows Flask: handlers, visits, deliveries, pages."""

@@ -1,0 +1,96 @@
+"""The application's handlers by their endpoints: finds them, and starts their tasks from code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from flask import current_app, has_request_context, request, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BuildError
+
+from gaetk_longtask import starting
+from gaetk_longtask.exceptions import LongTaskError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
+from gaetk_longtask.starting import Draft
+from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class, services_of_current_app
+from gaetk_longtask.web.requests import quoted_path
+
+
+def handlers() -> dict[str, type[LongRunningTaskHandler]]:
+    """Give the handlers of the current application by their endpoints, in alphabetical order."""
+    found = {name: handler_class(view) for name, view in sorted(current_app.view_functions.items())}
+    return {name: cls for name, cls in found.items() if cls is not None}
+
+
+def serializer(endpoint: str) -> Serializer:
+    """Give what a handler's payloads are read with; JSON's where there is no such handler here."""
+    cls = handlers().get(endpoint)
+    return cls.serializer if cls else JSONSerializer()
+
+
+def converted(endpoint: str, texts: dict[str, str]) -> dict[str, Any]:
+    """Make of texts what the endpoint's URL rule makes of them in a request, as far as they fit it."""
+    adapter = current_app.url_map.bind("localhost")
+    try:
+        found, values = adapter.match(unquote(urlsplit(adapter.build(endpoint, texts)).path))
+    except (BuildError, HTTPException, ValueError):  # who starts the task will be told
+        return dict(texts)
+    return texts | (dict(values) if found == endpoint else {})
+
+
+def start(
+    endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
+) -> LongTask:
+    """Do what `LongTaskManager.start` promises."""
+    services = services_of_current_app()
+    view: Any = current_app.view_functions.get(endpoint)
+    cls = handler_class(view)
+    if cls is None:
+        raise LongTaskError(unknown(endpoint))
+    values = dict(url_values or {})
+    if isinstance(parameters, dict):
+        parameters = parameters | values
+    try:
+        path, base_url = _place(endpoint, values)
+    except (BuildError, ValueError) as exc:
+        message = f"The URL of {endpoint!r} can't be built; does url_values hold all its arguments? {exc}"
+        raise LongTaskError(message) from exc
+    draft = Draft(
+        endpoint=endpoint,
+        path=path,
+        base_url=services.config.base_url or base_url,
+        method="GET",
+        created_by=created_by,
+    )
+    with services.ndb_context.joining():
+        key = view.make_handler().unique_key(parameters)
+        if key is not None:
+            name = starting.unique_name(draft, key, shared=cls.unique_key_shared)
+            draft = replace(draft, unique_name=name)
+        return starting.start(services, draft, parameters, cls.options(services.config))
+
+
+def unknown(endpoint: str) -> str:
+    """Say that there is no such handler, and what may be meant."""
+    near = difflib.get_close_matches(endpoint, handlers(), n=1)
+    hint = f"do you mean {near[0]!r}?" if near else "give the name given to as_view()."
+    return f"There is no long-running task at the endpoint {endpoint!r}: {hint}"
+
+
+def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
+    """Give path and base URL of a handler, with or without a request to go by."""
+    if has_request_context():
+        return _path_of(url_for(endpoint, **values)), request.host_url.rstrip("/")
+    server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]
+    adapter = current_app.url_map.bind(server or "localhost", script_name=current_app.config["APPLICATION_ROOT"])
+    path = _path_of(adapter.build(endpoint, values, force_external=True))
+    return path, f"{scheme}://{server}" if server else ""
+
+
+def _path_of(url: str) -> str:
+    return quoted_path(unquote(urlsplit(url).path))

@@ -1,0 +1,151 @@
+"""Joins the library to a Flask application; keeps nothing of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from flask.typing import ResponseReturnValue
+from google.cloud import ndb
+
+from gaetk_longtask import maintenance
+from gaetk_longtask.config import Config, find_location, need_project
+from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators.commands import OperatorCommands
+from gaetk_longtask.progress.stores import ProgressStore
+from gaetk_longtask.progress.typical import TypicalDurations
+from gaetk_longtask.progress.urls import progress_store_at
+from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
+from gaetk_longtask.services import Services
+from gaetk_longtask.store import TaskStore
+from gaetk_longtask.web import endpoints
+from gaetk_longtask.web.handler import EXTENSION, services_of_current_app
+from gaetk_longtask.web.requests import current_trace
+
+#: Where the static files are.
+URL_PREFIX = "/_longtask"
+
+
+def utcnow() -> datetime:
+    """Give the present, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class LongTaskManager:
+    """Gives an application its long-running tasks: ``LongTaskManager(app)``, or ``LongTaskManager().init_app(app)``.
+
+    Makes no connection by itself; each client connects when it is first used.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        ndb_client: ndb.Client | None = None,
+        queue: TaskQueue | None = None,
+        progress: ProgressStore | None = None,
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        """Use the application's own NDB client where it has one.
+
+        Queue, progress store and clock are for tests (see `gaetk_longtask.testing`) and for stores of your own.
+        """
+        self._ndb_client = ndb_client
+        self._queue = queue
+        self._progress = progress
+        self._clock = clock
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the ``LONGTASK_*`` settings; add the static files, the operators' pages and ``flask longtask``.
+
+        Raises:
+            ConfigurationError: a setting is unknown or impossible, or needs a package that is missing; or the
+                application has a manager already.
+
+        """
+        if EXTENSION in app.extensions:
+            raise ConfigurationError("This application has a LongTaskManager already: make one, or call init_app once.")
+        config = Config.from_mapping(app.config, os.environ)
+        contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
+        progress, queue = self._progress, self._queue
+        if progress is None:
+            progress = progress_store_at(config.progress_url, contexts)
+        if queue is None:
+            queue = CloudTasksQueue(
+                project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
+            )
+        store = TaskStore(progress, self._clock, trace=lambda: current_trace(config.project))
+        app.extensions[EXTENSION] = Services(
+            config=config,
+            store=store,
+            queue=queue,
+            progress=progress,
+            ndb_context=contexts,
+            typical=TypicalDurations(store, self._clock),
+            clock=self._clock,
+            secret_keys=lambda: _secret_keys(app.config),
+        )
+        blueprint = Blueprint(
+            "longtask", "gaetk_longtask", url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
+        )
+        blueprint.add_url_rule("/sweep", view_func=_sweep)
+        blueprint.add_url_rule("/purge", view_func=_purge)
+        if config.admin is not None:
+            from gaetk_longtask.operators import pages as admin  # noqa: PLC0415  # who has no overview starts faster without
+
+            admin.add_pages(blueprint)
+        app.register_blueprint(blueprint)
+        app.cli.add_command(OperatorCommands())
+
+    @staticmethod
+    def start(
+        endpoint: str,
+        parameters: Any,
+        *,
+        url_values: Mapping[str, Any] | None = None,
+        created_by: str | None = None,
+    ) -> LongTask:
+        """Start a task from code (cron, webhook, command line, test) and give it as it is stored.
+
+        Needs an application context. `endpoint` is the handler's; `url_values` fill its URL rule and, as in a request,
+        join `parameters` where these are a `dict`. Inside an NDB transaction the task is created with it and enqueued
+        after its commit.
+
+        Raises:
+            LongTaskError: there is no such handler.
+            SerializationError, TooLargeError: the parameters can't be stored; nothing was.
+            EnqueueRefusedError: the task is stored and `failed`.
+
+        """
+        return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
+
+
+def _sweep() -> ResponseReturnValue:
+    return _by_cron(maintenance.sweep)
+
+
+def _purge() -> ResponseReturnValue:
+    return _by_cron(maintenance.purge)
+
+
+def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnValue:
+    """Work for App Engine's cron alone; it strips the header from everybody else's requests."""
+    if request.headers.get("X-Appengine-Cron") != "true":
+        return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
+    services = services_of_current_app()
+    with services.ndb_context():
+        report = work(services)
+    return {"done": report.done, "left": report.left}
+
+
+def _secret_keys(settings: Mapping[str, Any]) -> Sequence[str | bytes]:
+    fallbacks = settings.get("SECRET_KEY_FALLBACKS") or []
+    return [key for key in (settings.get("SECRET_KEY"), *fallbacks) if key]

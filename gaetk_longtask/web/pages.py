@@ -1,0 +1,263 @@
+"""What a waiting page shows, as the template's context and as the status document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from markupsafe import Markup
+
+from gaetk_longtask.models import TaskInfo, job_url
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.status import Status
+from gaetk_longtask.store import STARTING
+from gaetk_longtask.web.language import Language
+
+#: How often to look, by how long it has taken already: (for tasks younger than … seconds, look every … seconds).
+_PACES = ((10, 1), (60, 2), (600, 3))
+_SLOWEST_PACE = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Where the visitor may go from here; None where it is not possible now."""
+
+    self: str  #: this page, fit for a bookmark
+    result: str | None
+    cancel: str | None  #: by POST
+    retry: str | None  #: by POST
+    start: str | None  #: starts a new task, by GET
+    refreshing: str  #: this page, loading itself anew where there is no JavaScript
+    still: str  #: this page, not doing so
+
+    @classmethod
+    def of(cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None) -> Self:
+        """Give what is possible in this state; `bookmark` is the query that keeps the URL meaningful."""
+
+        def link(job: str) -> str:
+            return job_url(info.path, info.id, job) + (f"&{bookmark}" if bookmark else "")
+
+        return cls(
+            self=link("query"),
+            result=link("showresult") if info.status.has_result else None,
+            cancel=None if info.status.ended else link("cancel"),
+            retry=link("retry") if info.status.may_retry else None,
+            start=start_url if info.status.may_retry else None,
+            refreshing=link("query") + "&_longtaskrefresh=on",
+            still=link("query") + "&_longtaskrefresh=off",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What every page of ours may use, whatever it shows; `base.html` needs no more."""
+
+    title: str  #: what the page is about
+    language: Language = field(default_factory=Language)  #: the visitor's: its `code` and its `direction`
+
+    def gettext(self, message: str, **values: object) -> str:
+        """Say it in the visitor's language; the values go where it says ``%(name)s``."""
+        return self.language.gettext(message, **values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartPage(Page):
+    """All that `start.html` may use: what the button sends, and where."""
+
+    method: str
+    action: str
+    fields: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusPage(Page):
+    """All that a status template may use.
+
+    The names of the original work as well: ``display["info"]``, ``display["refresh"]``, ``display["statusinfo"]``.
+    """
+
+    task: TaskInfo  #: `id`, `url`, `attempt`, `created_at`, `created_by` and more
+    status: Status  #: where the task stands; its `value` is the name
+    message: str  #: the last that the work has said
+    step: float
+    total_steps: float  #: 0 where unknown
+    percent: int | None  #: 0 to 100, None where unknown
+    eta_seconds: float | None  #: the time left, None while it would be a guess
+    typical_seconds: float | None  #: how long such a task usually takes, for one that reports no steps
+    elapsed_seconds: float  #: since the visitor asked for it
+    refresh: int | None  #: look again after so many seconds; None if nothing more will happen
+    refreshes: bool  #: whether the page loads itself anew where there is no JavaScript
+    error: str | None  #: why it failed, if the author said so
+    error_reference: str | None  #: what the operator finds in the log
+    links: Links
+    progress_html: Callable[..., str]  #: renders what `info` gives
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        *,
+        title: str,
+        now: datetime,
+        progress_html: Callable[..., str],
+        language: Language | None = None,
+        refreshes: bool = True,
+        bookmark: str = "",
+        start_url: str | None = None,
+    ) -> Self:
+        """Show a snapshot at the time `now`."""
+        info, progress = snapshot.info, snapshot.progress
+        language = language or Language()
+        elapsed = max(0.0, ((snapshot.ended_at or now) - snapshot.requested_at).total_seconds())
+        eta = None if info.status.ended else progress.eta_seconds
+        typical = None
+        if eta is not None and progress.percent is None and snapshot.beat_at is not None:
+            # The owner knows how long such tasks take, and has taken off what had elapsed when it said so.
+            typical = eta + (snapshot.beat_at - snapshot.requested_at).total_seconds()
+            eta = typical - elapsed if typical > elapsed else None
+        return cls(
+            task=info,
+            title=language.gettext(title),
+            language=language,
+            status=info.status,
+            message=language.gettext("Starting") if progress.message == STARTING["message"] else progress.message,
+            step=progress.step,
+            total_steps=progress.total_steps,
+            percent=progress.percent,
+            eta_seconds=eta,
+            typical_seconds=typical,
+            elapsed_seconds=elapsed,
+            refresh=None if info.status.ended else _pace(elapsed),
+            refreshes=refreshes,
+            error=snapshot.error,
+            error_reference=snapshot.error_reference,
+            links=Links.of(info, bookmark=bookmark, start_url=start_url),
+            progress_html=progress_html,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will happen; also true of a task that failed or was cancelled."""
+        return self.status.ended
+
+    @property
+    def heading(self) -> str:
+        """The title while the task is at work, then how it has ended."""
+        match self.status:
+            case Status.READY | Status.STARTED:
+                return self.title
+            case Status.ERROR:
+                return self.gettext("Trying again")
+            case Status.DONE | Status.FINISHED:
+                return self.gettext("The result is ready")
+            case Status.FAILED:
+                return self.gettext("The task failed")
+            case Status.CANCELLED:
+                return self.gettext("The task was cancelled")
+
+    @property
+    def state(self) -> str:
+        """Where the task stands, in a word or two."""
+        match self.status:
+            case Status.READY:
+                return self.gettext("Waiting for a worker")
+            case Status.STARTED if self.task.attempt > 1:
+                return self.gettext("Working, attempt %(number)s", number=self.task.attempt)
+            case Status.STARTED:
+                return self.gettext("Working")
+            case Status.ERROR:
+                return self.gettext("Attempt %(number)s follows", number=self.task.attempt)
+            case Status.DONE | Status.FINISHED:
+                return self.gettext("Finished")
+            case Status.FAILED:
+                return self.gettext("Failed")
+            case Status.CANCELLED:
+                return self.gettext("Cancelled")
+
+    @property
+    def announcement(self) -> str:
+        """What a screen reader is told when the page gets here by itself; may be empty."""
+        match self.status:
+            case Status.READY | Status.ERROR:
+                return ""
+            case Status.STARTED if self.task.attempt > 1:
+                return self.gettext("Attempt %(number)s has begun.", number=self.task.attempt)
+            case Status.STARTED:
+                return self.gettext("The work has begun.")
+            case _:
+                return self.heading
+
+    @property
+    def elapsed(self) -> str:
+        """The time since the visitor asked for it, in words."""
+        return self.language.duration(self.elapsed_seconds)
+
+    @property
+    def time_left(self) -> str:
+        """The time left or, of a task that reports no steps, how long it usually takes; empty while it is a guess."""
+        if self.eta_seconds is None:
+            return ""
+        if self.typical_seconds is not None:
+            usual = self.language.estimate(self.typical_seconds)
+            return self.gettext("usually takes about %(duration)s", duration=usual)
+        return self.gettext("about %(duration)s left", duration=self.language.estimate(self.eta_seconds))
+
+    @property
+    def info(self) -> Markup:
+        """The progress as HTML, as the original's templates expect it."""
+        return Markup(self.progress_html(page=self))  # noqa: S704  # a template's output, escaped there
+
+    @property
+    def statusinfo(self) -> Mapping[str, Any]:
+        """What the work has said, as the original's templates expect it."""
+        return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
+
+    def __getitem__(self, name: str) -> Any:
+        """Give an attribute by its name, as the original's dictionary did."""
+        if name.startswith("_"):
+            raise KeyError(name)
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def document(self) -> dict[str, Any]:
+        """Give the status document: one small JSON object, for programs. Unknown numbers are None, never 0."""
+        return {
+            "id": self.task.id,
+            "status": self.status.value,
+            "done": self.done,
+            "progress": {
+                "message": self.message,
+                "step": _number(self.step) if self.step or self.total_steps else None,
+                "total_steps": _number(self.total_steps) or None,
+                "percent": self.percent,
+                "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
+            },
+            "attempt": self.task.attempt,
+            "elapsed_seconds": round(self.elapsed_seconds, 1),
+            "created_at": self.task.created_at.isoformat(timespec="seconds"),
+            "poll_after_seconds": self.refresh,
+            "error": self._error(),
+            "links": {
+                "self": self.links.self,
+                "result": self.links.result,
+                "cancel": self.links.cancel,
+                "retry": self.links.retry,
+            },
+        }
+
+    def _error(self) -> str | None:
+        if self.status is not Status.FAILED:
+            return None
+        return self.error or self.gettext("The task failed. Reference: %(reference)s", reference=self.error_reference)
+
+
+def _pace(elapsed_seconds: float) -> int:
+    return next((pace for younger_than, pace in _PACES if elapsed_seconds < younger_than), _SLOWEST_PACE)
+
+
+def _number(value: float) -> float:
+    return int(value) if float(value).is_integer() else value

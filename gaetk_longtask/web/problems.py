@@ -1,0 +1,116 @@
+"""What went wrong with a visitor's request: a problem document for programs, a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from flask import Response, jsonify, make_response, render_template, request
+
+from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.pages import Page
+from gaetk_longtask.web.requests import asked_language, wants_json
+
+#: What a problem looks like.
+Kind = Literal["unknown", "expired", "damaged", "problem"]
+
+
+class ProblemError(Exception):
+    """Ends the handling of a request with a problem document (RFC 9457), or the page that says the same."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        *,
+        values: Mapping[str, object] | None = None,
+        kind: Kind = "problem",
+        start_url: str | None = None,
+        retry_url: str | None = None,
+        reference: str | None = None,
+        allow: tuple[str, ...] = (),
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        """Say `message` in the visitor's language, with the values where it says ``%(name)s``."""
+        super().__init__(message % values if values else message)
+        self.status = status
+        self.message = message
+        self.values = dict(values or {})
+        self.kind: Kind = kind
+        self.start_url = start_url  #: where the visitor may start again
+        self.retry_url = retry_url  #: where the same task may be tried again, by POST
+        self.reference = reference  #: what the operator finds in the log
+        self.allow = allow  #: the methods that are possible instead
+        self.retry_after_seconds = retry_after_seconds
+
+    def response(self) -> Response:
+        """Answer the current request."""
+        page = ProblemPage.of(self, asked_language(request))
+        if wants_json(request):
+            document = {
+                "type": "about:blank",
+                "title": self.status.phrase,
+                "status": self.status.value,
+                "detail": page.detail,
+                **({"reference": self.reference} if self.reference else {}),
+                **({"retry": self.retry_url} if self.retry_url else {}),
+            }
+            response = jsonify(document)
+            response.mimetype = "application/problem+json"
+        else:
+            response = make_response(render_template("gaetk_longtask/problem.html", page=page))
+        response.status_code = self.status
+        if self.allow:
+            response.headers["Allow"] = ", ".join(self.allow)
+        if self.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(self.retry_after_seconds)
+        return response
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProblemPage(Page):
+    """All that `problem.html` may use."""
+
+    status: HTTPStatus
+    kind: Kind
+    detail: str  #: what went wrong, and what the visitor can do
+    start_url: str | None  #: where to start again, by GET
+    retry_url: str | None  #: where to try the same task again, by POST
+    again_seconds: int | None  #: when loading the same page anew may help; None where it may not
+    reference: str | None  #: what the operator finds in the log
+
+    @classmethod
+    def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
+        """Show a problem with the current request in a language."""
+        passes = request.method == "GET" and problem.retry_url is None
+        return cls(
+            language=language,
+            title=_title(language, problem),
+            status=problem.status,
+            kind=problem.kind,
+            detail=language.gettext(problem.message, **problem.values),
+            start_url=problem.start_url,
+            retry_url=problem.retry_url,
+            again_seconds=problem.retry_after_seconds if passes else None,
+            reference=problem.reference,
+        )
+
+
+def _title(language: Language, problem: ProblemError) -> str:
+    match problem.kind, problem.status:
+        case "unknown", _:
+            return language.gettext("There is nothing here")
+        case "expired", _:
+            return language.gettext("The result is gone")
+        case "damaged", _:
+            return language.gettext("The result is damaged")
+        case _, HTTPStatus.FORBIDDEN:
+            return language.gettext("This is not allowed")
+        case _, HTTPStatus.SERVICE_UNAVAILABLE:
+            return language.gettext("Not available just now")
+        case _, HTTPStatus.INTERNAL_SERVER_ERROR:
+            return language.gettext("Something went wrong")
+        case _:
+            return language.gettext("This does not work like that")
