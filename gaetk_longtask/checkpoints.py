@@ -10,6 +10,7 @@ from typing import Any
 
 from google.cloud import ndb
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import blobs
@@ -18,7 +19,7 @@ from gaetk_longtask.payloads.encoding import encode, yielded_layout
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import STORE_ERRORS, Checkpoint
+from gaetk_longtask.store import Checkpoint
 
 log = logging.getLogger(__name__)
 

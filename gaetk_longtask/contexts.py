@@ -6,7 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import grpc
+from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
+
+#: What Datastore raises when it does not answer, or nobody knows what became of a commit.
+STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
 
 
 class NdbContexts:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from google.cloud import ndb
 
 from gaetk_longtask.checkpoints import Checkpoints
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     DamagedDataError,
@@ -26,10 +27,11 @@ from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.payloads.encoding import encode_pieces
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
+from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import LEASE, STORE_ERRORS, Delivery, Verdict, new_reference
+from gaetk_longtask.store import LEASE, Verdict, new_reference
 
 log = logging.getLogger(__name__)
 

@@ -28,6 +28,10 @@ CREATE_SECONDS = 10.0
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
 
+#: The header of a delivery that carries the task's execute key.
+KEY_HEADER = "X-Longtask-Execute-Key"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueRequest:
     """A GET that the queue is to send."""
@@ -38,6 +42,16 @@ class QueueRequest:
     service: str | None = None  #: App Engine service; None for the default one
     version: str | None = None  #: version of that service; None for the one that gets the traffic
     deadline: timedelta | None = None  #: when an attempt counts as failed; None for the platform's default
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """What a request from the queue says of itself."""
+
+    task_id: str
+    execute_key: str
+    task_name: str = ""  #: the Cloud Tasks name: the same for every delivery of one task
+    retry_count: int = 0  #: rises with its deliveries
 
 
 class TaskQueue(Protocol):

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from google.cloud import ndb
+
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.blobs import Manifest, Reader, Shelf
 from gaetk_longtask.payloads.encoding import decode
 from gaetk_longtask.payloads.serializers import Serializer, Signer
+from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.queues import TaskQueue
@@ -49,6 +52,20 @@ class Services:
         manifest = Manifest.from_json(getattr(task, f"{field}_manifest"))
         data = Reader(manifest, getattr(task, f"{field}_blob"), task_id=task.id)
         return decode(manifest.layout, data, serializer, self.signer(task.id, field))
+
+    def load_result(self, task: LongTask, serializer: Serializer) -> Any:
+        """Read a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
+
+        Raises:
+            DamagedDataError: it can't be read any more.
+
+        """
+        manifest = Manifest.from_json(task.result_manifest)
+        if "yielded" not in manifest.layout:
+            return self.load(task, "result", serializer)
+        client = ndb.get_context().client  # the application's own, if it has entered a context
+        contexts = NdbContexts(client, lambda: client.project)
+        return YieldedResult(manifest, task.result_blob, task_id=task.id, contexts=contexts)
 
     def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
         """Give the place for an attempt's chunks, or for the parameters' with fence 0."""

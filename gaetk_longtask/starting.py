@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,24 +14,26 @@ from typing import Any
 
 from google.cloud import ndb
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
-from gaetk_longtask.joining import create_or_join, find_joinable
-from gaetk_longtask.models import LongTask, job_url
+from gaetk_longtask.models import LongTask, LongTaskUnique, job_url
 from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.encoding import encode
-from gaetk_longtask.queues import QueueRequest
+from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.store import STORE_ERRORS, new_reference, new_token
+from gaetk_longtask.store import TaskStore, new_reference, new_token
 
 log = logging.getLogger(__name__)
 
-#: The header of a delivery that carries the task's execute key.
-KEY_HEADER = "X-Longtask-Execute-Key"
 #: Cloud Tasks gives up on an attempt so long after the handler's own time limit.
 DEADLINE_MARGIN = timedelta(seconds=15)
 #: What Datastore takes for an indexed string, in bytes.
 _LONGEST_USER_ID = 1500
+
+#: Starts of one name that meet try again this often, after pauses that grow.
+_JOIN_TRIES = 5
+_FIRST_JOIN_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +109,40 @@ def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
     namespace = ndb.get_context().get_namespace()
     parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
+
+
+def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
+    """Give the task that a request of this name would join; two reads, or one if there is none."""
+    unique = LongTaskUnique.load(unique_name)
+    task = store.get(unique.task_id) if unique else None
+    return task if task is not None and not task.status.ended else None
+
+
+def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
+    """Store a new task unless one of its `unique_name` lives; gives the one that lives then.
+
+    The name is free again as soon as its task has ended. In the author's transaction this is part of it.
+    """
+
+    def transact() -> LongTask:
+        if found := find_joinable(store, task.unique_name):
+            return found
+        LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=task.id).save()
+        store.create(task)
+        return task
+
+    if ndb.in_transaction():
+        return transact()
+    for number in range(_JOIN_TRIES):
+        try:
+            return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
+        except STORE_ERRORS:
+            # Others were faster, or the reply was lost: then the name leads to them, or to our own task.
+            if found := find_joinable(store, task.unique_name):
+                return found
+            # Apart from one another, lest all of them stand in each other's way again.
+            time.sleep(random.uniform(0, _FIRST_JOIN_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
+    return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped
 
 
 def enqueue(services: Services, task: LongTask, *, default_version: bool = False) -> None:

@@ -15,15 +15,15 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-import grpc
-from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
+from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
 
 #: How long an owner may work without a word to Datastore. Renewed by its reporter.
@@ -41,9 +41,6 @@ HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 MOST_FAILURES = 100
 #: What has not ended by then never will, and nobody waits for it any more.
 LONGEST_RUN = timedelta(days=30)
-
-#: What Datastore raises when it does not answer, or nobody knows what became of a commit.
-STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
 
 #: The progress of a task that nobody works on yet.
 STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
@@ -69,16 +66,6 @@ class Verdict(Enum):
     OVER = "there is nothing to do any more, now or later"
     EXHAUSTED = "it has failed too often and is `failed` now"
     BUSY = "another attempt owns the task; ask again later"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery:
-    """What a request from the queue says of itself."""
-
-    task_id: str
-    execute_key: str
-    task_name: str = ""  #: the Cloud Tasks name: the same for every delivery of one task
-    retry_count: int = 0  #: rises with its deliveries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from flask.cli import AppGroup
 from google.auth.exceptions import GoogleAuthError
 
 from gaetk_longtask import maintenance, starting
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
@@ -36,7 +37,6 @@ from gaetk_longtask.operators.printing import (
 )
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.handler import services_of_current_app
 

@@ -6,15 +6,10 @@ import codecs
 from collections.abc import Iterator
 from typing import Any, Self
 
-from google.cloud import ndb
-
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.blobs import Manifest
 from gaetk_longtask.payloads.encoding import Kind
-from gaetk_longtask.payloads.serializers import Serializer
-from gaetk_longtask.services import Services
 
 
 class YieldedResult(Iterator[Any]):
@@ -68,18 +63,3 @@ class YieldedResult(Iterator[Any]):
             if piece is None:
                 return
             yield bytes(piece)
-
-
-def load_result(services: Services, task: LongTask, serializer: Serializer) -> Any:
-    """Read a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
-
-    Raises:
-        DamagedDataError: it can't be read any more.
-
-    """
-    manifest = Manifest.from_json(task.result_manifest)
-    if "yielded" not in manifest.layout:
-        return services.load(task, "result", serializer)
-    client = ndb.get_context().client  # the application's own, if it has entered a context
-    contexts = NdbContexts(client, lambda: client.project)
-    return YieldedResult(manifest, task.result_blob, task_id=task.id, contexts=contexts)

@@ -13,11 +13,10 @@ from itertools import islice
 from math import isfinite
 from typing import Any, NoReturn, TypeVar
 
-import grpc
-from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 from google.cloud.ndb import _datastore_api
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import TaskCancelled
 from gaetk_longtask.progress.estimate import Estimator
 from gaetk_longtask.progress.snapshot import Progress, Snapshot, presentable
@@ -225,7 +224,7 @@ class Reporter:
         if now - self._renewed_at >= patience:
             try:
                 self._lost = self._renew()
-            except (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error) as exc:
+            except STORE_ERRORS as exc:
                 log.warning("lease not renewed, trying again: %s", exc)
             else:
                 self._renewed_at = now
@@ -266,7 +265,7 @@ def _roll_back() -> None:
     """End the author's transaction: ndb does that for an `Exception` alone, and its locks would hold up the owner."""
     context = ndb.context.get_context(raise_context_error=False)
     if context is not None and context.in_transaction():
-        with suppress(GoogleAPIError, grpc.RpcError, ndb.exceptions.Error):  # it expires by itself then
+        with suppress(*STORE_ERRORS):  # it expires by itself then
             _datastore_api.rollback(context.transaction, retries=0).result()
 
 

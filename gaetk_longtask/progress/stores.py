@@ -11,13 +11,12 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol
 
-import grpc
 import pymemcache
-from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.progress.snapshot import Snapshot
 
@@ -179,7 +178,7 @@ class DatastoreProgressStore(ProgressStore):
 
     interval_seconds = 5.0
 
-    _ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
+    _ERRORS = STORE_ERRORS
 
     def __init__(self, ndb_context: Callable[[], AbstractContextManager[Any]]) -> None:
         """`ndb_context` enters an NDB context outside of any transaction, on any thread."""

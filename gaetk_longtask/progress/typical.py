@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.progress.estimate import typical_seconds
-from gaetk_longtask.store import STORE_ERRORS, TaskStore
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,9 @@ LAST_RUNS = 50
 class TypicalDurations:
     """Asks Datastore, once in ten minutes for each endpoint and process."""
 
-    def __init__(self, store: TaskStore, clock: Callable[[], datetime]) -> None:
-        self._store = store
+    def __init__(self, last_runs: Callable[[str, int], Sequence[float]], clock: Callable[[], datetime]) -> None:
+        """Ask `last_runs` for the seconds that an endpoint's last tasks took; it may raise what Datastore raises."""
+        self._last_runs = last_runs
         self._clock = clock
         self._known: dict[str, tuple[datetime, float | None]] = {}
 
@@ -36,7 +37,7 @@ class TypicalDurations:
             return known
         self._known[endpoint] = now, known  # whoever asks meanwhile need not wait
         try:
-            known = typical_seconds(self._store.last_runs(endpoint, LAST_RUNS))
+            known = typical_seconds(self._last_runs(endpoint, LAST_RUNS))
         except STORE_ERRORS as exc:
             log.warning("how long %s usually takes is not known: %s", endpoint, exc)
         self._known[endpoint] = now, known

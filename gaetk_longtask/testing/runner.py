@@ -74,7 +74,7 @@ class TaskRunner:
             progress=self.progress,
             clock=self.clock,
             ndb_context=NdbContexts(services.ndb_context.given, lambda: project),
-            typical=TypicalDurations(store, self.clock),
+            typical=TypicalDurations(store.last_runs, self.clock),
         )
 
     def datastore(self) -> AbstractContextManager[None]:

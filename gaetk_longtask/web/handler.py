@@ -22,8 +22,8 @@ from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter
+from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.store import Delivery
 from gaetk_longtask.web import visits
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.problems import ProblemError

@@ -18,8 +18,7 @@ from flask import request as current_request
 from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
 from werkzeug.http import parse_accept_header
 
-from gaetk_longtask.starting import KEY_HEADER
-from gaetk_longtask.store import Delivery
+from gaetk_longtask.queues import KEY_HEADER, Delivery
 from gaetk_longtask.web.language import SOURCE, Language
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"

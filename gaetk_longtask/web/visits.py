@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from flask import Request, Response, current_app, got_request_exception, make_response, redirect, render_template
 
 from gaetk_longtask import starting
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     DamagedDataError,
@@ -23,14 +24,12 @@ from gaetk_longtask.exceptions import (
     SerializationError,
     TooLargeError,
 )
-from gaetk_longtask.joining import find_joinable
 from gaetk_longtask.models import LongTask, TaskInfo
-from gaetk_longtask.payloads.yielded import YieldedResult, load_result
+from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.starting import Draft
+from gaetk_longtask.starting import Draft, find_joinable
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.web.pages import StartPage, StatusPage
 from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import (
@@ -306,7 +305,7 @@ class Visit:
             ) from exc
         try:
             with reaching_the_store():
-                result = load_result(self._services, task, self._handler.serializer)
+                result = self._services.load_result(task, self._handler.serializer)
             self._handler.task = task
             return self._show(parameters, result, task)
         except DamagedDataError as exc:
@@ -347,7 +346,7 @@ class Visit:
         if task is None or not task.status.has_result:
             return False
         try:
-            result = load_result(self._services, task, self._handler.serializer)
+            result = self._services.load_result(task, self._handler.serializer)
             if isinstance(result, YieldedResult):
                 deque(result, maxlen=0)
         except DamagedDataError:

@@ -17,8 +17,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services
-from gaetk_longtask.store import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.handler import EXTENSION
 

@@ -15,11 +15,11 @@ from google.cloud import ndb
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Writer
-from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.testing import put_between
 
 EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -15,7 +15,8 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.store import LEASE, Delivery
+from gaetk_longtask.queues import Delivery
+from gaetk_longtask.store import LEASE
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
 from tests.integration.conftest import services_of
 

@@ -31,12 +31,12 @@ from hypothesis.stateful import (
 )
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, maintenance
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
 from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.blobs import Manifest
 from gaetk_longtask.services import Services
-from gaetk_longtask.store import STORE_ERRORS
 from gaetk_longtask.testing import (
     Crash,
     Faults,

@@ -20,8 +20,7 @@ from gaetk_longtask.models import job_url
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.patient import HandlerRule, Patient
-from gaetk_longtask.queues import CloudTasksQueue, QueueRequest, cloud_task
-from gaetk_longtask.starting import KEY_HEADER
+from gaetk_longtask.queues import KEY_HEADER, CloudTasksQueue, QueueRequest, cloud_task
 from gaetk_longtask.store import new_token
 from gaetk_longtask.web.handler import NO_SUCH_TASK
 from gaetk_longtask.web.requests import QUEUE_HEADER, JobName

@@ -13,6 +13,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import ndb, tasks_v2
 
 from gaetk_longtask.config import find_location, need_project
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import UNCACHED, LongTaskProgress, TaskInfo
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
@@ -23,7 +24,7 @@ from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.urls import without_password
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import ERROR_PATIENCE, STORE_ERRORS, new_token
+from gaetk_longtask.store import ERROR_PATIENCE, new_token
 
 #: For one call.
 SECONDS = 10.0
