@@ -13,25 +13,22 @@ from typing import Any, Protocol
 
 from google.cloud import ndb
 
+from gaetk_longtask import exceptions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.exceptions import (
-    ConfigurationError,
-    DamagedDataError,
-    HandedOver,
-    PermanentTaskFailure,
-    TaskCancelled,
-)
+from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.payloads.encoding import encode_pieces
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
+from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import LEASE, Verdict, new_reference
+from gaetk_longtask.transitions import LEASE, Objection, new_reference
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +45,43 @@ class Job(Protocol):
     """The author's part of an attempt."""
 
     def execute(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
-        """Do the work and give its result; may raise anything."""
+        """Do the work and return its result; may raise anything."""
 
     def report_exception(self, exc: BaseException) -> None:
-        """Tell the application's error reporting."""
+        """Pass an exception to the application's error reporting."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """The work came to a result, whose chunks are stored."""
+
+    result: Stored
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The work, or what it was to begin with, raised an exception."""
+
+    cause: BaseException
+    permanent: bool = False  #: another attempt would not help
+    forget: bool = False  #: the stored state can't be read: a retry begins from the start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandedOver:
+    """The work ended for the next attempt to continue; its state is durable."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """Somebody has cancelled the task or taken it over."""
+
+
+Outcome = Done | Failed | HandedOver | Lost
 
 
 class _WorkError(Exception):
-    """The author's code has raised something."""
+    """The author's code raised an exception."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__()
@@ -65,34 +91,33 @@ class _WorkError(Exception):
 def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
     """Answer a delivery: claim the task and work, or say why there is nothing to do (now).
 
-    An NDB context must be active. 503 is never answered: App Engine slows the whole queue down for it.
+    An NDB context must be active. The answer is never 503, because App Engine slows the whole queue down for it.
     """
     try:
-        verdict, task = services.store.claim(delivery, max_attempts=options.max_attempts)
-        if verdict is Verdict.BUSY and _owner_is_dead(services, task, delivery):
-            verdict, task = services.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=task.fence)
+        claim = services.store.claim(delivery, max_attempts=options.max_attempts)
+        if claim.objection is Objection.BUSY and claim.task and _owner_is_dead(services, claim.task, delivery):
+            claim = services.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
     except STORE_ERRORS as exc:
         log.warning("no claim of %s, the store does not answer: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="the store does not answer")
-    match verdict:
-        case Verdict.FORBIDDEN:
-            return Reply(code=403, reason=verdict.value)
-        case Verdict.OVER:
-            return Reply(code=200, reason=verdict.value)
-        case Verdict.EXHAUSTED:
-            return Reply(code=200, reason=verdict.value)
-        case Verdict.BUSY:
-            return Reply(code=409, reason=verdict.value)
-        case Verdict.WORK:
-            with services.ndb_context.namespace(task.namespace):
-                return _Attempt(services, task, options, job).run()
+    match claim.objection:
+        case Objection.FORBIDDEN:
+            return Reply(code=403, reason=claim.objection.value)
+        case Objection.ENDED:
+            return Reply(code=200, reason=claim.objection.value)
+        case Objection.BUSY:
+            return Reply(code=409, reason=claim.objection.value)
+        case None:
+            assert claim.task is not None  # noqa: S101  # there is no claim of a task that does not exist
+            with services.ndb_context.namespace(claim.task.namespace):
+                return _Attempt(services, claim.task, options, job).run()
 
 
 def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bool:
     """Judge an owner by its beats; only a later delivery of the same Cloud Tasks task may ask.
 
     Such a delivery comes when the earlier one has ended without an answer, or has passed its deadline. A duplicate
-    has no higher retry count, and no snapshot is no evidence.
+    has no higher retry count, and a missing snapshot is no evidence.
     """
     if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
         return False
@@ -100,72 +125,71 @@ def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bo
     if snapshot is None:
         return False
     now = services.clock()
-    if snapshot.fence < task.fence:  # it has died before its first word
+    if snapshot.fence < task.fence:  # it died before its first word
         return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * services.progress.interval_seconds))
     return snapshot.fence == task.fence and snapshot.is_silent(now)
 
 
 class _Attempt:
-    """Owns the task until its commit, or until another takes it away."""
+    """Owns the task until its commit, or until somebody takes the task away."""
 
     def __init__(self, services: Services, task: LongTask, options: TaskOptions, job: Job) -> None:
         self._services = services
         self._task = task
-        self._fence = task.fence
         self._options = options
         self._job = job
         progress = services.progress.for_reporter()
+        self._ownership = Ownership(
+            lambda: services.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=services.clock
+        )
         self._reporter = Reporter(
             Snapshot.of(task, now=services.clock(), beat_seconds=progress.interval_seconds),
             progress,
-            renew=lambda: services.store.renew(task.id, task.fence),
-            renew_every=LEASE / 2,
-            typical_seconds=lambda: services.typical.seconds(task.endpoint),
+            ownership=self._ownership,
+            time_left=TimeLeft(
+                requested_at=task.requested_at,
+                clock=services.clock,
+                usual_seconds=lambda: services.typical.seconds(task.endpoint),
+                compares=task.failures == 0,  # after a failure the usual duration is no measure
+                pace=(task.progress or {}).get("pace"),
+            ),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,
             context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
-            pace=(task.progress or {}).get("pace"),
         )
-        self._checkpoints = Checkpoints(services, task, options, self._reporter)
+        self._checkpoints = Checkpoints(services, task, options, self._reporter, self._ownership)
 
     def run(self) -> Reply:
-        """Work, and commit what came of it."""
+        """Work, and commit the outcome."""
         self._reporter.start()
         try:
-            return self._work()
+            return self._commit(self._work())
         except STORE_ERRORS as exc:
-            # Nobody knows what was committed. Our beats cease now, so the next delivery finds out or takes over.
+            # It is not known what was committed. Our beats cease now, so the next delivery finds out or takes over.
             log.warning("attempt at %s ends, the store does not answer: %s", self._task.id[:8], exc)
             return Reply(code=500, reason="the store does not answer")
         finally:
             self._reporter.stop()
 
-    def _work(self) -> Reply:
-        goes_on = False
+    def _work(self) -> Outcome:
         try:
             parameters = self._services.load(self._task, "parameters", self._options.serializer)
-            goes_on = self._task.state_manifest is not None
             self._checkpoints.load()
             with _authors_code():
                 result = self._job.execute(self._task, parameters, self._reporter, self._checkpoints)
-            stored = self._store_result(result)
-        except (TaskCancelled, HandedOver):
-            return self._leave()
+            return Done(result=self._store_result(result))
+        except TaskCancelled:
+            return Lost()
+        except exceptions.HandedOver:
+            return HandedOver()
         except PermanentTaskFailure as exc:
-            return self._fail(exc, permanent=True)
-        except DamagedDataError as exc:  # of the parameters, or of what this attempt was to go on from
-            return self._fail(exc, permanent=True, forget=goes_on)
+            return Failed(cause=exc, permanent=True)
+        except DamagedDataError as exc:  # of the parameters, or of what this attempt was to resume from
+            return Failed(cause=exc, permanent=True, forget=self._checkpoints.resumes)
         except ConfigurationError as exc:  # the next version of the application may have it right
-            return self._fail(exc, permanent=False)
+            return Failed(cause=exc)
         except _WorkError as exc:
-            return self._fail(exc.cause, permanent=False)
-        if self._checkpoints.given_away:
-            return self._leave()
-        self._say_last_words()
-        if not self._services.store.finish(self._task.id, self._fence, stored, self._reporter.progress):
-            return self._leave()
-        self._checkpoints.clear()
-        return Reply(code=200, reason="done")
+            return Failed(cause=exc.cause)
 
     def _store_result(self, result: Any) -> Stored:
         if not inspect.isgenerator(result):
@@ -181,7 +205,7 @@ class _Attempt:
             self._close(result)
 
     def _close(self, generator: Generator[object, Any, Any]) -> None:
-        """Have the author's code tidy up now, where it did not come to its end; later its attempt may be over."""
+        """Have the author's generator clean up now if it did not end; later its attempt may be over."""
         try:
             with _authors_code():
                 generator.close()
@@ -190,23 +214,41 @@ class _Attempt:
         except (PermanentTaskFailure, TaskCancelled) as exc:
             log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
-    def _fail(self, exc: BaseException, *, permanent: bool, forget: bool = False) -> Reply:
-        if self._checkpoints.given_away:  # raised on the way out
-            self._job.report_exception(exc)
+    def _commit(self, outcome: Outcome) -> Reply:
+        if self._checkpoints.hands_over and not isinstance(outcome, Lost):  # whatever the author's code made of it
+            if isinstance(outcome, Failed):
+                self._job.report_exception(outcome.cause)
+            outcome = HandedOver()
+        match outcome:
+            case Done(result=result):
+                return self._finish(result)
+            case Failed():
+                return self._fail(outcome)
+            case HandedOver():
+                return self._hand_over()
+            case Lost():
+                return self._leave()
+
+    def _finish(self, result: Stored) -> Reply:
+        self._send_last_beat()
+        if not self._services.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
             return self._leave()
-        reference = new_reference()
-        self._say_last_words()
+        self._checkpoints.clear()
+        return Reply(code=200, reason="done")
+
+    def _fail(self, outcome: Failed) -> Reply:
+        self._send_last_beat()
         status = self._services.store.fail(
             self._task.id,
-            self._fence,
-            permanent=permanent,
-            error=presentable(exc) if isinstance(exc, PermanentTaskFailure) else None,
-            reference=reference,
+            self._task.fence,
+            permanent=outcome.permanent,
+            error=presentable(outcome.cause) if isinstance(outcome.cause, PermanentTaskFailure) else None,
+            reference=new_reference(),
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
-            forget=forget,
+            forget=outcome.forget,
         )
-        self._job.report_exception(exc)
+        self._job.report_exception(outcome.cause)
         match status:
             case None:
                 return self._leave()
@@ -215,33 +257,40 @@ class _Attempt:
             case _:
                 return Reply(code=500, reason="failed, try again")
 
-    def _leave(self) -> Reply:
-        """End without a commit of one's own.
+    def _hand_over(self) -> Reply:
+        """Release the task after the author's clean-up, so that the next attempt begins when this one has ended."""
+        self._reporter.stop()
+        change = self._services.store.hand_over(
+            self._task.id,
+            self._task.fence,
+            progress=self._reporter.stored(),
+            advanced=self._checkpoints.advanced,
+            max_attempts=self._options.max_attempts,
+        )
+        if not change.applied:
+            return self._leave()
+        if change.status.ended:
+            return Reply(code=200, reason="no progress in its time")
+        # A 200 deletes this delivery's Cloud Tasks task, so it is only given where another one certainly exists.
+        return Reply(code=200 if hand_on(self._services, self._task) else 409, reason="handed over")
 
-        A 200 deletes the Cloud Tasks task that this attempt was delivered by, and maybe its successor; so it is only
-        given where nothing has to be delivered any more, or a new one is certain.
-        """
-        match self._checkpoints.given_away:
-            case Status.STARTED:
-                handed_on = hand_on(self._services, self._task)
-                return Reply(code=200 if handed_on else 409, reason="handed over")
-            case Status.FAILED:
-                return Reply(code=200, reason="no progress in its time")
+    def _leave(self) -> Reply:
+        """End without a commit; 200 would delete the Cloud Tasks task that the successor was delivered by."""
         task = self._services.store.get(self._task.id)
         if task is None or task.status.ended:
             return Reply(code=200, reason="ended by somebody else")
         return Reply(code=409, reason="superseded")
 
-    def _say_last_words(self) -> None:
-        """Report for the last time: after the commit, nothing of this attempt may overwrite what the commit says."""
+    def _send_last_beat(self) -> None:
+        """Report for the last time: after the commit, nothing from this attempt may overwrite what the commit says."""
         self._reporter.stop()
-        if not self._reporter.lost:
+        if self._ownership.lost is None:
             self._reporter.beat()
 
 
 @contextmanager
 def _authors_code() -> Iterator[None]:
-    """Tell the author's errors from ours, and ours from those that are for the visitor."""
+    """Tell the author's errors apart from ours, and from those that are for the visitor."""
     try:
         yield
     except PermanentTaskFailure:
@@ -252,7 +301,7 @@ def _authors_code() -> Iterator[None]:
 
 
 def _of_author(pieces: Iterator[object]) -> Iterator[object]:
-    """Run a generator that was written by the author."""
+    """Iterate over a generator that the author has written."""
     while True:
         with _authors_code():
             try:

@@ -22,7 +22,8 @@ from gaetk_longtask.payloads import blobs
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.store import TaskStore, new_reference, new_token
+from gaetk_longtask.store import TaskStore, new_token
+from gaetk_longtask.transitions import new_reference
 
 log = logging.getLogger(__name__)
 
@@ -187,10 +188,10 @@ def retry(services: Services, task_id: str, *, damaged_fence: int | None = None)
 
     """
     services.queue.check()
-    task, ready = services.store.retry(task_id, damaged_fence=damaged_fence)
-    if task is not None and ready:
-        enqueue(services, task)
-    return task
+    change = services.store.retry(task_id, damaged_fence=damaged_fence)
+    if change.task is not None and change.applied:
+        enqueue(services, change.task)
+    return change.task
 
 
 def heal(services: Services, task: LongTask) -> LongTask:

@@ -197,7 +197,7 @@ class LongRunningTaskHandler(View):
 
         """
         if self._reporter is not None:
-            self._reporter.report(message, step, total_steps or (step and self.total_steps))
+            self._reporter.bar.report(message, step, total_steps or (step and self.total_steps))
 
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
@@ -212,7 +212,7 @@ class LongRunningTaskHandler(View):
         """
         if self._reporter is None:
             return islice(iterable, start, None)
-        return self._reporter.track(iterable, message, total, start=start)
+        return self._reporter.bar.track(iterable, message, total, start=start)
 
     def checkpoint(self, state: Any) -> None:
         """Keep what the work has reached, so that the next attempt finds it in `resumed_from`, whatever happens.

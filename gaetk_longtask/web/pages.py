@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gaetk_longtask.models import TaskInfo, job_url
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import STARTING
+from gaetk_longtask.transitions import STARTING
 from gaetk_longtask.web.language import Language
 
 #: How often to look, by how long it has taken already: (for tasks younger than … seconds, look every … seconds).

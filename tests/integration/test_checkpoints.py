@@ -24,8 +24,8 @@ from gaetk_longtask import (
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.blobs import INLINE_BYTES
-from gaetk_longtask.store import READY_PATIENCE
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
+from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import services_of
 
 STEP = timedelta(seconds=20)

@@ -27,8 +27,8 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.operators import cli
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
-from gaetk_longtask.store import READY_PATIENCE
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
+from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import Stock, services_of
 
 Invoke = Callable[..., Result]

@@ -16,8 +16,8 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.store import LEASE
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
+from gaetk_longtask.transitions import LEASE
 from tests.integration.conftest import services_of
 
 
@@ -74,8 +74,7 @@ def claimed_by_a_worker_that_dies(app: Flask, task: LongTask, queued: QueuedTask
     """Claim as a delivery does; then nothing more is heard of it."""
     services = services_of(app)
     with services.ndb_context():
-        _, claimed = services.store.claim(_delivery(task, queued), max_attempts=3)
-    return claimed
+        return services.store.claim(_delivery(task, queued), max_attempts=3).task
 
 
 def _delivery(task: LongTask, queued: QueuedTask) -> Delivery:

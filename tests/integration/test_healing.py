@@ -14,8 +14,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.progress.snapshot import Progress
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.store import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE
 from tests.integration.conftest import services_of
 
 JSON = {"Accept": "application/json"}
@@ -182,7 +182,7 @@ def test_a_failed_attempt_that_the_queue_forgets_is_repeated_when_it_is_due(
     task = start(app)
     with services_of(app).ndb_context():
         store = services_of(app).store
-        _, claimed = store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5)
+        claimed = store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5).task
         store.fail(
             task.id, claimed.fence, permanent=False, error=None, reference="r", progress=Progress(), max_attempts=5
         )

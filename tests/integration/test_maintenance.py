@@ -15,8 +15,8 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
 from gaetk_longtask.payloads.blobs import INLINE_BYTES
-from gaetk_longtask.store import READY_PATIENCE
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
+from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import services_of
 
 CRON = {"X-Appengine-Cron": "true"}
@@ -172,7 +172,7 @@ def test_an_expired_task_can_not_be_retried(app: Flask, clock: ManualClock) -> N
         store = services_of(app).store
         store.cancel(task.id)
         clock.advance(timedelta(days=1))
-        assert store.retry(task.id)[1] is False
+        assert store.retry(task.id).applied is False
 
 
 def test_a_task_whose_purge_was_cut_off_can_not_be_retried(app: Flask, clock: ManualClock) -> None:
@@ -183,7 +183,7 @@ def test_a_task_whose_purge_was_cut_off_can_not_be_retried(app: Flask, clock: Ma
         clock.advance(timedelta(days=1))
         assert store.begin_purge(task.id)
         clock.advance(timedelta(days=-1))  # even by an instance whose clock is behind
-        assert store.retry(task.id)[1] is False
+        assert store.retry(task.id).applied is False
 
 
 def test_a_purge_does_not_take_the_name_of_a_task_that_begins_meanwhile(

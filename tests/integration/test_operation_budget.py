@@ -46,6 +46,7 @@ START = Cost(writes=1, memcache=("gets", "add"), enqueued=1)
 POLL = Cost(memcache=("get",))
 CLAIM = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
 CHECKPOINT = Cost(reads=1, writes=1, transactions=1)
+RELEASE = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
 FINISH = Cost(reads=1, writes=1, transactions=1, memcache=(*NEWS, *NEWS))  # the work's last words, and the result
 FIRST_DISPLAY = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
 
@@ -210,7 +211,7 @@ def test_a_checkpoint_that_is_due_costs_1_read_and_1_write(
     assert kept() == CHECKPOINT
 
 
-def test_a_hand_over_costs_a_checkpoint_and_1_create_task_and_the_next_claim(
+def test_a_hand_over_costs_a_checkpoint_the_release_1_create_task_and_the_next_claim(
     client: FlaskClient, meter: Meter, clock: ManualClock
 ) -> None:
     def hand_over(handler: Report) -> None:
@@ -221,6 +222,6 @@ def test_a_hand_over_costs_a_checkpoint_and_1_create_task_and_the_next_claim(
     Report.work = hand_over
     client.get("/report")
     assert meter.deliver(client) == 200
-    assert meter.read() == CHECKPOINT + Cost(memcache=NEWS) + Cost(enqueued=1)
+    assert meter.read() == CHECKPOINT + RELEASE + Cost(enqueued=1)
     assert meter.deliver(client) == 200
     assert meter.read() == CLAIM + FINISH

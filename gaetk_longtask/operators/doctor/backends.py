@@ -24,7 +24,8 @@ from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.urls import without_password
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import ERROR_PATIENCE, new_token
+from gaetk_longtask.store import new_token
+from gaetk_longtask.transitions import ERROR_PATIENCE
 
 #: For one call.
 SECONDS = 10.0

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from werkzeug.local import LocalProxy
 
 from gaetk_longtask import Status, TaskCancelled
+from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.progress.stores import Written
+from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.testing import InMemoryProgressStore, ManualClock
 from tests.unit.conftest import ID, snapshot_of
 
@@ -57,20 +60,32 @@ def store() -> Store:
     return Store()
 
 
+def make_reporter(
+    clock: ManualClock,
+    news: InMemoryProgressStore,
+    *,
+    snapshot: Snapshot | None = None,
+    renew: Callable[[], Status | None] = lambda: None,
+    renew_every: timedelta = RENEW_EVERY,
+    stop_after: timedelta = timedelta(minutes=10),
+    **time_left: Any,
+) -> Reporter:
+    snapshot = snapshot or snapshot_of(beat_at=clock(), beat_seconds=0.5)
+    return Reporter(
+        snapshot,
+        news,
+        ownership=Ownership(renew, renew_every=renew_every, clock=clock),
+        time_left=TimeLeft(
+            requested_at=snapshot.requested_at, clock=clock, monotonic=lambda: clock().timestamp(), **time_left
+        ),
+        stop_at=clock() + stop_after,
+        clock=clock,
+    )
+
+
 @pytest.fixture
 def make(news: InMemoryProgressStore, store: Store, clock: ManualClock) -> Callable[..., Reporter]:
-    def make(snapshot: Snapshot | None = None, **options: Any) -> Reporter:
-        ordinary: dict[str, Any] = {"renew_every": RENEW_EVERY, "stop_at": clock() + timedelta(minutes=10)}
-        return Reporter(
-            snapshot or snapshot_of(beat_at=clock(), beat_seconds=0.5),
-            news,
-            renew=store.renew,
-            clock=clock,
-            monotonic=lambda: clock().timestamp(),
-            **ordinary | options,
-        )
-
-    return make
+    return partial(make_reporter, clock, news, renew=store.renew)
 
 
 @pytest.fixture
@@ -96,41 +111,41 @@ def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progr
 
 def test_at_first_the_progress_is_what_the_task_says(make: Callable[..., Reporter]) -> None:
     progress = Progress(message="Starting", step=0, total_steps=7)
-    assert make(snapshot_of(progress=progress)).progress == progress
+    assert make(snapshot=snapshot_of(progress=progress)).progress == progress
 
 
 def test_a_report_is_heard_at_the_next_beat(reporter: Reporter, heard: Callable[[], Progress]) -> None:
-    reporter.report("Reading", 1, 3)
+    reporter.bar.report("Reading", 1, 3)
     assert heard() == Progress(message="Reading", step=1, total_steps=3)
 
 
 def test_a_report_by_itself_sends_nothing(reporter: Reporter, news: InMemoryProgressStore) -> None:
-    reporter.report("Reading", 1, 3)
+    reporter.bar.report("Reading", 1, 3)
     assert news.stored == {}
 
 
 def test_without_step_and_total_only_the_message_changes(reporter: Reporter) -> None:
-    reporter.report("Reading", 2, 3)
-    reporter.report("Formatting")
+    reporter.bar.report("Reading", 2, 3)
+    reporter.bar.report("Formatting")
     assert reporter.progress == Progress(message="Formatting", step=2, total_steps=3)
 
 
 def test_a_total_that_was_given_once_stays(reporter: Reporter) -> None:
-    reporter.report("Reading", 1, 3)
-    reporter.report("Reading", 2)
+    reporter.bar.report("Reading", 1, 3)
+    reporter.bar.report("Reading", 2)
     assert reporter.progress == Progress(message="Reading", step=2, total_steps=3)
 
 
 def test_a_total_may_be_given_late(reporter: Reporter) -> None:
-    reporter.report("Reading", 5)
+    reporter.bar.report("Reading", 5)
     assert reporter.progress.percent is None
-    reporter.report("Reading", 6, 12)
+    reporter.bar.report("Reading", 6, 12)
     assert reporter.progress.percent == 50
 
 
 def test_a_total_alone_begins_at_step_0(reporter: Reporter) -> None:
-    reporter.report("Reading", 5, 9)
-    reporter.report("Writing", total_steps=4)
+    reporter.bar.report("Reading", 5, 9)
+    reporter.bar.report("Writing", total_steps=4)
     assert reporter.progress == Progress(message="Writing", step=0, total_steps=4)
 
 
@@ -152,7 +167,7 @@ def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
     reporter: Reporter, heard: Callable[[], Progress], message: Any, step: Any, total_steps: Any
 ) -> None:
     try:
-        reporter.report(message, step, total_steps)
+        reporter.bar.report(message, step, total_steps)
     except (TypeError, ValueError):
         return
     progress = heard()
@@ -164,52 +179,52 @@ def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
 
 
 def test_tracking_gives_the_items_and_counts_what_is_done_with(reporter: Reporter) -> None:
-    counted = [(item, reporter.progress.step) for item in reporter.track("abc", "Reading")]
+    counted = [(item, reporter.progress.step) for item in reporter.bar.track("abc", "Reading")]
     assert counted == [("a", 0), ("b", 1), ("c", 2)]
     assert reporter.progress == Progress(message="Reading", step=3, total_steps=3)
 
 
 def test_tracking_takes_the_total_where_there_is_no_length(reporter: Reporter) -> None:
-    list(reporter.track(iter("abc"), total=6))
+    list(reporter.bar.track(iter("abc"), total=6))
     assert reporter.progress.percent == 50
 
 
 def test_the_total_that_is_given_wins_over_the_length(reporter: Reporter) -> None:
-    list(reporter.track("abc", total=6))
+    list(reporter.bar.track("abc", total=6))
     assert reporter.progress.total_steps == 6
 
 
 def test_tracking_without_length_and_total_counts_towards_the_unknown(reporter: Reporter) -> None:
-    reporter.report("Reading", 1, 9)
-    list(reporter.track(iter("abc")))
+    reporter.bar.report("Reading", 1, 9)
+    list(reporter.bar.track(iter("abc")))
     assert reporter.progress == Progress(message="Reading", step=3, total_steps=0)
 
 
 def test_tracking_without_a_message_keeps_the_last_one(reporter: Reporter) -> None:
-    reporter.report("Reading")
-    list(reporter.track("abc"))
+    reporter.bar.report("Reading")
+    list(reporter.bar.track("abc"))
     assert reporter.progress.message == "Reading"
 
 
 def test_a_message_within_the_loop_leaves_the_count_alone(reporter: Reporter) -> None:
-    for item in reporter.track("abc", "Reading"):
-        reporter.report(f"Reading {item}")
+    for item in reporter.bar.track("abc", "Reading"):
+        reporter.bar.report(f"Reading {item}")
     assert reporter.progress == Progress(message="Reading c", step=3, total_steps=3)
 
 
 def test_tracking_begins_anew(reporter: Reporter) -> None:
-    list(reporter.track("abc", "Reading"))
-    steps = [reporter.progress.step for _ in reporter.track("ab", "Writing")]
+    list(reporter.bar.track("abc", "Reading"))
+    steps = [reporter.progress.step for _ in reporter.bar.track("ab", "Writing")]
     assert steps == [0, 1]
 
 
 def test_tracking_nothing_is_done_at_once(reporter: Reporter) -> None:
-    assert list(reporter.track([], "Reading")) == []
+    assert list(reporter.bar.track([], "Reading")) == []
     assert reporter.progress == Progress(message="Reading")
 
 
 def test_tracking_passes_over_what_earlier_attempts_are_done_with(reporter: Reporter) -> None:
-    counted = [(item, reporter.progress.step) for item in reporter.track("abcd", "Reading", start=2)]
+    counted = [(item, reporter.progress.step) for item in reporter.bar.track("abcd", "Reading", start=2)]
     assert counted == [("c", 2), ("d", 3)]
     assert reporter.progress == Progress(message="Reading", step=4, total_steps=4)
 
@@ -219,8 +234,8 @@ def test_tracking_passes_over_what_earlier_attempts_are_done_with(reporter: Repo
 
 def test_an_inner_loop_moves_the_bar_on_within_an_item_of_the_outer_one(reporter: Reporter) -> None:
     seen = []
-    for _ in reporter.track("ab", "Months"):
-        seen += [(reporter.progress.step, reporter.progress.total_steps) for _ in reporter.track(range(4), "Days")]
+    for _ in reporter.bar.track("ab", "Months"):
+        seen += [(reporter.progress.step, reporter.progress.total_steps) for _ in reporter.bar.track(range(4), "Days")]
         seen.append((reporter.progress.step, reporter.progress.total_steps))
     assert [step for step, _ in seen] == [0, 0.25, 0.5, 0.75, 1, 1, 1.25, 1.5, 1.75, 2]
     assert {total for _, total in seen} == {2}
@@ -229,16 +244,16 @@ def test_an_inner_loop_moves_the_bar_on_within_an_item_of_the_outer_one(reporter
 
 def test_the_message_is_the_innermost_one_and_then_the_outer_one_again(reporter: Reporter) -> None:
     seen = []
-    for _ in reporter.track("a", "Months"):
+    for _ in reporter.bar.track("a", "Months"):
         seen.append(reporter.progress.message)
-        seen += [reporter.progress.message for _ in reporter.track("b", "Days")]
+        seen += [reporter.progress.message for _ in reporter.bar.track("b", "Days")]
         seen.append(reporter.progress.message)
     assert seen == ["Months", "Days", "Months"]
 
 
 def test_steps_that_are_reported_within_a_loop_are_those_of_its_present_item(reporter: Reporter) -> None:
-    for _ in reporter.track("abcd", "Files"):
-        reporter.report("Reading", 5, 10)
+    for _ in reporter.bar.track("abcd", "Files"):
+        reporter.bar.report("Reading", 5, 10)
         break_at = reporter.progress
         break
     assert (break_at.message, break_at.step, break_at.total_steps) == ("Reading", 0.5, 4)
@@ -246,17 +261,17 @@ def test_steps_that_are_reported_within_a_loop_are_those_of_its_present_item(rep
 
 def test_a_second_inner_loop_does_not_take_the_bar_back(reporter: Reporter) -> None:
     steps = []
-    for _ in reporter.track("ab"):
+    for _ in reporter.bar.track("ab"):
         for loop in ("cd", "ef"):
-            steps += [reporter.progress.step for _ in reporter.track(loop)]
+            steps += [reporter.progress.step for _ in reporter.bar.track(loop)]
     assert steps == [0, 0.5, 1, 1, 1, 1.5, 2, 2]
 
 
 def test_an_inner_loop_that_is_left_early_counts_as_far_as_it_came(reporter: Reporter) -> None:
     kept = []  # somebody may hold on to what was left early
     steps = []
-    for _ in reporter.track("ab"):
-        kept.append(inner := reporter.track(range(4)))
+    for _ in reporter.bar.track("ab"):
+        kept.append(inner := reporter.bar.track(range(4)))
         next(inner)
         next(inner)
         steps.append(reporter.progress.step)
@@ -265,26 +280,18 @@ def test_an_inner_loop_that_is_left_early_counts_as_far_as_it_came(reporter: Rep
 
 
 def test_an_inner_loop_of_unknown_length_leaves_the_bar_alone(reporter: Reporter) -> None:
-    for _ in reporter.track("ab"):
-        for _ in reporter.track(iter("cdef")):
+    for _ in reporter.bar.track("ab"):
+        for _ in reporter.bar.track(iter("cdef")):
             assert reporter.progress.step in (0, 1)
 
 
 @given(st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=4), max_leaves=30))
 def test_however_loops_are_nested_the_bar_never_goes_back_and_ends_full(shape: list[Any]) -> None:
-    clock = ManualClock()
-    reporter = Reporter(
-        snapshot_of(beat_at=clock(), beat_seconds=0.5),
-        InMemoryProgressStore(),
-        renew=lambda: None,
-        renew_every=RENEW_EVERY,
-        stop_at=clock() + timedelta(minutes=10),
-        clock=clock,
-    )
+    reporter = make_reporter(ManualClock(), InMemoryProgressStore())
     seen = [0.0]
 
     def walk(loop: list[Any]) -> None:
-        for item in reporter.track(loop):
+        for item in reporter.bar.track(loop):
             seen.append(reporter.progress.step)
             walk(item)
             seen.append(reporter.progress.step)
@@ -300,13 +307,13 @@ def test_however_loops_are_nested_the_bar_never_goes_back_and_ends_full(shape: l
 def test_the_time_left_goes_on_across_a_hand_over(make: Callable[..., Reporter], clock: ManualClock) -> None:
     def work(reporter: Reporter, first: int, last: int) -> None:
         for step in range(first, last):
-            reporter.report("Reading", step, 1000)
+            reporter.bar.report("Reading", step, 1000)
             reporter.beat()
             clock.advance(timedelta(seconds=1))
 
     work(first := make(), 0, 301)
     before = first.progress.eta_seconds
-    stored = json.loads(json.dumps(first.stored(with_pace=True)))
+    stored = json.loads(json.dumps(first.stored()))
     clock.advance(timedelta(seconds=2))
     second = make(pace=stored["pace"])
     work(second, 301, 303)
@@ -320,14 +327,14 @@ def test_the_time_left_follows_from_the_pace(
     reporter: Reporter, clock: ManualClock, heard: Callable[[], Progress]
 ) -> None:
     for step in range(61):
-        reporter.report("Reading", step, 100)
+        reporter.bar.report("Reading", step, 100)
         left = heard().eta_seconds
         clock.advance(timedelta(seconds=1))
     assert left == pytest.approx(40, abs=4)
 
 
 def test_at_first_nobody_knows_the_time_left(reporter: Reporter, heard: Callable[[], Progress]) -> None:
-    reporter.report("Reading", 1, 100)
+    reporter.bar.report("Reading", 1, 100)
     assert heard().eta_seconds is None
 
 
@@ -369,7 +376,7 @@ def test_a_renewal_that_fails_is_tried_again_at_the_next_beat(
     store.errors = [error]
     clock.advance(RENEW_EVERY)
     reporter.beat()
-    assert not reporter.lost
+    assert reporter.ownership.lost is None
     reporter.beat()
     assert store.renewals == 2
 
@@ -410,8 +417,8 @@ def test_news_that_turn_out_to_be_nothing_change_nothing(
 ) -> None:
     news.write(snapshot_of(fence=2))
     reporter.beat()
-    assert not reporter.lost
-    reporter.report("Going on")
+    assert reporter.ownership.lost is None
+    reporter.bar.report("Going on")
 
 
 def test_a_superseded_attempt_does_not_speak(
@@ -419,7 +426,7 @@ def test_a_superseded_attempt_does_not_speak(
 ) -> None:
     successor = snapshot_of(fence=2, progress=Progress(message="From the beginning"))
     news.write(successor)
-    reporter.report("Half-way", 1, 2)
+    reporter.bar.report("Half-way", 1, 2)
     reporter.beat()
     assert news.read(ID) == successor
 
@@ -430,13 +437,13 @@ def superseded(request: pytest.FixtureRequest, reporter: Reporter, clock: Manual
     store.status, superseded = request.param
     clock.advance(RENEW_EVERY)
     reporter.beat()
-    assert reporter.lost
+    assert reporter.ownership.lost is not None
     return bool(superseded)
 
 
 def test_the_next_report_of_an_attempt_that_has_lost_its_task_ends_it(reporter: Reporter, superseded: bool) -> None:
     with pytest.raises(TaskCancelled) as caught:
-        reporter.report("Going on")
+        reporter.bar.report("Going on")
     assert caught.value.superseded is superseded
 
 
@@ -444,7 +451,7 @@ def test_tracking_ends_an_attempt_that_has_lost_its_task_before_the_first_item(
     reporter: Reporter, superseded: bool
 ) -> None:
     with pytest.raises(TaskCancelled) as caught:
-        next(reporter.track("abc"))
+        next(reporter.bar.track("abc"))
     assert caught.value.superseded is superseded
 
 
@@ -454,7 +461,7 @@ def test_tracking_ends_an_attempt_that_loses_its_task_on_the_way(
     seen = []
 
     def work() -> None:
-        for item in reporter.track("abc"):
+        for item in reporter.bar.track("abc"):
             seen.append(item)
             store.status = Status.CANCELLED
             clock.advance(RENEW_EVERY)
@@ -493,14 +500,7 @@ def run(beats: Beats, store: Store, clock: ManualClock) -> Iterator[Callable[...
     started: list[Reporter] = []
 
     def run(seconds: float = 600) -> Reporter:
-        reporter = Reporter(
-            snapshot_of(beat_at=clock(), beat_seconds=0.5),
-            beats,
-            renew=store.renew,
-            renew_every=RENEW_EVERY,
-            stop_at=clock() + timedelta(seconds=seconds),
-            clock=clock,
-        )
+        reporter = make_reporter(clock, beats, renew=store.renew, stop_after=timedelta(seconds=seconds))
         started.append(reporter)
         reporter.start()
         return reporter
@@ -594,7 +594,7 @@ def test_stopping_does_not_wait_for_ever_for_a_store_that_hangs(run: Callable[..
 
 
 def test_work_without_steps_has_what_such_tasks_usually_take(make: Callable[..., Reporter], clock: ManualClock) -> None:
-    reporter = make(typical_seconds=lambda: 40.0)
+    reporter = make(usual_seconds=lambda: 40.0)
     clock.advance(timedelta(seconds=3))
     reporter.beat()
     assert reporter.progress.eta_seconds == 37
@@ -605,7 +605,7 @@ def test_work_without_steps_has_what_such_tasks_usually_take(make: Callable[...,
 def test_what_usually_takes_less_by_now_is_no_estimate_any_more(
     make: Callable[..., Reporter], clock: ManualClock
 ) -> None:
-    reporter = make(typical_seconds=lambda: 40.0)
+    reporter = make(usual_seconds=lambda: 40.0)
     clock.advance(timedelta(seconds=40))
     reporter.beat()
     assert reporter.progress.eta_seconds is None
@@ -615,7 +615,7 @@ def questions(make: Callable[..., Reporter], clock: ManualClock, **options: Any)
     """Beat for ten seconds, and give when the question was asked."""
     asked: list[int] = []
     began = clock()
-    reporter = make(typical_seconds=lambda: asked.append(int((clock() - began).total_seconds())), **options)
+    reporter = make(usual_seconds=lambda: asked.append(int((clock() - began).total_seconds())), **options)
     for _ in range(10):
         clock.advance(timedelta(seconds=1))
         reporter.beat()
@@ -629,18 +629,18 @@ def test_the_question_is_asked_once_and_not_for_a_short_task(make: Callable[...,
 def test_what_it_usually_takes_is_known_at_once_after_a_hand_over(
     make: Callable[..., Reporter], clock: ManualClock
 ) -> None:
-    first = make(typical_seconds=lambda: 40.0)
+    first = make(usual_seconds=lambda: 40.0)
     clock.advance(timedelta(seconds=10))
     first.beat()
-    second = make(pace=json.loads(json.dumps(first.stored(with_pace=True)))["pace"])
+    second = make(pace=json.loads(json.dumps(first.stored()))["pace"])
     assert first.progress.eta_seconds is not None
     assert second.progress.eta_seconds == first.progress.eta_seconds
 
 
 def test_work_that_reports_steps_asks_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
     asked: list[int] = []
-    reporter = make(typical_seconds=lambda: asked.append(1))
-    reporter.report("Reading", 1, 10)
+    reporter = make(usual_seconds=lambda: asked.append(1))
+    reporter.bar.report("Reading", 1, 10)
     clock.advance(timedelta(seconds=10))
     reporter.beat()
     assert asked == []
@@ -648,7 +648,7 @@ def test_work_that_reports_steps_asks_nothing(make: Callable[..., Reporter], clo
 
 def test_the_last_words_of_an_attempt_ask_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
     asked: list[int] = []
-    reporter = make(typical_seconds=lambda: asked.append(1))
+    reporter = make(usual_seconds=lambda: asked.append(1))
     clock.advance(timedelta(seconds=10))
     reporter.stop()
     reporter.beat()
@@ -656,5 +656,4 @@ def test_the_last_words_of_an_attempt_ask_nothing(make: Callable[..., Reporter],
 
 
 def test_after_a_failure_what_is_usual_says_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
-    second = snapshot_of(beat_at=clock(), beat_seconds=0.5, info={"attempt": 2})
-    assert questions(make, clock, snapshot=second) == []
+    assert questions(make, clock, compares=False) == []

@@ -1,0 +1,125 @@
+"""What the work says about itself: a message, steps, and the loops that it is in. Stores, and does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from math import isfinite
+from typing import TypeVar
+
+from gaetk_longtask.ownership import Ownership
+from gaetk_longtask.progress.snapshot import Progress, presentable
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """A loop that the work is in."""
+
+    __slots__ = ("done", "outer", "part", "total")
+
+    def __init__(self, done: float, total: float, outer: _Loop | None) -> None:
+        self.done = done
+        self.part = 0.0  #: how much of the current item is done
+        self.total = total
+        self.outer = outer
+
+    @property
+    def fraction(self) -> float:
+        """How much of the loop is done, from 0 to 1."""
+        return _share(self.done + self.part, self.total)
+
+
+class Bar:
+    """The latest that an attempt has reported. Only its own thread writes; any thread may read."""
+
+    def __init__(self, progress: Progress, ownership: Ownership) -> None:
+        self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
+        self._innermost: _Loop | None = None
+        self._ownership = ownership
+
+    def report(self, message: str, step: float = 0, total_steps: float = 0) -> None:
+        """Store what the work says.
+
+        Raises:
+            TaskCancelled: the attempt no longer owns the task.
+
+        """
+        if self._ownership.lost is not None:
+            self._ownership.check()
+        loop = self._innermost
+        if loop is not None:  # inside a loop, steps are those of its current item
+            loop.part = max(loop.part, _share(step, total_steps))
+            self._latest = (message, 0, 0)
+        elif step or total_steps:
+            self._latest = (message, step, total_steps or self._latest[2])
+        else:
+            self._latest = (message, self._latest[1], self._latest[2])
+
+    def track(
+        self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
+    ) -> Iterator[T]:
+        """Iterate over `iterable` without its first `start` items, and count the items.
+
+        Raises:
+            TaskCancelled: the attempt no longer owns the task.
+
+        """
+        if total is None:
+            total = len(iterable) if isinstance(iterable, Sized) else 0
+        outer, said = self._innermost, self._latest[0]
+        ownership = self._ownership
+        ownership.check()
+        self._innermost = loop = _Loop(start, total, outer)
+        if message:
+            self._latest = (message, 0, 0)
+        try:
+            for done, item in enumerate(islice(iterable, start, None) if start else iterable, start + 1):
+                yield item
+                if ownership.lost is not None:
+                    ownership.check()
+                self._innermost = loop  # drops inner loops that the item began and did not end
+                loop.done = done
+                loop.part = 0.0
+        finally:
+            if loop in _outward(self._innermost):
+                self._innermost = outer
+                if outer is None:
+                    self._latest = (self._latest[0], loop.done, loop.total)
+                else:
+                    outer.part = max(outer.part, loop.fraction)  # the bar never goes back
+                    self._latest = (said, 0, 0)
+
+    @property
+    def message(self) -> str:
+        """The latest message, fit for every page and store."""
+        return presentable(self._latest[0])
+
+    def position(self) -> tuple[float, float]:
+        """Return step and total: of the outermost loop with what runs inside it, or as they were reported."""
+        _, step, total_steps = self._latest
+        share = 0.0
+        for loop in _outward(self._innermost):
+            step, total_steps = loop.done + max(loop.part, share), loop.total
+            share = _share(step, total_steps)
+        return _finite(step), _finite(total_steps)
+
+
+def _outward(loop: _Loop | None) -> Iterator[_Loop]:
+    while loop is not None:
+        yield loop
+        loop = loop.outer
+
+
+def _share(step: float, total: float) -> float:
+    step, total = _finite(step), _finite(total)
+    return max(0.0, min(1.0, step / total)) if total > 0 else 0.0
+
+
+def _finite(value: float) -> float:
+    """Turn whatever an author passes as a number into one that can be shown; the work must not fail for its report."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return number if isfinite(number) else 0.0

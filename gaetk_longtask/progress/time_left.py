@@ -1,0 +1,65 @@
+"""The time left of an attempt: from the pace of its steps or, without steps, from how long earlier tasks took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from gaetk_longtask.progress.estimate import Estimator
+
+#: A task that reports no steps for this long is compared with earlier ones. Shorter ones are not worth a query.
+STEPLESS = timedelta(seconds=3)
+
+
+class TimeLeft:
+    """Estimates what is left; continues with the pace of an attempt that handed over."""
+
+    def __init__(
+        self,
+        *,
+        requested_at: datetime,
+        clock: Callable[[], datetime],
+        usual_seconds: Callable[[], float | None] = lambda: None,
+        compares: bool = True,
+        pace: dict[str, Any] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Estimate for an attempt that begins now.
+
+        `usual_seconds` returns how long such tasks usually take since they were requested. It is asked once, if the
+        work reports no steps and the attempt `compares`. `pace` is what `pace` returned for the attempt before.
+        """
+        self._requested_at = requested_at
+        self._began_at = clock()
+        self._clock = clock
+        self._monotonic = monotonic
+        self._usual_seconds = usual_seconds
+        self._estimator = Estimator()
+        self._usual: float | None = None
+        if pace:
+            self._usual = pace.get("usual")
+            self._estimator.resume(pace["points"], pace["total"], monotonic() - (clock().timestamp() - pace["at"]))
+        self._compares = compares and self._usual is None
+
+    def update(self, step: float, total_steps: float, *, may_ask: bool = True) -> None:
+        """Learn the latest position; this may ask how long such tasks usually take."""
+        self._estimator.update(step, total_steps, self._monotonic())
+        if self._compares and may_ask and not total_steps and self._clock() - self._began_at >= STEPLESS:
+            self._compares = False
+            self._usual = self._usual_seconds()
+
+    def seconds(self, total_steps: float) -> float | None:
+        """Return the seconds left, or None while that would be a guess."""
+        if total_steps:
+            return self._estimator.seconds_left(self._monotonic())
+        if self._usual is None:
+            return None
+        left = self._usual - (self._clock() - self._requested_at).total_seconds()
+        return left if left > 0 else None
+
+    def pace(self) -> dict[str, Any]:
+        """Return what the next attempt needs to continue the estimate, as JSON."""
+        points, total = self._estimator.points(self._monotonic())
+        return {"points": points, "total": total, "at": self._clock().timestamp(), "usual": self._usual}

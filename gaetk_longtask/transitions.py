@@ -1,0 +1,331 @@
+"""What may become of a task: pure rules that change an entity in memory and say what follows from it.
+
+A transition takes the task and the present. It changes the task and returns an `Effect`, or leaves it alone and returns
+None. `store` runs it inside a transaction, possibly more than once, and commits what it changed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from gaetk_longtask.events import Event
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.progress.snapshot import Progress
+from gaetk_longtask.queues import Delivery
+from gaetk_longtask.status import Status
+
+#: How long an owner may work without a word to Datastore. Its reporter renews the lease.
+LEASE = timedelta(seconds=120)
+#: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
+READY_PATIENCE = timedelta(minutes=1)
+#: Twice the longest back-off in our queue.yaml.
+ERROR_PATIENCE = timedelta(seconds=120)
+#: Healing waits 1, 2, 4 … minutes, up to `LONGEST_HEALING`. After `HEALED_HOURLY` times it waits for a day, because
+#: each healing leaves one more Cloud Tasks task that retries on its own.
+LONGEST_HEALING = timedelta(minutes=60)
+HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
+
+#: The most failures of one run, even if it makes progress in between: a state that contains the time always looks new.
+MOST_FAILURES = 100
+#: A task that has not ended by then never will.
+LONGEST_RUN = timedelta(days=30)
+
+#: The progress of a task before the first attempt.
+STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """What follows from a transition once it is committed."""
+
+    events: tuple[Event, ...] = ()
+    publishes: bool = True  #: whether the progress store gets the new state
+    beats: bool = False  #: whether that state is the first sign of life of an owner
+
+
+#: Changes the task and says what follows, or returns None and changes nothing.
+Transition = Callable[[LongTask, datetime], Effect | None]
+
+
+class Objection(Enum):
+    """Why a delivery must not work on a task."""
+
+    FORBIDDEN = "it has not proved that it comes from the queue"
+    ENDED = "there is nothing left to do"
+    BUSY = "another attempt owns the task; ask again later"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What an attempt has reached."""
+
+    state: Stored
+    pieces: Stored | None  #: of a result that is yielded
+    progress: dict[str, Any]
+    advanced: bool  #: whether it contains anything that the attempt before did not have
+
+
+def new_reference() -> str:
+    """Return a random word that joins a visitor's page to a log line, short enough to read out on the telephone."""
+    return secrets.token_hex(4)
+
+
+# Starting.
+
+
+def begin(task: LongTask, now: datetime) -> None:
+    """Complete a new task: `ready`, and due soon."""
+    task.created_at = task.updated_at = task.requested_at = now
+    task.due_at = now + READY_PATIENCE
+    task.progress = dict(STARTING)
+
+
+def refuse(task: LongTask, now: datetime, *, reference: str) -> Effect | None:
+    """End a `ready` task that the queue has certainly not taken."""
+    if task.status is not Status.READY:
+        return None
+    _end(task, Status.FAILED, now)
+    task.error_reference = reference
+    return Effect(events=(Event.REFUSED,))
+
+
+def heal(task: LongTask, now: datetime) -> Effect | None:
+    """Move a due task's `due_at` on, for the caller to enqueue the task; a task that is too old becomes `failed`."""
+    if task.due_at is None or task.due_at > now:
+        return None
+    if _is_too_old(task, now):
+        _give_up(task, now)
+        return Effect(events=(Event.FAILED,))
+    pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
+    task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
+    task.heals += 1
+    # The news of an owner that went silent say more than the entity does.
+    return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
+
+
+# One attempt.
+
+
+def objection(
+    task: LongTask, now: datetime, delivery: Delivery, *, silent_fence: int | None = None
+) -> Objection | None:
+    """Return why a delivery must not claim the task, or None if it may."""
+    if not hmac.compare_digest(task.execute_key.encode(), delivery.execute_key.encode()):
+        return Objection.FORBIDDEN
+    if task.status.ended:
+        return Objection.ENDED
+    lives = _is_leased(task) and task.lease_until > now and task.fence != silent_fence
+    return Objection.BUSY if lives else None
+
+
+def claim(
+    task: LongTask, now: datetime, *, delivery: Delivery, max_attempts: int, silent_fence: int | None = None
+) -> Effect | None:
+    """Make the delivery's attempt the owner, or end a task that has failed too often.
+
+    `silent_fence` names an owner that has missed its beats. It is taken over at once if it still owns the task.
+    """
+    if objection(task, now, delivery, silent_fence=silent_fence):
+        return None
+    if _is_leased(task):  # the owner died
+        task.failures += 1
+        _forget_pace(task)
+    if _is_hopeless(task, max_attempts, now):
+        _give_up(task, now)
+        return Effect(events=(Event.FAILED,))
+    task.status_name = Status.STARTED.value
+    task.fence += 1
+    task.heals = 0
+    task.started_at = now
+    task.lease_until = task.due_at = now + LEASE
+    task.delivered_by = delivery.task_name
+    task.delivery_retries = delivery.retry_count
+    resumes = task.state_manifest is not None
+    return Effect(events=(Event.CLAIMED, Event.RESUMED) if resumes else (Event.CLAIMED,), beats=True)
+
+
+def owns(task: LongTask, fence: int) -> bool:
+    """Tell whether the attempt with this fence may still commit its outcome."""
+    return task.status is Status.STARTED and bool(task.fence == fence)
+
+
+def works(task: LongTask, fence: int) -> bool:
+    """Tell whether the attempt with this fence owns the task and has not handed it over."""
+    return owns(task, fence) and task.lease_until is not None
+
+
+def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
+    """Renew an owner's lease."""
+    if not works(task, fence):
+        return None
+    task.lease_until = task.due_at = now + LEASE
+    return Effect(publishes=False)
+
+
+def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -> Effect | None:
+    """Keep a checkpoint and renew the lease. One that has advanced forgives the failures before it."""
+    if not works(task, fence):
+        return None
+    task.state_manifest, task.state_blob = checkpoint.state[0].to_json(), checkpoint.state[1]
+    if checkpoint.pieces is not None:
+        task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
+    task.progress = checkpoint.progress
+    if checkpoint.advanced:
+        task.forgiven, task.failures = task.forgiven + task.failures, 0
+    task.lease_until = task.due_at = now + LEASE
+    return Effect(publishes=False)
+
+
+def hand_over(
+    task: LongTask, now: datetime, *, fence: int, progress: dict[str, Any], advanced: bool, max_attempts: int
+) -> Effect | None:
+    """Release the lease, so that the next attempt continues. A hand-over that has not advanced counts as a failure."""
+    if not works(task, fence):
+        return None
+    if not advanced:
+        task.failures += 1
+    if _is_hopeless(task, max_attempts, now):
+        _give_up(task, now)
+        return Effect(events=(Event.FAILED,))
+    task.progress = progress
+    task.lease_until = None
+    task.due_at = now + READY_PATIENCE
+    return Effect(events=(Event.HANDED_OVER,))
+
+
+def finish(task: LongTask, now: datetime, *, fence: int, result: Stored, progress: Progress) -> Effect | None:
+    """Store an attempt's result: the task is `done`."""
+    if not owns(task, fence):
+        return None
+    _end(task, Status.DONE, now)
+    task.result_manifest, task.result_blob = result[0].to_json(), result[1]
+    task.state_manifest = task.state_blob = None
+    task.run_seconds = (now - task.requested_at).total_seconds()
+    task.progress = progress.stored()
+    task.error = task.error_reference = None
+    return Effect(events=(Event.FINISHED,))
+
+
+def fail(
+    task: LongTask,
+    now: datetime,
+    *,
+    fence: int,
+    permanent: bool,
+    error: str | None,
+    reference: str,
+    progress: Progress,
+    max_attempts: int,
+    forget: bool = False,
+) -> Effect | None:
+    """Record that an attempt failed: `error`, or `failed` for good.
+
+    With `forget` a retry begins from the start, because the stored state can't be read.
+    """
+    if not owns(task, fence):
+        return None
+    task.failures += 1
+    task.progress = progress.stored()
+    task.error_reference = reference
+    if forget:
+        task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
+    if permanent or _is_hopeless(task, max_attempts, now):
+        _end(task, Status.FAILED, now)
+        task.error = error
+        return Effect(events=(Event.FAILED,))
+    task.status_name = Status.ERROR.value
+    task.lease_until = None
+    task.due_at = now + ERROR_PATIENCE
+    return Effect(events=(Event.ATTEMPT_FAILED,))
+
+
+# The visitor.
+
+
+def show(task: LongTask, now: datetime) -> Effect | None:
+    """Make a `done` task `finished`: its result is about to be shown for the first time."""
+    if task.status is not Status.DONE:
+        return None
+    task.status_name = Status.FINISHED.value
+    task.last_accessed_at = now
+    return Effect()
+
+
+def cancel(task: LongTask, now: datetime) -> Effect | None:
+    """End a task that has not ended, even if an attempt works on it."""
+    if task.status.ended:
+        return None
+    _end(task, Status.CANCELLED, now)
+    task.fence += 1
+    return Effect(events=(Event.CANCELLED,))
+
+
+def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) -> Effect | None:
+    """Make a failed or cancelled task `ready` again, for the caller to enqueue.
+
+    `damaged_fence` names a run whose result can't be read any more; that run may be repeated as well.
+    """
+    may = task.status.may_retry or (task.status.has_result and task.fence == damaged_fence)
+    if not may or task.purged or task.expires_at <= now:
+        return None
+    task.status_name = Status.READY.value
+    task.fence += 1
+    task.failures = task.forgiven = task.heals = 0
+    task.requested_at = now
+    task.due_at = now + READY_PATIENCE
+    task.ended_at = task.expires_at = task.lease_until = None
+    task.error = task.error_reference = None
+    if task.state_manifest is None:  # else the next attempt resumes from it
+        task.progress = dict(STARTING)
+        task.result_manifest = task.result_blob = task.run_seconds = None
+    return Effect()
+
+
+# The end.
+
+
+def begin_purge(task: LongTask, now: datetime) -> Effect | None:
+    """Mark an expired task as being deleted, so that a retry can't bring it back when half of it is gone."""
+    if not task.status.ended or task.expires_at > now:
+        return None
+    task.purged = True
+    return Effect(publishes=False)
+
+
+def _is_leased(task: LongTask) -> bool:
+    return task.status is Status.STARTED and task.lease_until is not None
+
+
+def _is_hopeless(task: LongTask, max_attempts: int, now: datetime) -> bool:
+    """Tell whether a task has failed too often, in a row or in total, or has taken too long."""
+    total = task.failures + task.forgiven
+    return bool(task.failures >= max_attempts or total >= max(MOST_FAILURES, max_attempts) or _is_too_old(task, now))
+
+
+def _is_too_old(task: LongTask, now: datetime) -> bool:
+    return bool(now - task.requested_at >= LONGEST_RUN)
+
+
+def _forget_pace(task: LongTask) -> None:
+    """Keep the progress, but not what is meant only for an attempt that continues at once."""
+    task.progress = Progress.from_stored(task.progress).stored()
+
+
+def _give_up(task: LongTask, now: datetime) -> None:
+    _end(task, Status.FAILED, now)
+    task.error, task.error_reference = None, new_reference()
+
+
+def _end(task: LongTask, status: Status, now: datetime) -> None:
+    _forget_pace(task)
+    task.status_name = status.value
+    task.ended_at = now
+    task.due_at = task.lease_until = None
+    task.expires_at = now + timedelta(seconds=task.keep_result_seconds)
