@@ -86,7 +86,7 @@ def test_the_reference_has_all_that_a_handler_may_override_and_call() -> None:
     assert set(listed) == {name for name in vars(LongRunningTaskHandler) if not name.startswith("_")} - flasks
 
 
-@pytest.mark.parametrize("page", [README, DOCS / "deploy.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [DOCS / "settings.md", DOCS / "deploy.md"], ids=lambda page: page.name)
 def test_the_settings_are_those_that_exist(page: Path) -> None:
     listed = re.findall(r"^\| `(LONGTASK_[A-Z_]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(f"LONGTASK_{field.name.upper()}" for field in fields(Config))
