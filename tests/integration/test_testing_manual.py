@@ -1,4 +1,4 @@
-"""The tests that README.md and docs/testing.md show pass."""
+"""The tests that docs/handler.md and docs/testing.md show pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gaetk_longtask.testing.runner import TaskRunner
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+HANDLER = (ROOT / "docs" / "handler.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("longtask_datastore")
-def test_the_readme_tests_its_own_example() -> None:
-    _, squares, test = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def test_the_page_about_handlers_tests_its_own_example() -> None:
+    squares, test = re.findall(r"^```python\n(.*?)^```$", HANDLER, re.DOTALL | re.MULTILINE)
     namespace: dict[str, Any] = {"__name__": "example"}
-    exec(compile(squares + test, "README.md", "exec"), namespace)
+    exec(compile(squares + test, "handler.md", "exec"), namespace)
     with TaskRunner(namespace["app"]).opened() as longtask:
         namespace["test_the_squares_are_right"](longtask)
 

@@ -23,7 +23,7 @@ PARSERS = {
     "queue.yaml": queueinfo.LoadSingleQueue,
 }
 #: All that `gcloud app deploy` takes; those without a parser of their own describe a service, as app.yaml does.
-FILES = sorted(path.name for path in ROOT.glob("*.yaml"))
+FILES = sorted(path.name for path in ROOT.glob("[!.]*.yaml"))
 
 
 @pytest.fixture
