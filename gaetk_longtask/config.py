@@ -1,4 +1,4 @@
-"""The ``LONGTASK_*`` settings of an application, validated once when the manager meets it."""
+"""The ``LONGTASK_*`` settings of an application, validated once by ``init_app``."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from urllib.parse import urlsplit
 
 from gaetk_longtask.exceptions import ConfigurationError
 
-#: Where an instance on Google's platform asks about itself.
+#: The metadata server, from which an instance learns its region.
 METADATA_URL = "http://metadata.google.internal/computeMetadata/v1/instance/region"
 _METADATA_SECONDS = 2.0
-#: App Engine's names of two regions differ from everybody else's.
+#: App Engine has its own names for two regions.
 _REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
-#: A name for the place where an emulator is; it takes any.
+#: The location for an emulator, which accepts any.
 EMULATED_LOCATION = "local"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """One field for each setting, in lower case and without the prefix."""
+    """The settings: one field each, in lower case and without the prefix."""
 
     project: str | None = None  #: Google Cloud project id
-    location: str | None = None  #: region of the queues; None: ask the metadata server
+    location: str | None = None  #: the queues' region; None: ask the metadata server
     queue: str = "default"
-    service: str | None = None  #: App Engine service that works; None: the one that started the task
+    service: str | None = None  #: the App Engine service that works; None: the one that started the task
     version: str | None = None  #: its version; None: the one that started the task
     progress_url: str = "datastore:"
     base_url: str | None = None  #: scheme and host for absolute URLs; None: the starting request's
-    admin: Callable[[], bool] | None = None  #: whether this request may see the overview
+    admin: Callable[[], bool] | None = None  #: returns whether this request may see the overview
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
-        """Read the keys that start with ``LONGTASK_``, and the platform's variables for what is not set.
+        """Read the keys that start with ``LONGTASK_``, and the platform's variables where a key is not set.
 
         Raises:
-            ConfigurationError: a key is unknown, or its value impossible; names the key and the remedy.
+            ConfigurationError: a key is unknown, or its value is impossible; the message says what to do.
 
         """
         prefix = "LONGTASK_"
@@ -52,16 +52,16 @@ class Config:
         for key, value in given.items():
             if key == "LONGTASK_ADMIN":
                 if not callable(value):
-                    message = "LONGTASK_ADMIN must be a function that says whether this request may see the overview."
+                    message = "LONGTASK_ADMIN must be a function that returns whether a request may see the overview."
                     raise ConfigurationError(message, key=key)
             elif not isinstance(value, str) or not value.strip():
-                message = f"{key} must be a string that is not empty, not {value!r}."
+                message = f"{key} must be a non-empty string, not {value!r}."
                 raise ConfigurationError(message, key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}
         values.setdefault("project", environ.get("GOOGLE_CLOUD_PROJECT"))
         values.setdefault("service", environ.get("GAE_SERVICE"))
         if values["service"] == environ.get("GAE_SERVICE"):
-            # A version belongs to a service: ours says nothing about another one's.
+            # A version belongs to a service, so ours does not apply to another service.
             values.setdefault("version", environ.get("GAE_VERSION"))
         values.setdefault("progress_url", _progress_url(environ))
         if "base_url" in values:
@@ -70,10 +70,10 @@ class Config:
 
 
 def find_location(config: Config, environ: Mapping[str, str]) -> str:
-    """Give the region of the queues: as set, else the emulator's, else this instance's.
+    """Return the queues' region: as set, else the emulator's, else this instance's.
 
     Raises:
-        ConfigurationError: nobody knows; says what to set where.
+        ConfigurationError: it is unknown; the message says what to set.
 
     """
     if config.location:
@@ -83,29 +83,29 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
     region = _instance_region()
     if region is None:
         message = (
-            "Where are the queues? No metadata server answers here, so set LONGTASK_LOCATION in app.config to the "
-            "region of your App Engine application, for instance 'europe-west1' ('gcloud tasks locations list' shows "
-            "it), or CLOUD_TASKS_EMULATOR_HOST in the environment to use an emulator."
+            "The region of the queues is unknown, because no metadata server answers here. Set LONGTASK_LOCATION in "
+            "app.config to the region of your App Engine application, for example 'europe-west1' ('gcloud tasks "
+            "locations list' shows it). To use an emulator, set CLOUD_TASKS_EMULATOR_HOST in the environment."
         )
         raise ConfigurationError(message, key="LONGTASK_LOCATION")
     return _REGIONS.get(region, region)
 
 
 def need_project(config: Config) -> str:
-    """Give the project.
+    """Return the project id.
 
     Raises:
         ConfigurationError: it is not set.
 
     """
     if not config.project:
-        message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project's id."
+        message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id."
         raise ConfigurationError(message, key="LONGTASK_PROJECT")
     return config.project
 
 
 def _instance_region() -> str | None:
-    """Ask the metadata server, which answers ``projects/123/regions/europe-west1``; None if there is none."""
+    """Ask the metadata server, which answers ``projects/123/regions/europe-west1``; None if it does not answer."""
     request = urllib.request.Request(METADATA_URL, headers={"Metadata-Flavor": "Google"})  # constant
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
@@ -119,12 +119,12 @@ def _instance_region() -> str | None:
 
 def _unknown(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f" Do you mean {near[0]}?" if near else ""
+    hint = f" Did you mean {near[0]}?" if near else ""
     return f"There is no setting {key}.{hint} The settings are {', '.join(known)}."
 
 
 def _progress_url(environ: Mapping[str, str]) -> str:
-    """Follow NDB's own variable: space-separated ``host:port``."""
+    """Read NDB's own variable: ``host:port``, separated by spaces."""
     hosts = environ.get("MEMCACHED_HOSTS", "").split()
     return f"memcached://{','.join(hosts)}" if hosts else "datastore:"
 
@@ -140,6 +140,6 @@ def _base_url(url: str) -> str:
         or parts.path.strip("/")
         or parts.query + parts.fragment
     ):
-        message = f"LONGTASK_BASE_URL must be scheme and host alone, like https://www.example.com, not {url!r}."
+        message = f"LONGTASK_BASE_URL must be only scheme and host, like https://www.example.com, not {url!r}."
         raise ConfigurationError(message, key="LONGTASK_BASE_URL")
     return f"{parts.scheme}://{parts.netloc}"

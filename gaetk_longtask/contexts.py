@@ -10,15 +10,15 @@ import grpc
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import ndb
 
-#: What Datastore raises when it does not answer, or nobody knows what became of a commit.
+#: What Datastore raises when it does not answer, or when it is unknown whether a commit was applied.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
 
 
 class NdbContexts:
-    """Opens an NDB context only where none is active, and makes the client only when one has to be opened."""
+    """Opens an NDB context only if none is active, and creates the client only when it is first needed."""
 
     def __init__(self, client: ndb.Client | None, project: Callable[[], str]) -> None:
-        #: The application's own client, if it has given one.
+        #: The application's own client, if it has passed one.
         self.given = client
         self._client = client
         self._project = project
@@ -26,7 +26,7 @@ class NdbContexts:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Enter a context outside of any transaction: what the library does must not hang on the author's."""
+        """Enter a context outside of any transaction, so that the library does not depend on the author's."""
         active = ndb.context.get_context(raise_context_error=False)
         if active is None:
             with self.client().context():
@@ -39,7 +39,7 @@ class NdbContexts:
 
     @contextmanager
     def joining(self) -> Iterator[None]:
-        """Enter a context, in the author's transaction where one is active."""
+        """Enter a context, inside the author's transaction if one is active."""
         if ndb.context.get_context(raise_context_error=False) is None:
             with self.client().context():
                 yield
@@ -58,10 +58,10 @@ class NdbContexts:
                 yield
 
     def client(self) -> ndb.Client:
-        """Give the application's own client, or ours, made when first needed.
+        """Return the application's own client, or ours, which is created when first needed.
 
         Raises:
-            ConfigurationError: there is none, and nobody knows the project to make one for.
+            ConfigurationError: the project id is unknown.
 
         """
         with self._lock:

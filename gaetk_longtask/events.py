@@ -1,16 +1,16 @@
-"""What happens to tasks, told once each and after the commit: a line in the log, and a signal.
+"""Events: what happens to tasks, as a log line and a signal, each sent once and after the commit.
 
 The logger is ``gaetk_longtask.events``. A line names the event, the first characters of the task's id, its endpoint,
-the attempt and durations; parameters, results and whole ids are never logged. Where google-cloud-logging is set up, the
-same arrives as fields (``json_fields``), joined to the request's other lines by ``trace``.
+the attempt and durations. It never contains parameters, results or whole ids. With google-cloud-logging, the line also
+has these as fields (``json_fields``), and ``trace`` joins it to the request's other lines.
 
-A receiver of a signal is called with the endpoint as sender, ``task`` (a `TaskInfo`) and the line's fields, in the
-request in which it happened:
+A receiver of a signal is called in the request in which the event happened, with the endpoint as sender, ``task`` (a
+`TaskInfo`) and the line's fields:
 
     @events.finished.connect_via("report")
     def send_mail(endpoint, task, **fields): ...
 
-A process that dies between commit and signal sends none, so a signal may be missing and never comes twice.
+A process that dies between commit and signal sends none. So a signal may be missing, but is never sent twice.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _namespace = blinker.Namespace()
 
 
 class Event(StrEnum):
-    """The constant name of what has happened."""
+    """The constant name of an event."""
 
     CREATED = "created"  #: stored, `ready`
-    ENQUEUED = "enqueued"  #: Cloud Tasks has taken it
+    ENQUEUED = "enqueued"  #: Cloud Tasks has accepted it
     CLAIMED = "claimed"  #: an attempt begins
-    RESUMED = "resumed"  #: … and goes on from a checkpoint
-    HANDED_OVER = "handed_over"  #: an attempt has come near its time limit; the next one goes on
-    ATTEMPT_FAILED = "attempt_failed"  #: … and there will be another one
+    RESUMED = "resumed"  #: … and continues from a checkpoint
+    HANDED_OVER = "handed_over"  #: an attempt came near its time limit; the next one continues
+    ATTEMPT_FAILED = "attempt_failed"  #: an attempt failed, and another one follows
     FINISHED = "finished"  #: there is a result
     FAILED = "failed"  #: given up
     CANCELLED = "cancelled"
-    REFUSED = "refused"  #: Cloud Tasks has not taken it; the task is `failed`
+    REFUSED = "refused"  #: Cloud Tasks has refused it; the task is `failed`
     HEALED = "healed"  #: enqueued again after too long without news
-    PURGED = "purged"  #: deleted, its time being over
+    PURGED = "purged"  #: deleted, because it had expired
 
 
 created = _namespace.signal(Event.CREATED)
@@ -68,9 +68,9 @@ _LEVELS = {
 
 
 def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
-    """Tell what has happened to a task; the caller has committed it. A receiver that raises is logged.
+    """Log an event that the caller has committed, and send its signal. A receiver that raises is logged.
 
-    `trace` is what the present request belongs to, as Cloud Logging names it: ``projects/…/traces/…``.
+    `trace` is the current request's, as Cloud Logging names it: ``projects/…/traces/…``.
     """
     fields = _fields(event, task, now)
     extra: dict[str, Any] = {"json_fields": fields}
@@ -82,7 +82,7 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
         try:
             receiver(task.endpoint, task=task.info, **fields)
         except Exception:  # a receiver's failure is not the task's
-            log.exception("a receiver of %s has failed", event)
+            log.exception("a receiver of the event %s failed", event)
 
 
 def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
         "id": task.id[:8],
         "endpoint": task.endpoint,
         "attempt": max(task.failures, 1) if gone_wrong else task.attempt,
-        "seconds": _seconds(task.requested_at, now),  # since the task, or its repetition, was asked for
+        "seconds": _seconds(task.requested_at, now),  # since the start or the last retry
     }
     if event in (Event.HANDED_OVER, Event.ATTEMPT_FAILED, Event.FAILED, Event.FINISHED) and task.started_at:
         fields["attempt_seconds"] = _seconds(task.started_at, now)

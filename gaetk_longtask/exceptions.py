@@ -1,4 +1,4 @@
-"""The library's exceptions: one root, each carrying its data as attributes."""
+"""The library's exceptions: they have one base class, and carry their data as attributes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class LongTaskError(Exception):
 
 
 class ConfigurationError(LongTaskError):
-    """A setting is missing, unknown or impossible; the message says what to set where."""
+    """A setting is missing, unknown or has an impossible value; the message says what to set."""
 
-    #: The setting's name in ``app.config``, if one is to blame.
+    #: The setting's name in ``app.config``, if it is about one setting.
     key: str | None
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
@@ -21,16 +21,16 @@ class ConfigurationError(LongTaskError):
 
 
 class PermanentTaskFailure(LongTaskError):
-    """Raise it in ``execute_task`` to give up at once: trying again would not help.
+    """Raise it in ``execute_task`` when another attempt would not help.
 
-    The task becomes ``failed`` without another attempt, and the visitor is shown the message.
+    The task becomes ``failed`` at once, and the visitor sees the message.
     """
 
 
 class SerializationError(PermanentTaskFailure):
-    """A value can't be stored so that it comes back equal; the message names the remedy."""
+    """A value can't be stored so that it comes back equal; the message says what to do."""
 
-    #: Where in the value the trouble is, for instance ``result['total'][3]``.
+    #: The place in the value, for instance ``result['total'][3]``.
     path: str
     #: The qualified name of the offending class.
     type_name: str
@@ -42,9 +42,9 @@ class SerializationError(PermanentTaskFailure):
 
 
 class TooLargeError(PermanentTaskFailure):
-    """Parameters or a result are larger than App Engine can send."""
+    """Parameters, a state or a result are larger than App Engine can send."""
 
-    #: The largest size that is accepted, in bytes.
+    #: The largest accepted size, in bytes.
     limit: int
 
     def __init__(self, message: str, *, limit: int) -> None:
@@ -53,31 +53,31 @@ class TooLargeError(PermanentTaskFailure):
 
 
 class DamagedDataError(LongTaskError):
-    """Stored parameters or a stored result are incomplete, altered or signed by somebody else."""
+    """Stored parameters, a state or a result are incomplete, changed or signed with another key."""
 
 
 class EnqueueRefusedError(LongTaskError):
-    """The queue has certainly not taken the task; what stands in its way has to be mended first."""
+    """The queue has certainly not taken the task. Fix the reason, then retry."""
 
-    #: The task that is `failed` now and can be retried; None where there is none yet.
+    #: The task, which is `failed` now and can be retried; None if none was stored.
     task_id: str | None = None
-    #: What the log line about it carries.
+    #: The reference that the log line about it has.
     reference: str | None = None
 
 
 class EnqueueUncertainError(LongTaskError):
-    """The queue's answer was lost; the task may or may not have been taken."""
+    """The queue's answer was lost. It may or may not have taken the task."""
 
 
 class TaskCancelled(BaseException):
     """Ends ``execute_task`` because the attempt no longer owns its task.
 
-    Raised by ``log_progress``, ``track`` and ``checkpoint`` after the visitor has cancelled the task or a later
-    attempt has taken it over. It derives from `BaseException` as `asyncio.CancelledError` does, so that an
+    ``log_progress``, ``track`` and ``checkpoint`` raise it after the visitor has cancelled the task, or a later attempt
+    has taken it over. It derives from `BaseException`, as `asyncio.CancelledError` does, so that an
     ``except Exception`` around a step of the work does not swallow it. Clean up with ``finally``.
     """
 
-    #: True if a later attempt works on the task, False if it was cancelled.
+    #: True if a later attempt has taken the task over, False if the task was cancelled.
     superseded: bool
 
     def __init__(self, message: str = "", *, superseded: bool = False) -> None:
@@ -86,14 +86,14 @@ class TaskCancelled(BaseException):
 
 
 class HandedOver(BaseException):
-    """Ends ``execute_task`` because its time is nearly up; the next attempt goes on where ``checkpoint`` was called.
+    """Ends ``execute_task`` because its time is nearly up; the next attempt continues from the last checkpoint.
 
-    It derives from `BaseException` as `TaskCancelled` does. Clean up with ``finally``: the next attempt is not asked
-    for before ``execute_task`` has ended.
+    It derives from `BaseException`, as `TaskCancelled` does. Clean up with ``finally``: the next attempt begins after
+    ``execute_task`` has ended.
     """
 
 
 def describe_type(value: Any) -> str:
-    """Name a value's class the way an author finds it: ``decimal.Decimal``, but plain ``dict``."""
+    """Return the name of a value's class as an author writes it: ``decimal.Decimal``, but plain ``dict``."""
     cls = type(value)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

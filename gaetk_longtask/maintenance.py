@@ -1,4 +1,4 @@
-"""What a cron job does: enqueue again what is due, delete what has expired; bounded, and harmless to repeat."""
+"""What a cron job does: enqueues due tasks again, deletes expired ones. Bounded, and safe to repeat."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from gaetk_longtask.services import Services
 
 T = TypeVar("T")
 
-#: Tasks that one call looks at; the next call goes on. What is enqueued again is work, what is deleted is none.
+#: How many tasks one call handles; the next call continues. Enqueuing costs more than deleting.
 SWEPT, PURGED = 100, 1000
-#: A call ends in time for any request limit.
+#: How long a call takes at most; less than any request limit.
 SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What a call has done."""
+    """What a call did."""
 
     done: int  #: tasks enqueued again, or deleted
     left: bool  #: whether there may be more
 
 
 def sweep(services: Services, *, limit: int = SWEPT, monotonic: Callable[[], float] = time.monotonic) -> Report:
-    """Enqueue again what has gone too long without news; `due_at` moves on, so nothing is flooded.
+    """Enqueue due tasks again; each one's `due_at` moves on, so the queue is not flooded.
 
     An NDB context must be active.
     """
@@ -41,7 +41,7 @@ def sweep(services: Services, *, limit: int = SWEPT, monotonic: Callable[[], flo
 
 
 def purge(services: Services, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
-    """Delete tasks that are not kept any longer: the chunks first, so that no task is left with half a result.
+    """Delete expired tasks: the chunks first, so that no task is left with half a result.
 
     An NDB context must be active.
     """

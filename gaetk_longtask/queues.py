@@ -1,4 +1,4 @@
-"""Hands requests to a queue that delivers each of them to this application, later and at least once."""
+"""The queue: takes requests, and delivers each of them to this application later, at least once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from google.protobuf import duration_pb2
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 
-#: Of a task's URL, in characters (documentation of `AppEngineHttpRequest`).
+#: The longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`).
 LONGEST_URI = 2083
-#: Deadlines that App Engine targets take (documentation of `Task.dispatch_deadline`).
+#: The deadlines that App Engine targets accept (documentation of `Task.dispatch_deadline`).
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=15), timedelta(hours=24, seconds=15)
-#: How long CreateTask may take. It has been seen hanging for minutes (python-tasks issue 161).
+#: The timeout of CreateTask in seconds. Without one it may hang for minutes (python-tasks issue 161).
 CREATE_SECONDS = 10.0
 
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
@@ -34,43 +34,43 @@ KEY_HEADER = "X-Longtask-Execute-Key"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueRequest:
-    """A GET that the queue is to send."""
+    """A GET request for the queue to send."""
 
     queue: str  #: the queue's short name
     uri: str  #: path and query
     headers: Mapping[str, str] = field(default_factory=dict)
     service: str | None = None  #: App Engine service; None for the default one
-    version: str | None = None  #: version of that service; None for the one that gets the traffic
-    deadline: timedelta | None = None  #: when an attempt counts as failed; None for the platform's default
+    version: str | None = None  #: version of that service; None for the one that receives the traffic
+    deadline: timedelta | None = None  #: when the queue gives up waiting for an answer; None for the platform's default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """What a request from the queue says of itself."""
+    """What a request from the queue says about itself."""
 
     task_id: str
     execute_key: str
-    task_name: str = ""  #: the Cloud Tasks name: the same for every delivery of one task
-    retry_count: int = 0  #: rises with its deliveries
+    task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
+    retry_count: int = 0  #: rises with each of its deliveries
 
 
 class TaskQueue(Protocol):
     """Delivers at least once, in any order, until the answer is 2xx."""
 
     def check(self) -> None:
-        """Find what is wrong with the settings before anything is stored.
+        """Check the settings before anything is stored.
 
         Raises:
-            ConfigurationError: says what to set.
+            ConfigurationError: the message says what to set.
 
         """
 
     def enqueue(self, request: QueueRequest) -> None:
-        """Take the request.
+        """Enqueue the request.
 
         Raises:
-            EnqueueRefusedError: it has certainly not been taken.
-            EnqueueUncertainError: it may have been taken; a second delivery must do no harm.
+            EnqueueRefusedError: the queue has certainly not taken it.
+            EnqueueUncertainError: the queue may have taken it; a second delivery must do no harm.
 
         """
 
@@ -78,7 +78,7 @@ class TaskQueue(Protocol):
 class CloudTasksQueue:
     """Google Cloud Tasks with App Engine targets."""
 
-    # The call was not carried out; anything else that goes wrong may have left a task behind.
+    # The call had no effect. After any other error there may be a task.
     _REFUSALS = (
         api_exceptions.BadRequest,
         api_exceptions.Unauthorized,
@@ -90,7 +90,7 @@ class CloudTasksQueue:
     )
 
     def __init__(self, *, project: Callable[[], str], location: Callable[[], str]) -> None:
-        """Take where the queues are, found out when first needed."""
+        """Use the queues of a project and location, which are determined when first needed."""
         self._project = project
         self._location = location
         self._lock = threading.Lock()
@@ -99,11 +99,11 @@ class CloudTasksQueue:
         self._pid = 0
 
     def check(self) -> None:
-        """Find out project and location."""
+        """Determine project and location."""
         self.path_of("")
 
     def enqueue(self, request: QueueRequest) -> None:
-        """Create the Cloud Tasks task; unnamed, because names cost latency and our deliveries need none."""
+        """Create the Cloud Tasks task, without a name: names cost latency, and our deliveries need none."""
         if len(request.uri) > LONGEST_URI:
             message = f"The URL {request.uri[:80]}… is longer than the {LONGEST_URI} characters of Cloud Tasks."
             raise EnqueueRefusedError(message)
@@ -111,17 +111,17 @@ class CloudTasksQueue:
         try:
             self.client().create_task(parent=parent, task=cloud_task(request), timeout=CREATE_SECONDS)
         except self._REFUSALS as exc:
-            message = f"Cloud Tasks refuses a task for {parent}: {exc}"
+            message = f"Cloud Tasks refused a task for {parent}: {exc}"
             raise EnqueueRefusedError(message) from exc
         except (api_exceptions.GoogleAPIError, grpc.RpcError) as exc:
             message = f"No answer from Cloud Tasks about a task for {parent}: {exc}"
             raise EnqueueUncertainError(message) from exc
 
     def path_of(self, queue: str) -> str:
-        """Give the full name of a queue; asks for project and location until they are known.
+        """Return the full name of a queue.
 
         Raises:
-            ConfigurationError: one of them is not, says what to set.
+            ConfigurationError: project or location is unknown; the message says what to set.
 
         """
         if self._place is None:
@@ -129,7 +129,7 @@ class CloudTasksQueue:
         return tasks_v2.CloudTasksClient.queue_path(*self._place, queue)
 
     def client(self) -> tasks_v2.CloudTasksClient:
-        """One client for each process: a gRPC channel does not outlive a fork."""
+        """Return this process's client; a gRPC channel does not survive a fork."""
         with self._lock:
             if self._client is None or self._pid != os.getpid():
                 self._client, self._pid = _connect(), os.getpid()
@@ -137,7 +137,7 @@ class CloudTasksQueue:
 
 
 def _connect() -> tasks_v2.CloudTasksClient:
-    """Connect to Cloud Tasks or, where the variable says so, to an emulator (the client reads none)."""
+    """Connect to Cloud Tasks, or to the emulator that the variable names (the client itself does not read it)."""
     emulator = os.environ.get(EMULATOR_VARIABLE)
     if not emulator:
         return tasks_v2.CloudTasksClient()
@@ -146,7 +146,7 @@ def _connect() -> tasks_v2.CloudTasksClient:
 
 
 def cloud_task(request: QueueRequest) -> tasks_v2.Task:
-    """Give the Cloud Tasks task that sends the request."""
+    """Return the Cloud Tasks task that sends the request."""
     task = tasks_v2.Task(
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(
             http_method=tasks_v2.HttpMethod.GET,

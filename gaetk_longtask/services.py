@@ -1,4 +1,4 @@
-"""What one application's tasks run on, put together once and passed down."""
+"""What one application's tasks run on: assembled once, and passed down."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
 
-#: How long chunks outlive the task that they belong to, should nobody purge them before.
+#: How long chunks outlive their task if no purge deletes them.
 CHUNK_GRACE = timedelta(days=365)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
-    """Store, queue and progress of one application."""
+    """The store, queue and progress store of one application."""
 
     config: Config
     store: TaskStore
@@ -35,15 +35,15 @@ class Services:
     progress: ProgressStore
     ndb_context: NdbContexts
     typical: TypicalDurations
-    clock: Callable[[], datetime]  #: the present, aware, UTC
+    clock: Callable[[], datetime]  #: returns the current time, aware, UTC
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
 
     def signer(self, task_id: str, field: str) -> Signer:
-        """Sign and verify what is stored in a task's field."""
+        """Return what signs and verifies the stored value of a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
 
     def load(self, task: LongTask, field: str, serializer: Serializer) -> Any:
-        """Read what is stored in a task's ``parameters``, ``state`` or ``result``; an NDB context must be active.
+        """Return the value of a task's ``parameters``, ``state`` or ``result``; an NDB context must be active.
 
         Raises:
             DamagedDataError: it can't be read any more.
@@ -54,7 +54,7 @@ class Services:
         return decode(manifest.layout, data, serializer, self.signer(task.id, field))
 
     def load_result(self, task: LongTask, serializer: Serializer) -> Any:
-        """Read a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
+        """Return a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
 
         Raises:
             DamagedDataError: it can't be read any more.
@@ -68,14 +68,14 @@ class Services:
         return YieldedResult(manifest, task.result_blob, task_id=task.id, contexts=contexts)
 
     def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
-        """Give the place for an attempt's chunks, or for the parameters' with fence 0."""
+        """Return the place for an attempt's chunks; fence 0 is for the parameters."""
         expires_at = self.clock() + options.keep_result + CHUNK_GRACE
         return Shelf(task_id=task_id, fence=fence, expires_at=expires_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOptions:
-    """How the tasks of one handler are to be treated."""
+    """How the tasks of one handler run."""
 
     serializer: Serializer
     max_attempts: int

@@ -1,4 +1,4 @@
-"""From parameters to a task that is stored and in the queue."""
+"""From parameters to a task that is stored and enqueued; joining, retrying and healing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from gaetk_longtask.transitions import new_reference
 
 log = logging.getLogger(__name__)
 
-#: Cloud Tasks gives up on an attempt so long after the handler's own time limit.
+#: How long after the handler's time limit Cloud Tasks stops waiting for an answer.
 DEADLINE_MARGIN = timedelta(seconds=15)
-#: What Datastore takes for an indexed string, in bytes.
+#: The longest indexed string in Datastore, in bytes.
 _LONGEST_USER_ID = 1500
 
-#: Starts of one name that meet try again this often, after pauses that grow.
+#: How often concurrent starts of one name try again, and the first pause, which doubles each time.
 _JOIN_TRIES = 5
 _FIRST_JOIN_PAUSE_SECONDS = 0.2
 
@@ -50,12 +50,12 @@ class Draft:
 
 
 def start(services: Services, draft: Draft, parameters: Any, options: TaskOptions) -> LongTask:
-    """Store a task and hand it to the queue; or give the one that an equal request has started.
+    """Store a task and enqueue it, or return the one that an equal request has started.
 
-    Inside the author's own NDB transaction the task is created with that transaction and enqueued after its commit.
+    Inside the author's own NDB transaction, the task is created by that transaction and enqueued after its commit.
 
     Raises:
-        ConfigurationError: nothing was stored.
+        ConfigurationError: a setting is missing; nothing was stored.
         SerializationError, TooLargeError: the parameters can't be stored; nothing was.
         EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
 
@@ -100,12 +100,12 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
 
 
 def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
-    """Digest what makes two requests equal: what is asked for where and, unless `shared`, by whom.
+    """Return the digest of what makes two requests equal: endpoint, path, namespace, key and, unless `shared`, user.
 
-    An NDB context must be active; its namespace counts.
+    An NDB context must be active.
     """
     if not isinstance(key, str):
-        message = f"unique_key() must give a str or None, not {key!r}."
+        message = f"unique_key() must return a str or None, not {key!r}."
         raise TypeError(message)
     namespace = ndb.get_context().get_namespace()
     parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
@@ -113,16 +113,16 @@ def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
 
 
 def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
-    """Give the task that a request of this name would join; two reads, or one if there is none."""
+    """Return the task that a request of this name would join; two reads, or one if there is none."""
     unique = LongTaskUnique.load(unique_name)
     task = store.get(unique.task_id) if unique else None
     return task if task is not None and not task.status.ended else None
 
 
 def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
-    """Store a new task unless one of its `unique_name` lives; gives the one that lives then.
+    """Store a new task, unless one of its `unique_name` has not ended; return that one or the new one.
 
-    The name is free again as soon as its task has ended. In the author's transaction this is part of it.
+    The name is free again as soon as its task has ended. Inside the author's transaction, this is part of it.
     """
 
     def transact() -> LongTask:
@@ -138,19 +138,19 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
         try:
             return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
         except STORE_ERRORS:
-            # Others were faster, or the reply was lost: then the name leads to them, or to our own task.
+            # Another start was faster, or the reply was lost: the name leads to that task, or to ours.
             if found := find_joinable(store, task.unique_name):
                 return found
-            # Apart from one another, lest all of them stand in each other's way again.
+            # Jitter, so that concurrent starts do not collide again.
             time.sleep(random.uniform(0, _FIRST_JOIN_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
     return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped
 
 
 def enqueue(services: Services, task: LongTask, *, default_version: bool = False) -> None:
-    """Have the task delivered; a lost answer is left to `due_at`, by which the task is enqueued again.
+    """Enqueue the task. If the answer is lost, the task is enqueued again when it is due.
 
     Raises:
-        EnqueueRefusedError: the task has become `failed`, unless an earlier enqueuing has done its work.
+        EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
 
     """
     try:
@@ -161,7 +161,7 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
     except EnqueueRefusedError as exc:
         reference = new_reference()
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
-        # After a commit of the author's, an error of the store would make ndb run that transaction again.
+        # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with services.ndb_context(), suppress(*STORE_ERRORS):
             services.store.refuse(task.id, reference)
         exc.task_id, exc.reference = task.id, reference
@@ -169,21 +169,21 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
 
 
 def hand_on(services: Services, task: LongTask) -> bool:
-    """Have a task delivered anew that its attempt has handed over; False where it is not certain that it will be."""
+    """Enqueue a task that its attempt has handed over; return whether that is certain."""
     try:
         services.queue.enqueue(_request(task, task.version))
         services.store.tell(Event.ENQUEUED, task)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
-        log.warning("%s is handed over by the delivery that there is: %s", task.id[:8], exc)
+        log.warning("%s is handed over by the current delivery: %s", task.id[:8], exc)
         return False
     return True
 
 
 def retry(services: Services, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
-    """Start a task again that failed or was cancelled, or whose result is damaged; any other is given back as it is.
+    """Start a task again that failed or was cancelled, or whose result is damaged; return the task as it is then.
 
     Raises:
-        ConfigurationError: nothing was changed.
+        ConfigurationError: a setting is missing; nothing was changed.
         EnqueueRefusedError: the task is `failed` again.
 
     """
@@ -195,14 +195,14 @@ def retry(services: Services, task_id: str, *, damaged_fence: int | None = None)
 
 
 def heal(services: Services, task: LongTask) -> LongTask:
-    """Enqueue a task again that has gone too long without news; one caller does, the others see its mark."""
+    """Enqueue a task again if it is due. Of several callers, one does so and the others see that it is not due."""
     if task.due_at is None or task.due_at > services.clock():
         return task
     return heal_due(services, task.id) or task
 
 
 def heal_due(services: Services, task_id: str) -> LongTask | None:
-    """Enqueue a task again that is due, and give it as it is then; None where it is not, or somebody was faster."""
+    """Enqueue a task again that is due, and return it; None if it is not due, or another caller was faster."""
     healed = services.store.heal(task_id)
     if healed is None:
         return None
@@ -210,8 +210,8 @@ def heal_due(services: Services, task_id: str) -> LongTask | None:
         enqueue(services, healed, default_version=True)
     except EnqueueRefusedError:
         return services.store.get(task_id) or healed
-    except ConfigurationError as exc:  # another instance may know, or the next version of the application
-        log.error("enqueuing of %s again is not possible from here: %s", task_id[:8], exc)
+    except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
+        log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed
 
 
@@ -229,5 +229,5 @@ def _request(task: LongTask, version: str | None) -> QueueRequest:
 def _check_user(created_by: object) -> None:
     fits = isinstance(created_by, str) and len(created_by.encode(errors="replace")) <= _LONGEST_USER_ID
     if created_by is not None and not fits:
-        message = f"created_by, as get_user_id() gives it, must be a str of at most 1,500 bytes or None: {created_by!r}"
+        message = f"get_user_id() must return None or a str of at most 1,500 bytes as created_by, not {created_by!r}."
         raise TypeError(message)

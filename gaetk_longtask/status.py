@@ -1,4 +1,4 @@
-"""The states of a task and what may follow what; pure."""
+"""The states of a task; pure."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
-    READY = "ready"  #: stored and handed to the queue; no attempt owns it yet
-    STARTED = "started"  #: an attempt owns it, as long as its lease or its beats last
-    ERROR = "error"  #: the last attempt failed; another one follows
+    READY = "ready"  #: stored and enqueued; no attempt owns it yet
+    STARTED = "started"  #: an attempt owns it, for as long as its lease and its beats last
+    ERROR = "error"  #: the last attempt failed; the queue retries
     DONE = "done"  #: the result is stored and has not been shown yet
     FINISHED = "finished"  #: the result has been shown at least once
-    FAILED = "failed"  #: gave up; only a retry changes that
-    CANCELLED = "cancelled"  #: ended by the visitor; only a retry changes that
+    FAILED = "failed"  #: given up; only a retry changes that
+    CANCELLED = "cancelled"  #: cancelled by the visitor; only a retry changes that
 
     @property
     def ended(self) -> bool:
-        """Nothing more will happen by itself."""
+        """Whether nothing more will happen on its own."""
         return self in _ENDED
 
     @property
     def has_result(self) -> bool:
-        """There is a result to show."""
+        """Whether there is a result to show."""
         return self in (Status.DONE, Status.FINISHED)
 
     @property
     def may_retry(self) -> bool:
-        """A retry leads back to `READY` under the same URL."""
+        """Whether a retry makes the task `READY` again, under the same URL."""
         return self in (Status.FAILED, Status.CANCELLED)
 
     @property
     def rank(self) -> int:
-        """How far a run has come; orders news about the same fence, see `progress_stores`."""
+        """The position within a run; it orders news with the same fence, see `Snapshot.order`."""
         return _RANKS[self]
 
 

@@ -64,7 +64,7 @@ def test_a_key_that_is_no_text_is_refused_to_the_author(
             return 5
 
     app = make_app(Numbered, TESTING=True)
-    with pytest.raises(TypeError, match=r"unique_key\(\) must give a str or None, not 5"):
+    with pytest.raises(TypeError, match=r"unique_key\(\) must return a str or None, not 5"):
         app.test_client().get("/numbered")
     assert stored() == []
 

@@ -36,7 +36,7 @@ def test_none_means_not_set() -> None:
 
 def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_suggested() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"no setting LONGTASK_QUEUES\. Do you mean LONGTASK_QUEUE\?"
+        ConfigurationError, match=r"no setting LONGTASK_QUEUES\. Did you mean LONGTASK_QUEUE\?"
     ) as caught:
         read({"LONGTASK_QUEUES": "slow"})
     assert caught.value.key == "LONGTASK_QUEUES"
@@ -50,14 +50,14 @@ def test_an_unknown_key_is_refused_whatever_its_value() -> None:
 def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read({"LONGTASK_ZZZZZZZZZZZZZZZZ": "x"})
-    assert "Do you mean" not in str(caught.value)
+    assert "Did you mean" not in str(caught.value)
     assert "LONGTASK_PROJECT, LONGTASK_LOCATION, LONGTASK_QUEUE" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["PROJECT", "LOCATION", "QUEUE", "SERVICE", "VERSION", "PROGRESS_URL", "BASE_URL"])
 @pytest.mark.parametrize("value", ["", "  ", 5, True, b"default", ["default"]])
 def test_a_setting_that_is_no_text_is_refused_by_its_name(name: str, value: object) -> None:
-    with pytest.raises(ConfigurationError, match=f"LONGTASK_{name} must be a string that is not empty") as caught:
+    with pytest.raises(ConfigurationError, match=f"LONGTASK_{name} must be a non-empty string") as caught:
         read({f"LONGTASK_{name}": value})
     assert caught.value.key == f"LONGTASK_{name}"
 

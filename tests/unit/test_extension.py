@@ -97,7 +97,7 @@ def test_a_second_manager_for_one_application_is_refused() -> None:
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="Do you mean LONGTASK_QUEUE"):
+    with pytest.raises(ConfigurationError, match="Did you mean LONGTASK_QUEUE"):
         LongTaskManager(app_with(LONGTASK_QUEU="slow"))
 
 
