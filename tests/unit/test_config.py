@@ -151,7 +151,7 @@ def test_a_base_url_may_have_a_port() -> None:
     ],
 )
 def test_anything_else_is_no_base_url(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="LONGTASK_BASE_URL must be scheme and host alone") as caught:
+    with pytest.raises(ConfigurationError, match="LONGTASK_BASE_URL must be only scheme and host") as caught:
         read({"LONGTASK_BASE_URL": url})
     assert caught.value.key == "LONGTASK_BASE_URL"
 
