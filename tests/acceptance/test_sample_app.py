@@ -95,9 +95,9 @@ def is_open(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> None:
+def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
     with running("sample_app.demo", "--once", "--port", "0") as demo:
-        demo.wait_for("Making the INTRASTAT report")
+        demo.wait_for("Creating the INTRASTAT report")
         code = demo.wait(seconds=150)
 
     assert code == 0, demo.output
@@ -111,9 +111,9 @@ def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> 
     assert not any(is_open(port) for port in addresses(demo.output))
 
 
-def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
+def test_the_demo_keeps_the_site_running_until_ctrl_c() -> None:
     with running("sample_app.demo", "--port", "0") as demo:
-        site = demo.wait_for("The site stays up for a look: ", seconds=150)
+        site = demo.wait_for("The site is still running at ", seconds=150)
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
 
@@ -123,7 +123,7 @@ def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
     assert not any(is_open(port) for port in addresses(demo.output))
 
 
-def test_the_demonstration_says_why_it_failed() -> None:
+def test_the_demo_says_why_it_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with running("sample_app.demo", "--once", "--port", str(port)) as demo:
@@ -131,4 +131,4 @@ def test_the_demonstration_says_why_it_failed() -> None:
 
     assert code == 1
     assert f"port {port} is not free" in demo.output
-    assert "The demonstration failed" in demo.output
+    assert "The demo failed" in demo.output

@@ -56,7 +56,7 @@ def test_bad_rows_are_listed_with_line_and_reason_and_good_ones_stored(longtask:
     assert re.findall(r'<td class="number">(\d+)</td>', page) == ["2", "4", "5"]
     assert "UnitPrice must be an amount such as 2.55, not “free”" in page
     assert "check its quotation marks" in page
-    assert "8 columns are needed, not 1" in page
+    assert "The row must have 8 columns, not 1" in page
     assert stored(longtask) == ["700001"]
 
 
@@ -84,7 +84,7 @@ def test_a_file_full_of_errors_is_given_up(longtask: TaskRunner, monkeypatch: py
     task = longtask.start("/import", **upload(*invoices(3), "x", "y", "z"))
     longtask.deliver()
     assert task.status is Status.FAILED
-    assert "More than 2 rows are wrong; the first is line 5" in task.document["error"]
+    assert "More than 2 rows are invalid. The first one is line 5" in task.document["error"]
 
 
 def test_the_page_tells_how_many_lines_are_stored(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
