@@ -33,7 +33,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import Page, StatusPage
 from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect

@@ -17,7 +17,8 @@ from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.starting import Draft
-from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class, services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class
 from gaetk_longtask.web.requests import quoted_path
 
 

@@ -17,14 +17,14 @@ from flask.views import View
 from gaetk_longtask import execution
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
-from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web import visits
+from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import (
@@ -43,9 +43,6 @@ T = TypeVar("T")
 #: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
 LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 LONGEST_KEPT = timedelta(days=36_525)
-#: Where the manager puts the application's `Services`.
-EXTENSION = "gaetk_longtask"
-
 #: What a delivery is told of an id that is none.
 NO_SUCH_TASK = "no such task"
 
@@ -347,15 +344,6 @@ def handler_class(view: Any) -> type[LongRunningTaskHandler] | None:
     """Give the handler behind a view function, if it is one of ours."""
     cls = getattr(view, "view_class", None)
     return cls if isinstance(cls, type) and issubclass(cls, LongRunningTaskHandler) else None
-
-
-def services_of_current_app() -> Services:
-    """Give what the manager has put together for the current application."""
-    services = current_app.extensions.get(EXTENSION)
-    if not isinstance(services, Services):
-        message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."
-        raise ConfigurationError(message)
-    return services
 
 
 def _takes_three(display_result: Any) -> bool:

@@ -20,7 +20,8 @@ from gaetk_longtask.config import Config
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.queues import KEY_HEADER
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from gaetk_longtask.web.handler import handler_class, services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.handler import handler_class
 from gaetk_longtask.web.requests import QUEUE_HEADER
 from tests.unit.conftest import ID, info_of
 
