@@ -26,7 +26,7 @@ from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web import visits
 from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.problems import ProblemError, report_exception
 from gaetk_longtask.web.requests import (
     JobName,
     asked_job,
@@ -289,7 +289,7 @@ class LongRunningTaskHandler(View):
             with services.ndb_context():
                 return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
         except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200
-            visits.report_exception(exc)
+            report_exception(exc)
             return execution.Reply(code=500, reason="this attempt has failed, see the log")
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
@@ -323,7 +323,7 @@ class _Job:
     def __init__(self, work: Callable[[LongTask, Any, Reporter, Checkpoints], Any]) -> None:
         self.execute = work
 
-    report_exception = staticmethod(visits.report_exception)
+    report_exception = staticmethod(report_exception)
 
 
 def is_queue_request() -> bool:

@@ -6,17 +6,15 @@ import functools
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import urlencode
 
-from flask import Request, Response, current_app, got_request_exception, make_response, redirect, render_template
+from flask import Request, Response, make_response, redirect, render_template
 
 from gaetk_longtask import starting
-from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     DamagedDataError,
@@ -31,7 +29,7 @@ from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.starting import Draft, find_joinable
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.pages import StartPage, StatusPage
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import (
     ID_FIELD,
     JOB_FIELD,
@@ -395,16 +393,6 @@ class Visit:
         return self._path + _query(self._given())
 
 
-def report_exception(exc: BaseException) -> None:
-    """Log it and send Flask's signal, as Flask does for an exception that nobody handles."""
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-    try:
-        app.log_exception((type(exc), exc, exc.__traceback__))
-        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
-    except Exception:  # error reporting that fails itself must not turn into the queue's answer
-        log.exception("reporting an exception has failed")
-
-
 def _not_yours() -> ProblemError:
     return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to somebody else.")
 
@@ -417,17 +405,3 @@ def _whose(info: TaskInfo) -> tuple[str | None, ...]:
 def _query(parameters: Iterable[tuple[str, str]]) -> str:
     text = urlencode(list(parameters))
     return f"?{text}" if text else ""
-
-
-@contextmanager
-def reaching_the_store() -> Iterator[None]:
-    """Turn Datastore's silence into an answer for the visitor."""
-    try:
-        yield
-    except STORE_ERRORS as exc:
-        log.warning("the store does not answer a visitor: %s", exc)
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The database does not answer just now. Try again in a moment.",
-            retry_after_seconds=5,
-        ) from exc
