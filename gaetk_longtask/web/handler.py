@@ -10,7 +10,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import Request, Response, after_this_request, current_app, jsonify, render_template, request
+from flask import Request, Response, after_this_request, current_app, render_template, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
@@ -19,24 +19,16 @@ from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
-from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web import visits
 from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
+from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.problems import ProblemError, report_exception
-from gaetk_longtask.web.requests import (
-    JobName,
-    asked_job,
-    csrf_field,
-    delivery_of,
-    gather,
-    is_task_id,
-    jsonable,
-    protect,
-)
+from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id, protect
+from gaetk_longtask.web.results import response_with
 
 T = TypeVar("T")
 
@@ -124,15 +116,7 @@ class LongRunningTaskHandler(View):
             URL's own arguments. A name in the body hides the same name in the query; repetition within one becomes a
             list; a file arrives as `bytes`.
             """
-            if request.mimetype == "application/json":
-                raise ProblemError(
-                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    "This handler takes form fields; override prepare_task to take a JSON body.",
-                )
-            body = request.form.to_dict(flat=False)
-            for name, files in request.files.lists():
-                body[name] = body.get(name, []) + [file.read() for file in files]
-            return gather([request.args.to_dict(flat=False), body], csrf_field()) | kwargs
+            return parameters_of(request) | kwargs
 
         def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
             """Answer with the result; an override may leave out `task`.
@@ -140,14 +124,7 @@ class LongRunningTaskHandler(View):
             By default text is HTML in which nothing can run, `bytes` are a download, anything else is JSON. A result
             that was yielded comes as a `YieldedResult`, which can be iterated over.
             """
-            match result:
-                case str() | YieldedResult(is_text=True):
-                    return Response(result, mimetype="text/html", headers={"Content-Security-Policy": "sandbox"})
-                case bytes() | YieldedResult():
-                    headers = {"Content-Disposition": "attachment"}
-                    return Response(result, mimetype="application/octet-stream", headers=headers)
-                case _:
-                    return jsonify(jsonable(result))
+            return response_with(result)
 
     def execute_task(self, parameters: Any) -> Any:
         """Do the work and return the result, or yield pieces of `str` or `bytes` that become it.

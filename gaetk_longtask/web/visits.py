@@ -29,6 +29,7 @@ from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.starting import Draft, find_joinable
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.pages import StartPage, StatusPage
+from gaetk_longtask.web.parameters import bookmark, csrf_field, given_in_url
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import (
     ID_FIELD,
@@ -36,10 +37,7 @@ from gaetk_longtask.web.requests import (
     REFRESH_FIELD,
     JobName,
     asked_language,
-    bookmark,
-    csrf_field,
     is_cross_site,
-    is_parameter,
     is_prefetch,
     is_same_origin,
     is_task_id,
@@ -262,9 +260,9 @@ class Visit:
             return self._document(snapshot)
         info = snapshot.info
         if self._request.method == "POST":
-            return redirect(self._url(JobName.QUERY, info.id, self._given()), HTTPStatus.SEE_OTHER)
+            return redirect(self._url(JobName.QUERY, info.id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
         if info.status is Status.DONE and REFRESH_FIELD not in self._request.args:
-            return redirect(self._url(JobName.SHOWRESULT, info.id, self._given()), HTTPStatus.SEE_OTHER)
+            return redirect(self._url(JobName.SHOWRESULT, info.id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
         return self._handler.render_status(self._page(snapshot), info)
 
     # Collecting.
@@ -289,7 +287,7 @@ class Visit:
             if snapshot.info.status.has_result:  # its page would lead here again
                 store.publish(task)
                 return self._query(Snapshot.of(task, now=self._services.clock()))
-            return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+            return redirect(self._url(JobName.QUERY, task_id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
         try:
             with reaching_the_store():
                 parameters = self._services.load(task, "parameters", self._handler.serializer)
@@ -337,7 +335,7 @@ class Visit:
                     raise self._refused(exc) from exc
         if self._json and task is not None:
             return self._document(Snapshot.of(task, now=self._services.clock()))
-        return redirect(self._url(JobName.QUERY, task_id, self._given()), HTTPStatus.SEE_OTHER)
+        return redirect(self._url(JobName.QUERY, task_id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
 
     def _is_damaged(self, snapshot: Snapshot) -> bool:
         task = self._services.store.get(snapshot.info.id) if snapshot.info.status.has_result else None
@@ -360,7 +358,7 @@ class Visit:
             now=self._services.clock(),
             language=asked_language(self._request),
             refreshes=self._request.args.get(REFRESH_FIELD) != "off",
-            bookmark="" if self._json else urlencode(self._given()),
+            bookmark="" if self._json else urlencode(given_in_url(self._request)),
             start_url=self._start_url() if snapshot.info.status.may_retry else None,
             progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
         )
@@ -380,17 +378,13 @@ class Visit:
     def _url(self, job: JobName, task_id: str, parameters: list[tuple[str, str]]) -> str:
         return f"{self._path}?{urlencode([(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])}"
 
-    def _given(self) -> list[tuple[str, str]]:
-        """Give the parameters that this URL has besides ours."""
-        return [item for item in self._request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
-
     def _bookmark(self) -> list[tuple[str, str]]:
         return bookmark(self._request.args, self._request.form, self._handler.bookmark_parameters, csrf_field())
 
     def _start_url(self) -> str | None:
         if "GET" not in self._handler.start_methods:
             return None
-        return self._path + _query(self._given())
+        return self._path + _query(given_in_url(self._request))
 
 
 def _not_yours() -> ProblemError:
