@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
@@ -23,6 +22,7 @@ from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web import visits
+from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
 from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
@@ -32,9 +32,6 @@ from gaetk_longtask.web.results import response_with
 
 T = TypeVar("T")
 
-#: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
-LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
-LONGEST_KEPT = timedelta(days=36_525)
 #: What a delivery is told of an id that is none.
 NO_SUCH_TASK = "no such task"
 
@@ -92,10 +89,10 @@ class LongRunningTaskHandler(View):
             if "start_methods" not in vars(cls):
                 cls.start_methods = tuple(method.upper() for method in cls.methods or ("GET",))
             cls.methods = LongRunningTaskHandler.methods
-        cls._display_takes_task = _takes_three(cls.display_result)
+        cls._display_takes_task = takes_task(cls.display_result)
         if isinstance(cls.serializer, type):
             cls.serializer = cls.serializer()
-        _check(cls)
+        check_attributes(cls)
 
     # What an author overrides.
 
@@ -222,12 +219,7 @@ class LongRunningTaskHandler(View):
     @classmethod
     def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> RouteCallable:
         """Make the view function. The class's ``decorators`` guard visitors; the queue passes them, with its key."""
-        if cls.execute_task is LongRunningTaskHandler.execute_task:
-            message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
-            raise TypeError(message)
-        if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
-            message = f"{cls.__qualname__}.execute_task must not be async: call asyncio.run() in it."
-            raise TypeError(message)
+        check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
         @functools.wraps(guarded)
@@ -321,53 +313,3 @@ def handler_class(view: Any) -> type[LongRunningTaskHandler] | None:
     """Give the handler behind a view function, if it is one of ours."""
     cls = getattr(view, "view_class", None)
     return cls if isinstance(cls, type) and issubclass(cls, LongRunningTaskHandler) else None
-
-
-def _takes_three(display_result: Any) -> bool:
-    """Tell the original's signature ``(parameters, result, task)`` from the article's ``(parameters, result)``."""
-    try:
-        inspect.signature(display_result).bind(None, None, None, None)
-    except TypeError:
-        return False
-    return True
-
-
-def _check(cls: type[LongRunningTaskHandler]) -> None:
-    """Find a permanent mistake when the class is made."""
-    name = cls.__qualname__
-    for attribute in ("time_limit", "keep_result"):
-        value = getattr(cls, attribute)
-        if not isinstance(value, timedelta) or value <= timedelta(0):
-            message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
-            raise TypeError(message)
-    if cls.keep_result > LONGEST_KEPT:
-        message = f"{name}.keep_result is more than a hundred years, which is more than Datastore can tell."
-        raise TypeError(message)
-    if cls.time_limit > LONGEST_TIME:
-        message = f"{name}.time_limit is more than the 24 hours that App Engine gives any request: call checkpoint()."
-        raise TypeError(message)
-    if cls.time_limit > LONGEST_AUTOMATIC_TIME and cls.service is None:
-        message = (
-            f"{name}.time_limit is more than the 10 minutes that App Engine gives a request on automatic scaling. Keep "
-            "to them and call checkpoint(), or name the service on basic or manual scaling that does the work: "
-            f"{name}.service = 'worker'; 'default' if it is the only one."
-        )
-        raise TypeError(message)
-    if type(cls.max_attempts) is not int or cls.max_attempts < 1:
-        message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
-        raise TypeError(message)
-    if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        message = f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
-        raise TypeError(message)
-    for attribute in ("start_methods", "bookmark_parameters"):
-        value = getattr(cls, attribute)
-        if isinstance(value, str):
-            message = f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},)."
-            raise TypeError(message)
-    unknown = set(cls.start_methods) - {"GET", "POST"}
-    if unknown or not cls.start_methods:
-        message = f"{name}.start_methods may hold GET and POST, not {sorted(unknown)}."
-        raise TypeError(message)
-    if not cls.init_every_request:
-        message = f"{name}.init_every_request must stay True: a handler keeps the request's task on itself."
-        raise TypeError(message)
