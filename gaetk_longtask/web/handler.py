@@ -23,7 +23,7 @@ from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web import visits
 from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import handler_class, services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.problems import ProblemError, report_exception
@@ -234,10 +234,8 @@ class LongRunningTaskHandler(View):
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Answer a visitor."""
-        services = services_of_current_app()
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-        with services.ndb_context():
-            return visits.Visit(self, asked, services, self.options(services.config), self._show).answer()
+        return visits.answer(self, asked, self._show)
 
     def _deliver(self) -> Response:
         """Answer the queue, or somebody who pretends to be it."""
@@ -307,9 +305,3 @@ def is_queue_request() -> bool:
         and asked_job(request) == JobName.EXECUTE
         and delivery_of(request) is not None
     )
-
-
-def handler_class(view: Any) -> type[LongRunningTaskHandler] | None:
-    """Give the handler behind a view function, if it is one of ours."""
-    cls = getattr(view, "view_class", None)
-    return cls if isinstance(cls, type) and issubclass(cls, LongRunningTaskHandler) else None

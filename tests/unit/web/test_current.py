@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask import Flask
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import handler_class, services_of_current_app
+from tests.unit.web.conftest import make
 
 
 def test_an_application_without_a_manager_is_told_to_get_one() -> None:
     with Flask("tests").app_context(), pytest.raises(ConfigurationError, match=r"LongTaskManager\(app\)"):
         services_of_current_app()
+
+
+def test_a_view_function_tells_its_handler() -> None:
+    cls = make()
+    assert handler_class(cls.as_view("report")) is cls
+
+
+@pytest.mark.parametrize("view", [None, len, Flask("tests")])
+def test_anything_else_has_no_handler(view: Any) -> None:
+    assert handler_class(view) is None

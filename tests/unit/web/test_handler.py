@@ -6,12 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from flask import Flask
 
 from gaetk_longtask import JSONSerializer, LongRunningTaskHandler, PickleSerializer
 from gaetk_longtask.config import Config
-from gaetk_longtask.web.handler import handler_class
 from tests.unit.conftest import ID, info_of
 from tests.unit.web.conftest import make
 
@@ -192,16 +190,6 @@ def test_nobody_is_asking_unless_the_application_knows_better() -> None:
 
 
 # The view function.
-
-
-def test_a_view_function_tells_its_handler() -> None:
-    cls = make()
-    assert handler_class(cls.as_view("report")) is cls
-
-
-@pytest.mark.parametrize("view", [None, len, Flask("tests")])
-def test_anything_else_has_no_handler(view: Any) -> None:
-    assert handler_class(view) is None
 
 
 def test_decorators_guard_visitors_and_the_queue_passes_them_to_the_check_of_its_key(app: Flask) -> None:
