@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
-from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import Request, Response, after_this_request, current_app, render_template, request
+from flask import after_this_request, render_template, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
-from gaetk_longtask import execution
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import TaskOptions
-from gaetk_longtask.web import visits
+from gaetk_longtask.web import deliveries, visits
 from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
-from gaetk_longtask.web.current import handler_class, services_of_current_app
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
-from gaetk_longtask.web.problems import ProblemError, report_exception
-from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id, protect
+from gaetk_longtask.web.requests import JobName, asked_job, protect
 from gaetk_longtask.web.results import response_with
 
 T = TypeVar("T")
-
-#: What a delivery is told of an id that is none.
-NO_SUCH_TASK = "no such task"
 
 
 class LongRunningTaskHandler(View):
@@ -220,44 +212,23 @@ class LongRunningTaskHandler(View):
     def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> RouteCallable:
         """Make the view function. The class's ``decorators`` guard visitors; the queue passes them, with its key."""
         check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
+        make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
             after_this_request(protect)  # whoever answers: a decorator, a hook that aborts, an error handler
             if asked_job(request) == JobName.EXECUTE:
-                return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
+                handler = make_handler()
+                return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own
             return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
 
-        view.make_handler = functools.partial(cls, *class_args, **class_kwargs)  # type: ignore[attr-defined]  # as Flask
+        view.make_handler = make_handler  # type: ignore[attr-defined]  # as Flask
         return view
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Answer a visitor."""
-        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-        return visits.answer(self, asked, self._show)
-
-    def _deliver(self) -> Response:
-        """Answer the queue, or somebody who pretends to be it."""
-        delivery = delivery_of(request)
-        if delivery is None or request.method != "GET":
-            reply = execution.Reply(code=403, reason="only the task queue may ask for this")
-        elif not is_task_id(delivery.task_id):
-            reply = execution.Reply(code=200, reason=NO_SUCH_TASK)
-        else:
-            reply = self._execute(delivery)
-        if reply.code == HTTPStatus.FORBIDDEN:
-            return ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.").response()
-        return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
-
-    def _execute(self, delivery: Delivery) -> execution.Reply:
-        try:
-            services = services_of_current_app()
-            with services.ndb_context():
-                return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
-        except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200
-            report_exception(exc)
-            return execution.Reply(code=500, reason="this attempt has failed, see the log")
+        return visits.answer(self, self._show)
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         self.task, self._reporter, self._checkpoints = task, reporter, checkpoints
@@ -282,26 +253,3 @@ class LongRunningTaskHandler(View):
             service=cls.service or config.service,
             version=None if elsewhere else config.version,
         )
-
-
-class _Job:
-    """The author's part of an attempt, for `execution`, which knows no Flask."""
-
-    def __init__(self, work: Callable[[LongTask, Any, Reporter, Checkpoints], Any]) -> None:
-        self.execute = work
-
-    report_exception = staticmethod(report_exception)
-
-
-def is_queue_request() -> bool:
-    """Tell whether this request is a delivery to one of our handlers, for the application's own ``before_request``.
-
-    Exempt such a request from login and redirects: it gets nowhere but to the check of the task's execute key.
-    """
-    view = current_app.view_functions.get(request.endpoint or "")
-    return (
-        handler_class(view) is not None
-        and request.method == "GET"
-        and asked_job(request) == JobName.EXECUTE
-        and delivery_of(request) is not None
-    )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, assert_never
 
-from flask import Request, Response, make_response
+from flask import Request, Response, make_response, request
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
@@ -33,16 +33,17 @@ Show = Callable[[Any, Any, LongTask], Any]
 _READ_AHEAD_SECONDS = 5
 
 
-def answer(hooks: Hooks, request: Request, show: Show) -> Response:
-    """Answer a visitor.
+def answer(hooks: Hooks, show: Show) -> Response:
+    """Answer a visitor's current request.
 
     Raises:
         ConfigurationError: the application has no manager, or no project.
 
     """
     services = services_of_current_app()
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with services.ndb_context():
-        return _Visit(hooks, request, services, show).answer()
+        return _Visit(hooks, asked, services, show).answer()
 
 
 class _Visit:
