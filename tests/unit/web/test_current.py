@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.views import View
 
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.web.current import handler_class, services_of_current_app
@@ -20,6 +22,16 @@ def test_an_application_without_a_manager_is_told_to_get_one() -> None:
 def test_a_view_function_tells_its_handler() -> None:
     cls = make()
     assert handler_class(cls.as_view("report")) is cls
+
+
+def test_a_view_function_that_is_wrapped_still_does() -> None:
+    cls = make()
+    view = cls.as_view("report")
+    assert handler_class(functools.wraps(view)(lambda: "wrapped")) is cls
+
+
+def test_a_view_of_another_class_has_no_handler() -> None:
+    assert handler_class(View.as_view("other")) is None
 
 
 @pytest.mark.parametrize("view", [None, len, Flask("tests")])

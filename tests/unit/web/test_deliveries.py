@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from flask import Flask
+from flask import Flask, got_request_exception
 
 from gaetk_longtask import is_queue_request
+from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.queues import KEY_HEADER
 from gaetk_longtask.web.requests import QUEUE_HEADER
 from tests.unit.conftest import ID
@@ -41,6 +42,20 @@ def test_a_delivery_is_a_get(answer: Callable[..., int], method: str) -> None:
 @pytest.mark.parametrize("task_id", ["", "5", "..%2F..", "agxzfm11c3RlcmtyYWRyEAsSCExvbmdUYXNrGAEM%3D%3D"])
 def test_what_can_not_be_an_id_is_no_task_and_the_queue_forgets_it(answer: Callable[..., int], task_id: str) -> None:
     assert answer(KEY, task_id) == 200
+
+
+def test_what_goes_wrong_before_the_work_is_reported_and_never_a_200() -> None:
+    app = Flask("tests")  # without a manager
+    app.add_url_rule("/report", view_func=make().as_view("report"))
+    reported: list[Exception] = []
+
+    def report(sender: Flask, exception: Exception) -> None:
+        reported.append(exception)
+
+    with got_request_exception.connected_to(report, app):
+        answer = app.test_client().get(f"/report?_longtaskjob=execute&_longtaskid={ID}", headers=KEY)
+    assert answer.status_code == 500
+    assert [type(one) for one in reported] == [ConfigurationError]
 
 
 # is_queue_request.
