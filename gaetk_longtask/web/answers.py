@@ -19,15 +19,7 @@ from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import given_in_url
 from gaetk_longtask.web.problems import ProblemError
-from gaetk_longtask.web.requests import (
-    ID_FIELD,
-    JOB_FIELD,
-    REFRESH_FIELD,
-    JobName,
-    asked_language,
-    path_of,
-    wants_json,
-)
+from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, asked_language, path_of, wants_json
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 

@@ -12,12 +12,7 @@ _LONGEST_KEPT = timedelta(days=36_525)
 
 
 def check_attributes(cls: Any) -> None:
-    """Refuse values of a handler class that can't work; they may be of any type, whatever is declared.
-
-    Raises:
-        TypeError: names the attribute and what it must be.
-
-    """
+    """Raise `TypeError` where an attribute of a handler class can't work, whatever type is declared for it."""
     name = cls.__qualname__
     for attribute in ("time_limit", "keep_result"):
         value = getattr(cls, attribute)
@@ -58,12 +53,7 @@ def check_attributes(cls: Any) -> None:
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:
-    """Refuse a handler class whose ``execute_task`` is still the `placeholder`, or would have to be awaited.
-
-    Raises:
-        TypeError: says what to write.
-
-    """
+    """Raise `TypeError` where ``execute_task`` is still the `placeholder`, or would have to be awaited."""
     if cls.execute_task is placeholder:
         message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
         raise TypeError(message)

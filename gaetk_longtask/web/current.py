@@ -15,12 +15,7 @@ EXTENSION = "gaetk_longtask"
 
 
 def services_of_current_app() -> Services:
-    """Return what the manager has put together for the current application.
-
-    Raises:
-        ConfigurationError: the application has no manager.
-
-    """
+    """Return what the manager has put together; raise `ConfigurationError` where the application has no manager."""
     services = current_app.extensions.get(EXTENSION)
     if not isinstance(services, Services):
         message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."

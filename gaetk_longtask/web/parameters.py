@@ -17,12 +17,7 @@ _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
 
 
 def parameters_of(request: Request) -> dict[str, Any]:
-    """Return the query, form and file fields of a request; a file as `bytes`.
-
-    Raises:
-        ProblemError: the body is JSON.
-
-    """
+    """Return the query, form and file fields of a request, a file as `bytes`; raise `ProblemError` for a JSON body."""
     if request.mimetype == "application/json":
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

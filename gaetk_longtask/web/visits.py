@@ -34,12 +34,7 @@ _READ_AHEAD_SECONDS = 5
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
-    """Answer a visitor's current request.
-
-    Raises:
-        ConfigurationError: the application has no manager, or no project.
-
-    """
+    """Answer a visitor's current request; raise `ConfigurationError` where there is no manager, or no project."""
     services = services_of_current_app()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with services.ndb_context():
