@@ -7,8 +7,9 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.status import Status
+from gaetk_longtask.web.deliveries import is_queue_request
 from gaetk_longtask.web.extension import LongTaskManager
-from gaetk_longtask.web.handler import LongRunningTaskHandler, is_queue_request
+from gaetk_longtask.web.handler import LongRunningTaskHandler
 from gaetk_longtask.web.pages import StatusPage
 
 __all__ = [

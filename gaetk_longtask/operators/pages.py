@@ -33,11 +33,10 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import Page, StatusPage
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
-from gaetk_longtask.web.visits import reaching_the_store
 
 log = logging.getLogger(__name__)
 

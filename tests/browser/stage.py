@@ -20,7 +20,7 @@ from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.handler import EXTENSION
+from gaetk_longtask.web.current import EXTENSION
 
 #: The strictest policy that the pages promise to work under.
 CSP = (

@@ -46,7 +46,7 @@ from gaetk_longtask.testing import (
     QueuedTask,
     put_between,
 )
-from gaetk_longtask.web.handler import EXTENSION
+from gaetk_longtask.web.current import EXTENSION
 
 JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
