@@ -58,9 +58,10 @@ class Checkpoints:
         self._shelf = services.shelf(task.id, task.fence, options)
         self._signer = services.signer(task.id, "state")
         self._result: blobs.Writer | None = None
-        self._durable = Manifest.from_json(task.state_manifest) if task.state_manifest else None
+        state, pieces = Stored.of(task, "state"), Stored.of(task, "result")
+        self._durable = state.manifest if state else None
         self._certain = True  # that nothing but this is durable
-        self._pieces_size = Manifest.from_json(task.result_manifest).size if task.result_manifest else 0
+        self._pieces_size = pieces.manifest.size if pieces else 0
         self._advanced = False
         self._thread = threading.get_ident()
         self._ended = False
@@ -120,11 +121,10 @@ class Checkpoints:
             self._reporter.lose(status)
 
     def result_writer(self) -> blobs.Writer:
-        """Give what takes the pieces of a result that is yielded, behind those that are durable."""
-        task = self._task
-        if self._result is None and task.result_manifest is not None:
-            stored = Manifest.from_json(task.result_manifest), task.result_blob
-            self._result = blobs.Writer.resume(stored, self._shelf, what="result")
+        """Return the writer that takes the pieces of a yielded result, behind those that are durable."""
+        pieces = Stored.of(self._task, "result")
+        if self._result is None and pieces is not None:
+            self._result = blobs.Writer.resume(pieces, self._shelf, what="result")
         elif self._result is None:
             self._result = blobs.Writer(yielded_layout(), self._shelf, what="result")
         return self._result
@@ -161,10 +161,10 @@ class Checkpoints:
         try:
             stored = blobs.write(encoded.parts, encoded.layout, self._shelf, what="state")
             pieces = self._result.seal() if self._result is not None else None
-            is_new = self._durable is None or not stored[0].is_same(self._durable) or self._has_grown(pieces)
+            is_new = self._durable is None or not stored.manifest.is_same(self._durable) or self._has_grown(pieces)
             self._advanced = self._advanced or is_new
             if not is_new and not hand_over and self._certain:
-                self._discard(stored[0])
+                self._discard(stored.manifest)
                 self._due_at = self._next(now)
                 return
             checkpoint = Checkpoint(
@@ -185,7 +185,7 @@ class Checkpoints:
             return
         if not ours:
             self._reporter.lose(status)
-        self._replace_durable(stored[0], pieces)
+        self._replace_durable(stored.manifest, pieces)
         if hand_over:
             self.given_away = status
             raise HandedOver
@@ -198,14 +198,14 @@ class Checkpoints:
         return min(now + CHECKPOINT_EVERY, self._ends_at - self._longest_work)
 
     def _has_grown(self, pieces: Stored | None) -> bool:
-        return pieces is not None and pieces[0].size > self._pieces_size
+        return pieces is not None and pieces.manifest.size > self._pieces_size
 
     def _replace_durable(self, state: Manifest, pieces: Stored | None) -> None:
         if self._durable is not None and self._certain:
             self._discard(self._durable)
         self._durable, self._certain = state, True
         if pieces is not None:
-            self._pieces_size = pieces[0].size
+            self._pieces_size = pieces.manifest.size
 
     def _discard(self, manifest: Manifest) -> None:
         with suppress(*STORE_ERRORS):  # it is rubbish for the purge then

@@ -70,7 +70,7 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
     blobs.check_size(encoded.size, "parameters")
     with services.ndb_context():
         shelf = services.shelf(task_id, 0, options)
-        manifest, inline = blobs.write(encoded.parts, encoded.layout, shelf, what="parameters")
+        stored = blobs.write(encoded.parts, encoded.layout, shelf, what="parameters")
     with services.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
@@ -86,10 +86,9 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             version=options.version,
             time_limit_seconds=options.time_limit.total_seconds(),
             keep_result_seconds=options.keep_result.total_seconds(),
-            parameters_manifest=manifest.to_json(),
-            parameters_blob=inline,
             unique_name=draft.unique_name,
         )
+        blobs.set_stored(task, "parameters", stored)
         if draft.unique_name is None:
             services.store.create(task)
         elif (joined := create_or_join(services.store, task)).id != task_id:

@@ -20,7 +20,7 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
-from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.payloads.blobs import Stored, set_stored
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery
@@ -190,9 +190,9 @@ class TaskStore:
         def change(task: LongTask) -> bool:
             if not _owns(task, fence):
                 return False
-            task.state_manifest, task.state_blob = checkpoint.state[0].to_json(), checkpoint.state[1]
+            set_stored(task, "state", checkpoint.state)
             if checkpoint.pieces is not None:
-                task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
+                set_stored(task, "result", checkpoint.pieces)
             task.progress = checkpoint.progress
             if checkpoint.advanced:
                 task.forgiven, task.failures = task.forgiven + task.failures, 0
@@ -215,14 +215,13 @@ class TaskStore:
     def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
         """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
         now = self._clock()
-        named, inline = result[0].to_json(), result[1]
 
         def change(task: LongTask) -> bool:
             if not _owns(task, fence):
                 return False
             _end(task, Status.DONE, now)
-            task.result_manifest, task.result_blob = named, inline
-            task.state_manifest = task.state_blob = None
+            set_stored(task, "result", result)
+            set_stored(task, "state", None)
             task.run_seconds = (now - task.requested_at).total_seconds()
             task.progress = progress.stored()
             task.error = task.error_reference = None
@@ -232,7 +231,7 @@ class TaskStore:
         # The token is gone where the result was shown before its commit was known to us; fence and manifest are not.
         if task is None:
             return False
-        done = done or (task.status.has_result and bool(task.fence == fence) and bool(task.result_manifest == named))
+        done = done or (task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result)
         if done:
             self.tell(Event.FINISHED, task)
         return done
@@ -262,7 +261,8 @@ class TaskStore:
             task.progress = progress.stored()
             task.error_reference = reference
             if forget:
-                task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
+                set_stored(task, "state", None)
+                set_stored(task, "result", None)
             if permanent or _is_hopeless(task, max_attempts, now):
                 _end(task, Status.FAILED, now)
                 task.error = error
@@ -346,7 +346,8 @@ class TaskStore:
             task.error = task.error_reference = None
             if task.state_manifest is None:  # otherwise the next attempt goes on from there
                 task.progress = dict(STARTING)
-                task.result_manifest = task.result_blob = task.run_seconds = None
+                set_stored(task, "result", None)
+                task.run_seconds = None
             return True
 
         return self._change(task_id, change)

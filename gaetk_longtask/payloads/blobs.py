@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from io import BytesIO
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from google.cloud import ndb
 
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
-from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
+from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTask, LongTaskChunk
 
 #: What can be stored. (`collections.abc.Buffer` comes with Python 3.12.)
 Buffer = bytes | bytearray | memoryview
@@ -86,8 +86,30 @@ class Manifest:
         return cls(layout=data["layout"], fence=data["fence"], chunks=data["chunks"], pieces=pieces)
 
 
-#: A manifest, and what belongs into the entity beside it.
-Stored = tuple[Manifest, bytes | None]
+#: What a task keeps as stored bytes.
+Field = Literal["parameters", "result", "state"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """A value as the task's entity keeps it: ``<field>_manifest`` and ``<field>_blob``."""
+
+    manifest: Manifest
+    inline: bytes | None  #: the pieces that lie in the entity itself, one behind the other
+
+    @classmethod
+    def of(cls, task: LongTask, field: Field) -> Self | None:
+        """Return what a task keeps in a field, or None if the field is empty."""
+        manifest = getattr(task, f"{field}_manifest")
+        if manifest is None:
+            return None
+        return cls(manifest=Manifest.from_json(manifest), inline=getattr(task, f"{field}_blob"))
+
+
+def set_stored(task: LongTask, field: Field, stored: Stored | None) -> None:
+    """Set a task's field to a value that is stored, or clear it with None; the caller saves the task."""
+    setattr(task, f"{field}_manifest", stored.manifest.to_json() if stored else None)
+    setattr(task, f"{field}_blob", stored.inline if stored else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,11 +146,11 @@ class Writer:
             DamagedDataError: what lies in the entity is not what was sealed; chunks are not looked at.
 
         """
-        manifest, inline = stored
+        manifest = stored.manifest
         writer = cls(dict(manifest.layout), shelf, what=what)
         writer._size = manifest.size
         writer._chunks = list(manifest.pieces[: manifest.chunks])
-        for piece, data in _in_entity(manifest, inline):
+        for piece, data in _in_entity(stored):
             raw = _unpacked(piece, data, shelf.task_id)
             if piece.size < PIECE_BYTES:  # the last one
                 writer._rest += raw
@@ -178,7 +200,8 @@ class Writer:
             chunks=len(self._chunks),
             pieces=(*self._chunks, *(piece for piece, _ in tail)),
         )
-        return manifest, b"".join(data for _, data in tail) if tail or not self._chunks else None
+        inline = b"".join(data for _, data in tail) if tail or not self._chunks else None
+        return Stored(manifest=manifest, inline=inline)
 
     def _keep(self, raw: memoryview) -> None:
         self._waiting.append(self._packed(raw))
@@ -221,7 +244,7 @@ class Writer:
 
 
 def write(buffers: Iterable[Buffer], layout: dict[str, Any], shelf: Shelf, *, what: str) -> Stored:
-    """Store what the buffers hold, one behind the other, and give its manifest and what belongs into the entity.
+    """Store what the buffers hold, one behind the other; the caller commits what this returns.
 
     Raises:
         TooLargeError: as `Writer.write`.
@@ -245,23 +268,23 @@ def check_size(size: int, what: str) -> None:
         raise TooLargeError(message, limit=LIMIT_BYTES)
 
 
-def read(manifest: Manifest, inline: bytes | None, *, task_id: str) -> bytes:
-    """Give back all bytes, held once.
+def read(stored: Stored, *, task_id: str) -> bytes:
+    """Return all bytes, held once.
 
     Raises:
-        DamagedDataError: a piece is missing, has another size or other content; nothing is given then.
+        DamagedDataError: a piece is missing, has another size or other content; nothing is returned then.
 
     """
-    return Reader(manifest, inline, task_id=task_id).read()
+    return Reader(stored, task_id=task_id).read()
 
 
 class Reader:
     """Gives a value's bytes in order, each of them held once; raises `DamagedDataError` as `read` does."""
 
-    def __init__(self, manifest: Manifest, inline: bytes | None, *, task_id: str) -> None:
-        self._pieces = pieces(manifest, inline, task_id=task_id)
+    def __init__(self, stored: Stored, *, task_id: str) -> None:
+        self._pieces = pieces(stored, task_id=task_id)
         self._current = memoryview(b"")
-        self._left = manifest.size
+        self._left = stored.manifest.size
         self._task_id = task_id
 
     def read(self, size: int = -1) -> bytes:
@@ -281,11 +304,11 @@ class Reader:
         return raw.getvalue()
 
 
-def pieces(manifest: Manifest, inline: bytes | None, *, task_id: str) -> Iterator[Buffer]:
-    """Give a value's pieces in order, each of them checked; raises `DamagedDataError` as `read` does."""
-    for piece, data in _in_chunks(manifest, task_id):
+def pieces(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
+    """Yield a value's pieces in order, each of them checked; raise `DamagedDataError` as `read` does."""
+    for piece, data in _in_chunks(stored.manifest, task_id):
         yield _unpacked(piece, data, task_id)
-    for piece, view in _in_entity(manifest, inline):
+    for piece, view in _in_entity(stored):
         yield _unpacked(piece, view, task_id)
 
 
@@ -300,15 +323,16 @@ def _unpacked(piece: Piece, data: Buffer, task_id: str) -> Buffer:
     return raw
 
 
-def check_presence(manifest: Manifest, inline: bytes | None, *, task_id: str) -> None:
+def check_presence(stored: Stored, *, task_id: str) -> None:
     """Find out whether every chunk is there, without reading any; one query for keys.
 
     Raises:
         DamagedDataError: a chunk is missing, or what lies in the entity is not what was stored.
 
     """
-    for piece, view in _in_entity(manifest, inline):
+    for piece, view in _in_entity(stored):
         _unpacked(piece, view, task_id)
+    manifest = stored.manifest
     if not manifest.chunks:
         return
     found = {key.id() for key in _chunks_of(task_id).fetch(keys_only=True)}
@@ -341,9 +365,9 @@ def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Piece, Buffer
             yield piece, chunk.data
 
 
-def _in_entity(manifest: Manifest, inline: bytes | None) -> Iterator[tuple[Piece, memoryview]]:
-    view, start = memoryview(inline or b""), 0
-    for piece in manifest.pieces[manifest.chunks :]:
+def _in_entity(stored: Stored) -> Iterator[tuple[Piece, memoryview]]:
+    view, start = memoryview(stored.inline or b""), 0
+    for piece in stored.manifest.pieces[stored.manifest.chunks :]:
         yield piece, view[start : start + piece.stored]
         start += piece.stored
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Manifest
+from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.payloads.encoding import Kind
 
 
@@ -25,18 +25,17 @@ class YieldedResult(Iterator[Any]):
     #: In bytes; of a text, in UTF-8.
     size: int
 
-    def __init__(self, manifest: Manifest, inline: bytes | None, *, task_id: str, contexts: NdbContexts) -> None:
-        """Take the pieces that the manifest names; all of them have to be there.
+    def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
+        """Check that all of it is there.
 
         Raises:
-            DamagedDataError: one is missing.
+            DamagedDataError: a chunk is missing.
 
         """
-        blobs.check_presence(manifest, inline, task_id=task_id)
-        self.is_text = manifest.layout["kind"] == Kind.TEXT.value
-        self.size = manifest.size
-        self._manifest = manifest
-        self._inline = inline
+        blobs.check_presence(stored, task_id=task_id)
+        self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
+        self.size = stored.manifest.size
+        self._stored = stored
         self._task_id = task_id
         self._contexts = contexts
         self._iterator: Iterator[Any] | None = None
@@ -56,7 +55,7 @@ class YieldedResult(Iterator[Any]):
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:
-        pieces = blobs.pieces(self._manifest, self._inline, task_id=self._task_id)
+        pieces = blobs.pieces(self._stored, task_id=self._task_id)
         while True:
             with self._contexts():
                 piece = next(pieces, None)

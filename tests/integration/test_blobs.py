@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Writer
+from gaetk_longtask.payloads.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Stored, Writer
 from gaetk_longtask.testing import put_between
 
 EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,9 +32,13 @@ def _context(ndb_client: ndb.Client) -> Iterator[None]:
         yield
 
 
-def write(*buffers: blobs.Buffer, fence: int = 1) -> tuple[Manifest, bytes | None]:
-    manifest, inline = blobs.write(buffers, {"kind": "bytes"}, shelf(fence), what="result")
-    return Manifest.from_json(manifest.to_json()), inline
+def write(*buffers: blobs.Buffer, fence: int = 1) -> Stored:
+    return reread(blobs.write(buffers, {"kind": "bytes"}, shelf(fence), what="result"))
+
+
+def reread(stored: Stored) -> Stored:
+    """What the entity gives back."""
+    return replace(stored, manifest=Manifest.from_json(json.loads(json.dumps(stored.manifest.to_json()))))
 
 
 def shelf(fence: int = 1) -> Shelf:
@@ -47,30 +52,30 @@ def chunks() -> list[LongTaskChunk]:
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1, PIECE_BYTES, PIECE_BYTES + 1, 4 * PIECE_BYTES])
 def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
     data = os.urandom(size)
-    manifest, inline = write(data)
-    assert manifest.size == size
-    assert blobs.read(manifest, inline, task_id="t") == data
+    stored = write(data)
+    assert stored.manifest.size == size
+    assert blobs.read(stored, task_id="t") == data
 
 
 def test_little_lies_in_the_entity_and_much_in_chunks() -> None:
-    assert write(os.urandom(INLINE_BYTES))[0].chunks == 0
+    assert write(os.urandom(INLINE_BYTES)).manifest.chunks == 0
     assert chunks() == []
-    assert write(os.urandom(INLINE_BYTES + 1))[0].chunks == 1
+    assert write(os.urandom(INLINE_BYTES + 1)).manifest.chunks == 1
     assert [chunk.key.id() for chunk in chunks()] == ["t.1.0"]
     assert chunks()[0].expires_at == EXPIRES_AT
 
 
 def test_what_compresses_well_lies_in_the_entity_however_long() -> None:
-    manifest, inline = write(b"again and again " * 500_000)
-    assert manifest.chunks == 0
-    assert inline is not None
-    assert len(inline) < 100_000
-    assert blobs.read(manifest, inline, task_id="t") == b"again and again " * 500_000
+    stored = write(b"again and again " * 500_000)
+    assert stored.manifest.chunks == 0
+    assert stored.inline is not None
+    assert len(stored.inline) < 100_000
+    assert blobs.read(stored, task_id="t") == b"again and again " * 500_000
 
 
 def test_no_stored_piece_is_larger_than_datastore_takes() -> None:
-    manifest, _ = write(os.urandom(3 * PIECE_BYTES + 7))
-    assert max(piece.stored for piece in manifest.pieces) <= 1_048_487
+    stored = write(os.urandom(3 * PIECE_BYTES + 7))
+    assert max(piece.stored for piece in stored.manifest.pieces) <= 1_048_487
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,9 +84,9 @@ def test_buffers_are_joined_wherever_they_are_cut(sizes: list[int], data: st.Dat
     noise = memoryview(os.urandom(1000))
     wrap = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
     buffers = [wrap((bytes(noise) * (size // 1000 + 1))[:size]) for size in sizes]
-    manifest, inline = write(*buffers)
-    assert blobs.read(manifest, inline, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
-    assert all(piece.size == PIECE_BYTES for piece in manifest.pieces[:-1])
+    stored = write(*buffers)
+    assert blobs.read(stored, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
+    assert all(piece.size == PIECE_BYTES for piece in stored.manifest.pieces[:-1])
 
 
 def test_more_than_the_limit_is_refused() -> None:
@@ -91,60 +96,60 @@ def test_more_than_the_limit_is_refused() -> None:
 
 
 def test_the_limit_itself_is_taken() -> None:
-    manifest, _ = write(b"x" * LIMIT_BYTES)
-    assert manifest.size == LIMIT_BYTES
+    stored = write(b"x" * LIMIT_BYTES)
+    assert stored.manifest.size == LIMIT_BYTES
 
 
 def test_a_request_takes_what_compresses_together_and_what_does_not_piece_by_piece(ndb_client: ndb.Client) -> None:
     faults = put_between(ndb_client)
     noise = os.urandom(4 * PIECE_BYTES)
-    manifest, inline = write(noise)
-    assert blobs.read(manifest, inline, task_id="t") == noise
+    stored = write(noise)
+    assert blobs.read(stored, task_id="t") == noise
     assert faults.calls == 4 * ["Commit"] + 4 * ["Lookup"]
     faults.calls.clear()
     squeezable = b"".join(noise[start : start + 90_000].rjust(PIECE_BYTES) for start in range(0, 8 * 90_000, 90_000))
-    manifest, inline = write(squeezable)
-    assert manifest.chunks == 6
-    assert blobs.read(manifest, inline, task_id="t") == squeezable
+    stored = write(squeezable)
+    assert stored.manifest.chunks == 6
+    assert blobs.read(stored, task_id="t") == squeezable
     assert faults.calls == 2 * ["Commit"] + ["Lookup"]
 
 
 def test_a_missing_chunk_is_damage() -> None:
-    manifest, inline = write(os.urandom(2 * PIECE_BYTES))
+    stored = write(os.urandom(2 * PIECE_BYTES))
     chunks()[1].key.delete()
     with pytest.raises(DamagedDataError, match="missing"):
-        blobs.read(manifest, inline, task_id="t")
+        blobs.read(stored, task_id="t")
 
 
 def test_an_altered_chunk_is_damage() -> None:
-    manifest, inline = write(os.urandom(2 * PIECE_BYTES))
+    stored = write(os.urandom(2 * PIECE_BYTES))
     chunk = chunks()[0]
     chunk.data = bytes(len(chunk.data))
     chunk.put()
     with pytest.raises(DamagedDataError, match="not what was stored"):
-        blobs.read(manifest, inline, task_id="t")
+        blobs.read(stored, task_id="t")
 
 
 def test_a_shortened_entity_is_damage() -> None:
-    manifest, inline = write(b"0123456789")
-    assert inline is not None
+    stored = write(b"0123456789")
+    assert stored.inline is not None
     with pytest.raises(DamagedDataError):
-        blobs.read(manifest, inline[:-1], task_id="t")
+        blobs.read(replace(stored, inline=stored.inline[:-1]), task_id="t")
 
 
 def test_a_manifest_that_does_not_add_up_is_damage() -> None:
-    manifest, inline = write(b"0123456789")
-    wrong = replace(manifest, pieces=(replace(manifest.pieces[0], size=11),))
+    stored = write(b"0123456789")
+    wrong = replace(stored.manifest, pieces=(replace(stored.manifest.pieces[0], size=11),))
     with pytest.raises(DamagedDataError, match="add up"):
-        blobs.read(wrong, inline, task_id="t")
+        blobs.read(replace(stored, manifest=wrong), task_id="t")
 
 
 def test_two_attempts_do_not_share_chunks() -> None:
     first, second = os.urandom(PIECE_BYTES), os.urandom(PIECE_BYTES)
-    earlier, _ = write(first, fence=1)
-    later, _ = write(second, fence=2)
-    assert blobs.read(earlier, None, task_id="t") == first
-    assert blobs.read(later, None, task_id="t") == second
+    earlier = write(first, fence=1)
+    later = write(second, fence=2)
+    assert blobs.read(earlier, task_id="t") == first
+    assert blobs.read(later, task_id="t") == second
 
 
 # Writing, sealing, and going on behind a seal.
@@ -167,14 +172,14 @@ def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_
     task_id, written = secrets.token_hex(4), b""
     place = replace(shelf(fence=1), task_id=task_id)
     writer = Writer({"kind": "bytes"}, place, what="result")
-    sealed: list[tuple[bytes, tuple[Manifest, bytes | None]]] = []
+    sealed: list[tuple[bytes, Stored]] = []
 
     def seal() -> None:
-        manifest, inline = writer.seal()
-        assert len(inline or b"") <= SMALL_INLINE
-        assert all(piece.stored <= SMALL_PIECE for piece in manifest.pieces)
-        assert manifest.size == len(written)
-        sealed.append((written, (Manifest.from_json(manifest.to_json()), inline)))
+        stored = writer.seal()
+        assert len(stored.inline or b"") <= SMALL_INLINE
+        assert all(piece.stored <= SMALL_PIECE for piece in stored.manifest.pieces)
+        assert stored.manifest.size == len(written)
+        sealed.append((written, reread(stored)))
 
     for step in steps:
         match step:
@@ -191,8 +196,8 @@ def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_
         assert sum(len(data) for _, data in writer._waiting) <= SMALL_INLINE
         assert len(writer._rest) < SMALL_PIECE
     seal()
-    for whole, (manifest, inline) in sealed:
-        assert blobs.read(manifest, inline, task_id=task_id) == whole
+    for whole, stored in sealed:
+        assert blobs.read(stored, task_id=task_id) == whole
 
 
 @pytest.mark.parametrize("lose", ["lose_request", "lose_reply"])
@@ -205,4 +210,4 @@ def test_a_seal_that_fails_may_be_tried_again_and_more_be_written_behind_it(lose
     with pytest.raises(STORE_ERRORS):
         writer.seal()
     writer.write(more)
-    assert blobs.read(*writer.seal(), task_id="t") == data + more
+    assert blobs.read(writer.seal(), task_id="t") == data + more
