@@ -13,9 +13,9 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Manifest, Stored
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode, yielded_layout
+from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.status import Status
@@ -55,9 +55,9 @@ class Checkpoints:
         self._fence = task.fence
         self._options = options
         self._reporter = reporter
-        self._shelf = services.shelf(task.id, task.fence, options)
+        self._names = services.chunk_names(task.id, task.fence, options)
         self._signer = services.signer(task.id, "state")
-        self._result: blobs.Writer | None = None
+        self._result: chunks.Writer | None = None
         state, pieces = Stored.of(task, "state"), Stored.of(task, "result")
         self._durable = state.manifest if state else None
         self._certain = True  # that nothing but this is durable
@@ -120,20 +120,20 @@ class Checkpoints:
         if status is not None:
             self._reporter.lose(status)
 
-    def result_writer(self) -> blobs.Writer:
+    def result_writer(self) -> chunks.Writer:
         """Return the writer that takes the pieces of a yielded result, behind those that are durable."""
         pieces = Stored.of(self._task, "result")
         if self._result is None and pieces is not None:
-            self._result = blobs.Writer.resume(pieces, self._shelf, what="result")
+            self._result = chunks.Writer.resume(pieces, self._names, what="result")
         elif self._result is None:
-            self._result = blobs.Writer(yielded_layout(), self._shelf, what="result")
+            self._result = chunks.Writer(yielded_layout(), self._names, what="result")
         return self._result
 
     def store_result(self, result: Any) -> Stored:
         """Store a result that was returned."""
         encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
-        blobs.check_size(encoded.size, "result")
-        return blobs.write(encoded.parts, encoded.layout, self._shelf, what="result")
+        chunks.check_size(encoded.size, "result")
+        return chunks.write(encoded.parts, encoded.layout, self._names, what="result")
 
     def clear(self) -> None:
         """Throw away what nobody resumes from any more."""
@@ -157,9 +157,9 @@ class Checkpoints:
 
     def _save(self, state: Any, now: datetime, *, hand_over: bool) -> None:
         encoded = encode(state, self._options.serializer, self._signer)
-        blobs.check_size(encoded.size, "state")
+        chunks.check_size(encoded.size, "state")
         try:
-            stored = blobs.write(encoded.parts, encoded.layout, self._shelf, what="state")
+            stored = chunks.write(encoded.parts, encoded.layout, self._names, what="state")
             pieces = self._result.seal() if self._result is not None else None
             is_new = self._durable is None or not stored.manifest.is_same(self._durable) or self._has_grown(pieces)
             self._advanced = self._advanced or is_new
@@ -209,4 +209,4 @@ class Checkpoints:
 
     def _discard(self, manifest: Manifest) -> None:
         with suppress(*STORE_ERRORS):  # it is rubbish for the purge then
-            blobs.discard(manifest, self._task.id)
+            chunks.discard(manifest, self._task.id)

@@ -23,8 +23,8 @@ from gaetk_longtask.exceptions import (
     TaskCancelled,
 )
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.payloads.encoding import encode_pieces
+from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.queues import Delivery

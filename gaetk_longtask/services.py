@@ -13,8 +13,9 @@ from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads.blobs import Field, Reader, Shelf, Stored
+from gaetk_longtask.payloads.chunks import ChunkNames, Reader
 from gaetk_longtask.payloads.encoding import decode
+from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore
@@ -71,10 +72,10 @@ class Services:
         contexts = NdbContexts(client, lambda: client.project)
         return YieldedResult(stored, task_id=task.id, contexts=contexts)
 
-    def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
-        """Give the place for an attempt's chunks, or for the parameters' with fence 0."""
+    def chunk_names(self, task_id: str, fence: int, options: TaskOptions) -> ChunkNames:
+        """Return the names for an attempt's chunks, or for the parameters' with fence 0."""
         expires_at = self.clock() + options.keep_result + CHUNK_GRACE
-        return Shelf(task_id=task_id, fence=fence, expires_at=expires_at)
+        return ChunkNames(task_id=task_id, fence=fence, expires_at=expires_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,9 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask, LongTaskUnique, job_url
-from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
+from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.store import TaskStore, new_reference, new_token
@@ -67,10 +68,10 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
                 return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
-    blobs.check_size(encoded.size, "parameters")
+    chunks.check_size(encoded.size, "parameters")
     with services.ndb_context():
-        shelf = services.shelf(task_id, 0, options)
-        stored = blobs.write(encoded.parts, encoded.layout, shelf, what="parameters")
+        names = services.chunk_names(task_id, 0, options)
+        stored = chunks.write(encoded.parts, encoded.layout, names, what="parameters")
     with services.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
@@ -88,7 +89,7 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             keep_result_seconds=options.keep_result.total_seconds(),
             unique_name=draft.unique_name,
         )
-        blobs.set_stored(task, "parameters", stored)
+        set_stored(task, "parameters", stored)
         if draft.unique_name is None:
             services.store.create(task)
         elif (joined := create_or_join(services.store, task)).id != task_id:

@@ -20,7 +20,7 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
-from gaetk_longtask.payloads.blobs import Stored, set_stored
+from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery

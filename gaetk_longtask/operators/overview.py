@@ -18,7 +18,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
 from gaetk_longtask.models import NAMESPACE, LongTask
-from gaetk_longtask.payloads.blobs import Field, Stored
+from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services

@@ -29,7 +29,7 @@ from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, L
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
-from gaetk_longtask.payloads.blobs import Field
+from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status

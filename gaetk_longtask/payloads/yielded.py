@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import Kind
+from gaetk_longtask.payloads.manifests import Stored
 
 
 class YieldedResult(Iterator[Any]):
@@ -32,7 +32,7 @@ class YieldedResult(Iterator[Any]):
             DamagedDataError: a chunk is missing.
 
         """
-        blobs.check_presence(stored, task_id=task_id)
+        chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
         self.size = stored.manifest.size
         self._stored = stored
@@ -55,10 +55,10 @@ class YieldedResult(Iterator[Any]):
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:
-        pieces = blobs.pieces(self._stored, task_id=self._task_id)
+        blocks = chunks.raw_blocks(self._stored, task_id=self._task_id)
         while True:
             with self._contexts():
-                piece = next(pieces, None)
-            if piece is None:
+                block = next(blocks, None)
+            if block is None:
                 return
-            yield bytes(piece)
+            yield bytes(block)

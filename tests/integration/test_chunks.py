@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import INLINE_BYTES, LIMIT_BYTES, PIECE_BYTES, Manifest, Shelf, Stored, Writer
+from gaetk_longtask.payloads import chunks, cutting
+from gaetk_longtask.payloads.chunks import INLINE_BYTES, LIMIT_BYTES, ChunkNames, Writer
+from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer
+from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.testing import put_between
 
 EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,8 +34,8 @@ def _context(ndb_client: ndb.Client) -> Iterator[None]:
         yield
 
 
-def write(*buffers: blobs.Buffer, fence: int = 1) -> Stored:
-    return reread(blobs.write(buffers, {"kind": "bytes"}, shelf(fence), what="result"))
+def write(*buffers: Buffer, fence: int = 1) -> Stored:
+    return reread(chunks.write(buffers, {"kind": "bytes"}, names(fence), what="result"))
 
 
 def reread(stored: Stored) -> Stored:
@@ -41,28 +43,28 @@ def reread(stored: Stored) -> Stored:
     return replace(stored, manifest=Manifest.from_json(json.loads(json.dumps(stored.manifest.to_json()))))
 
 
-def shelf(fence: int = 1) -> Shelf:
-    return Shelf(task_id="t", fence=fence, expires_at=EXPIRES_AT)
+def names(fence: int = 1) -> ChunkNames:
+    return ChunkNames(task_id="t", fence=fence, expires_at=EXPIRES_AT)
 
 
-def chunks() -> list[LongTaskChunk]:
+def entities() -> list[LongTaskChunk]:
     return LongTaskChunk.query().fetch()
 
 
-@pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1, PIECE_BYTES, PIECE_BYTES + 1, 4 * PIECE_BYTES])
+@pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1, BLOCK_BYTES, BLOCK_BYTES + 1, 4 * BLOCK_BYTES])
 def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
     data = os.urandom(size)
     stored = write(data)
     assert stored.manifest.size == size
-    assert blobs.read(stored, task_id="t") == data
+    assert chunks.read(stored, task_id="t") == data
 
 
-def test_little_lies_in_the_entity_and_much_in_chunks() -> None:
+def test_little_lies_in_the_entity_and_much_in_entities() -> None:
     assert write(os.urandom(INLINE_BYTES)).manifest.chunks == 0
-    assert chunks() == []
+    assert entities() == []
     assert write(os.urandom(INLINE_BYTES + 1)).manifest.chunks == 1
-    assert [chunk.key.id() for chunk in chunks()] == ["t.1.0"]
-    assert chunks()[0].expires_at == EXPIRES_AT
+    assert [chunk.key.id() for chunk in entities()] == ["t.1.0"]
+    assert entities()[0].expires_at == EXPIRES_AT
 
 
 def test_what_compresses_well_lies_in_the_entity_however_long() -> None:
@@ -70,23 +72,23 @@ def test_what_compresses_well_lies_in_the_entity_however_long() -> None:
     assert stored.manifest.chunks == 0
     assert stored.inline is not None
     assert len(stored.inline) < 100_000
-    assert blobs.read(stored, task_id="t") == b"again and again " * 500_000
+    assert chunks.read(stored, task_id="t") == b"again and again " * 500_000
 
 
-def test_no_stored_piece_is_larger_than_datastore_takes() -> None:
-    stored = write(os.urandom(3 * PIECE_BYTES + 7))
-    assert max(piece.stored for piece in stored.manifest.pieces) <= 1_048_487
+def test_no_block_is_larger_than_datastore_takes() -> None:
+    stored = write(os.urandom(3 * BLOCK_BYTES + 7))
+    assert max(block.stored for block in stored.manifest.blocks) <= 1_048_487
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sizes=st.lists(st.one_of(st.integers(0, 20), st.integers(0, PIECE_BYTES * 2)), max_size=5), data=st.data())
+@given(sizes=st.lists(st.one_of(st.integers(0, 20), st.integers(0, BLOCK_BYTES * 2)), max_size=5), data=st.data())
 def test_buffers_are_joined_wherever_they_are_cut(sizes: list[int], data: st.DataObject) -> None:
     noise = memoryview(os.urandom(1000))
     wrap = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
     buffers = [wrap((bytes(noise) * (size // 1000 + 1))[:size]) for size in sizes]
     stored = write(*buffers)
-    assert blobs.read(stored, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
-    assert all(piece.size == PIECE_BYTES for piece in stored.manifest.pieces[:-1])
+    assert chunks.read(stored, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
+    assert all(block.size == BLOCK_BYTES for block in stored.manifest.blocks[:-1])
 
 
 def test_more_than_the_limit_is_refused() -> None:
@@ -100,84 +102,85 @@ def test_the_limit_itself_is_taken() -> None:
     assert stored.manifest.size == LIMIT_BYTES
 
 
-def test_a_request_takes_what_compresses_together_and_what_does_not_piece_by_piece(ndb_client: ndb.Client) -> None:
+def test_a_request_takes_what_compresses_together_and_what_does_not_block_by_block(ndb_client: ndb.Client) -> None:
     faults = put_between(ndb_client)
-    noise = os.urandom(4 * PIECE_BYTES)
+    noise = os.urandom(4 * BLOCK_BYTES)
     stored = write(noise)
-    assert blobs.read(stored, task_id="t") == noise
+    assert chunks.read(stored, task_id="t") == noise
     assert faults.calls == 4 * ["Commit"] + 4 * ["Lookup"]
     faults.calls.clear()
-    squeezable = b"".join(noise[start : start + 90_000].rjust(PIECE_BYTES) for start in range(0, 8 * 90_000, 90_000))
+    squeezable = b"".join(noise[start : start + 90_000].rjust(BLOCK_BYTES) for start in range(0, 8 * 90_000, 90_000))
     stored = write(squeezable)
     assert stored.manifest.chunks == 6
-    assert blobs.read(stored, task_id="t") == squeezable
+    assert chunks.read(stored, task_id="t") == squeezable
     assert faults.calls == 2 * ["Commit"] + ["Lookup"]
 
 
 def test_a_missing_chunk_is_damage() -> None:
-    stored = write(os.urandom(2 * PIECE_BYTES))
-    chunks()[1].key.delete()
+    stored = write(os.urandom(2 * BLOCK_BYTES))
+    entities()[1].key.delete()
     with pytest.raises(DamagedDataError, match="missing"):
-        blobs.read(stored, task_id="t")
+        chunks.read(stored, task_id="t")
 
 
 def test_an_altered_chunk_is_damage() -> None:
-    stored = write(os.urandom(2 * PIECE_BYTES))
-    chunk = chunks()[0]
+    stored = write(os.urandom(2 * BLOCK_BYTES))
+    chunk = entities()[0]
     chunk.data = bytes(len(chunk.data))
     chunk.put()
     with pytest.raises(DamagedDataError, match="not what was stored"):
-        blobs.read(stored, task_id="t")
+        chunks.read(stored, task_id="t")
 
 
 def test_a_shortened_entity_is_damage() -> None:
     stored = write(b"0123456789")
     assert stored.inline is not None
     with pytest.raises(DamagedDataError):
-        blobs.read(replace(stored, inline=stored.inline[:-1]), task_id="t")
+        chunks.read(replace(stored, inline=stored.inline[:-1]), task_id="t")
 
 
 def test_a_manifest_that_does_not_add_up_is_damage() -> None:
     stored = write(b"0123456789")
-    wrong = replace(stored.manifest, pieces=(replace(stored.manifest.pieces[0], size=11),))
+    wrong = replace(stored.manifest, blocks=(replace(stored.manifest.blocks[0], size=11),))
     with pytest.raises(DamagedDataError, match="add up"):
-        blobs.read(replace(stored, manifest=wrong), task_id="t")
+        chunks.read(replace(stored, manifest=wrong), task_id="t")
 
 
-def test_two_attempts_do_not_share_chunks() -> None:
-    first, second = os.urandom(PIECE_BYTES), os.urandom(PIECE_BYTES)
+def test_two_attempts_do_not_share_entities() -> None:
+    first, second = os.urandom(BLOCK_BYTES), os.urandom(BLOCK_BYTES)
     earlier = write(first, fence=1)
     later = write(second, fence=2)
-    assert blobs.read(earlier, task_id="t") == first
-    assert blobs.read(later, task_id="t") == second
+    assert chunks.read(earlier, task_id="t") == first
+    assert chunks.read(later, task_id="t") == second
 
 
 # Writing, sealing, and going on behind a seal.
 
-SMALL_PIECE, SMALL_INLINE = 1000, 300
+SMALL_BLOCK, SMALL_INLINE = 1000, 300
 
-writes = st.tuples(st.sampled_from([os.urandom, bytes]), st.one_of(st.integers(0, 50), st.integers(0, 4 * SMALL_PIECE)))
+writes = st.tuples(st.sampled_from([os.urandom, bytes]), st.one_of(st.integers(0, 50), st.integers(0, 4 * SMALL_BLOCK)))
 #: Seal and go on, or go on as another attempt behind one of the seals so far, the latest being 0.
 seals = st.one_of(st.none(), st.integers(0, 3))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.one_of(writes, seals), max_size=20))
-@example(steps=[(os.urandom, 2 * SMALL_PIECE), (bytes, SMALL_PIECE), None, 0, (os.urandom, 2 * SMALL_PIECE)])
+@example(steps=[(os.urandom, 2 * SMALL_BLOCK), (bytes, SMALL_BLOCK), None, 0, (os.urandom, 2 * SMALL_BLOCK)])
 def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_bytes(
     steps: list[tuple[Callable[[int], bytes], int] | int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blobs, "PIECE_BYTES", SMALL_PIECE)
-    monkeypatch.setattr(blobs, "INLINE_BYTES", SMALL_INLINE)
+    monkeypatch.setattr(cutting, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(chunks, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(chunks, "INLINE_BYTES", SMALL_INLINE)
     task_id, written = secrets.token_hex(4), b""
-    place = replace(shelf(fence=1), task_id=task_id)
-    writer = Writer({"kind": "bytes"}, place, what="result")
+    own = replace(names(fence=1), task_id=task_id)
+    writer = Writer({"kind": "bytes"}, own, what="result")
     sealed: list[tuple[bytes, Stored]] = []
 
     def seal() -> None:
         stored = writer.seal()
         assert len(stored.inline or b"") <= SMALL_INLINE
-        assert all(piece.stored <= SMALL_PIECE for piece in stored.manifest.pieces)
+        assert all(block.stored <= SMALL_BLOCK for block in stored.manifest.blocks)
         assert stored.manifest.size == len(written)
         sealed.append((written, reread(stored)))
 
@@ -191,23 +194,23 @@ def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_
                 seal()
             case back if sealed:
                 written, stored = sealed[max(0, len(sealed) - 1 - back)]
-                place = replace(place, fence=place.fence + 1, numbers=itertools.count())
-                writer = Writer.resume(stored, place, what="result")
+                own = replace(own, fence=own.fence + 1, numbers=itertools.count())
+                writer = Writer.resume(stored, own, what="result")
         assert sum(len(data) for _, data in writer._waiting) <= SMALL_INLINE
-        assert len(writer._rest) < SMALL_PIECE
+        assert len(writer._cutter.rest) < SMALL_BLOCK
     seal()
     for whole, stored in sealed:
-        assert blobs.read(stored, task_id=task_id) == whole
+        assert chunks.read(stored, task_id=task_id) == whole
 
 
 @pytest.mark.parametrize("lose", ["lose_request", "lose_reply"])
 def test_a_seal_that_fails_may_be_tried_again_and_more_be_written_behind_it(lose: str, ndb_client: ndb.Client) -> None:
     faults = put_between(ndb_client)
-    data, more = bytes(PIECE_BYTES) + os.urandom(INLINE_BYTES + 1), os.urandom(INLINE_BYTES)
-    writer = Writer({"kind": "bytes"}, shelf(), what="result")
+    data, more = bytes(BLOCK_BYTES) + os.urandom(INLINE_BYTES + 1), os.urandom(INLINE_BYTES)
+    writer = Writer({"kind": "bytes"}, names(), what="result")
     writer.write(data)
     getattr(faults, lose)("Commit", grpc.StatusCode.DEADLINE_EXCEEDED)
     with pytest.raises(STORE_ERRORS):
         writer.seal()
     writer.write(more)
-    assert blobs.read(writer.seal(), task_id="t") == data + more
+    assert chunks.read(writer.seal(), task_id="t") == data + more
