@@ -132,8 +132,7 @@ class Checkpoints:
     def store_result(self, result: Any) -> Stored:
         """Store a result that was returned."""
         encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
-        chunks.check_size(encoded.size, "result")
-        return chunks.write(encoded.parts, encoded.layout, self._names, what="result")
+        return chunks.write(encoded, self._names, what="result")
 
     def clear(self) -> None:
         """Throw away what nobody resumes from any more."""
@@ -157,9 +156,8 @@ class Checkpoints:
 
     def _save(self, state: Any, now: datetime, *, hand_over: bool) -> None:
         encoded = encode(state, self._options.serializer, self._signer)
-        chunks.check_size(encoded.size, "state")
         try:
-            stored = chunks.write(encoded.parts, encoded.layout, self._names, what="state")
+            stored = chunks.write(encoded, self._names, what="state")
             pieces = self._result.seal() if self._result is not None else None
             is_new = self._durable is None or not stored.manifest.is_same(self._durable) or self._has_grown(pieces)
             self._advanced = self._advanced or is_new

@@ -68,10 +68,9 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
                 return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
-    chunks.check_size(encoded.size, "parameters")
     with services.ndb_context():
         names = services.chunk_names(task_id, 0, options)
-        stored = chunks.write(encoded.parts, encoded.layout, names, what="parameters")
+        stored = chunks.write(encoded, names, what="parameters")
     with services.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),

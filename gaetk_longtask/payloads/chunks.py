@@ -8,7 +8,7 @@ manifest without a chunk is damage.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -19,7 +19,8 @@ from google.cloud import ndb
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_blocks, pack, unpack
-from gaetk_longtask.payloads.manifests import Block, Manifest, Stored
+from gaetk_longtask.payloads.encoding import Encoded
+from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
 
 #: The most that App Engine can send: 32 MiB.
 LIMIT_BYTES = 32 * 1024 * 1024
@@ -49,7 +50,7 @@ class Writer:
     while it flows.
     """
 
-    def __init__(self, layout: dict[str, Any], names: ChunkNames, *, what: str) -> None:
+    def __init__(self, layout: dict[str, Any], names: ChunkNames, *, what: Field) -> None:
         self.layout = layout
         self._names = names
         self._what = what
@@ -59,7 +60,7 @@ class Writer:
         self._cutter = Cutter()
 
     @classmethod
-    def resume(cls, stored: Stored, names: ChunkNames, *, what: str) -> Self:
+    def resume(cls, stored: Stored, names: ChunkNames, *, what: Field) -> Self:
         """Return a writer that goes on behind what another attempt has sealed.
 
         Raises:
@@ -87,7 +88,7 @@ class Writer:
 
         """
         self._size += memoryview(buffer).nbytes
-        check_size(self._size, self._what)
+        _check_size(self._size, self._what)
         for raw in self._cutter.cut(buffer):
             self._waiting.append(self._packed(raw))
             if _stored_bytes(self._waiting) > INLINE_BYTES:
@@ -133,26 +134,21 @@ class Writer:
         self._chunks += [block for block, _ in packed]
 
 
-def write(buffers: Iterable[Buffer], layout: dict[str, Any], names: ChunkNames, *, what: str) -> Stored:
-    """Store what the buffers hold, one behind the other; the caller commits what this returns.
+def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
+    """Store a value; the caller commits what this returns.
 
     Raises:
-        TooLargeError: as `Writer.write`.
+        TooLargeError: it is larger than `LIMIT_BYTES`; nothing is written then.
 
     """
-    writer = Writer(layout, names, what=what)
-    for buffer in buffers:
+    _check_size(encoded.size, what)
+    writer = Writer(encoded.layout, names, what=what)
+    for buffer in encoded.parts:
         writer.write(buffer)
     return writer.seal()
 
 
-def check_size(size: int, what: str) -> None:
-    """Refuse what is too large to be sent.
-
-    Raises:
-        TooLargeError: it is more than `LIMIT_BYTES`.
-
-    """
+def _check_size(size: int, what: Field) -> None:
     if size > LIMIT_BYTES:
         message = f"Too large for App Engine, which sends at most {LIMIT_BYTES:,} bytes: the {what}."
         raise TooLargeError(message, limit=LIMIT_BYTES)

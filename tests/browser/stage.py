@@ -165,7 +165,7 @@ class Stage:
         encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
             names = self.services.chunk_names(task_id, task.fence, Report.options(self.services.config))
-            stored = chunks.write(encoded.parts, encoded.layout, names, what="result")
+            stored = chunks.write(encoded, names, what="result")
             done = self.services.store.finish(task_id, task.fence, stored, Progress(message="Formatting"))
         assert done
 

@@ -22,6 +22,7 @@ from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads import chunks, cutting
 from gaetk_longtask.payloads.chunks import INLINE_BYTES, LIMIT_BYTES, ChunkNames, Writer
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer
+from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.testing import put_between
 
@@ -35,7 +36,8 @@ def _context(ndb_client: ndb.Client) -> Iterator[None]:
 
 
 def write(*buffers: Buffer, fence: int = 1) -> Stored:
-    return reread(chunks.write(buffers, {"kind": "bytes"}, names(fence), what="result"))
+    encoded = Encoded(layout={"kind": "bytes"}, parts=buffers, size=sum(map(len, buffers)))
+    return reread(chunks.write(encoded, names(fence), what="result"))
 
 
 def reread(stored: Stored) -> Stored:
