@@ -13,14 +13,14 @@ from gaetk_longtask.payloads.manifests import Stored
 
 
 class YieldedResult(Iterator[Any]):
-    """The pieces that ``execute_task`` has yielded, cut elsewhere.
+    """An iterator over what ``execute_task`` has yielded, in pieces that are cut elsewhere.
 
-    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It also gives
-    its pieces after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts
-    anew. A piece that is damaged raises `DamagedDataError` before any of it is given.
+    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It can be read
+    after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts again from
+    the beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
     """
 
-    #: Whether it gives `str`, otherwise `bytes`.
+    #: Whether the pieces are `str`; otherwise they are `bytes`.
     is_text: bool
     #: In bytes; of a text, in UTF-8.
     size: int
@@ -51,7 +51,7 @@ class YieldedResult(Iterator[Any]):
         return next(self._iterator)
 
     def read(self) -> Any:
-        """Give all of it: one `str`, or one `bytes`."""
+        """Return all of it as one `str` or one `bytes`."""
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:
