@@ -1,8 +1,15 @@
 """Long-running tasks for websites on Google App Engine: start, watch, collect."""
 
-from gaetk_longtask.exceptions import LongTaskError, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.exceptions import (
+    DamagedDataError,
+    LongTaskError,
+    PermanentTaskFailure,
+    SerializationError,
+    TaskCancelled,
+    TooLargeError,
+)
 from gaetk_longtask.models import LongTask, TaskInfo
-from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer
+from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
@@ -13,6 +20,7 @@ from gaetk_longtask.web.handler import LongRunningTaskHandler
 from gaetk_longtask.web.pages import StatusPage
 
 __all__ = [
+    "DamagedDataError",
     "JSONSerializer",
     "LongRunningTaskHandler",
     "LongTask",
@@ -21,11 +29,15 @@ __all__ = [
     "PermanentTaskFailure",
     "PickleSerializer",
     "ProgressStore",
+    "SerializationError",
+    "Serializer",
+    "Signer",
     "Status",
     "StatusPage",
     "TaskCancelled",
     "TaskInfo",
     "TaskQueue",
+    "TooLargeError",
     "YieldedResult",
     "is_queue_request",
 ]

@@ -29,6 +29,7 @@ from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, L
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
+from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
@@ -112,9 +113,9 @@ class TaskPage(OperatorPage):
     parameters: dict[str, str] | None  #: short texts by name; None where nobody has asked
     trouble: str | None  #: why they can't be shown
 
-    def size(self, manifest: dict[str, Any] | None) -> str:
-        """Tell how large parameters or a result are; empty where there is none."""
-        size = overview.size(manifest)
+    def size(self, field: Field) -> str:
+        """Return the size of what the task keeps in a field; empty where there is nothing."""
+        size = overview.size(self.task, field)
         return "" if size is None else self.language.ngettext("%(number)s byte", "%(number)s bytes", size)
 
 
