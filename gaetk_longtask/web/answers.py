@@ -71,7 +71,7 @@ class Answers:
         """Return the answer to an id of no task."""
         return ProblemError(
             HTTPStatus.NOT_FOUND,
-            "There is no such task (any more). Is the address complete?",
+            "We can't find this task. Check the address, or start again.",
             kind="unknown",
             start_url=self.start_url(),
         )
@@ -80,7 +80,7 @@ class Answers:
         """Return the answer where the queue has not taken the task, which can be tried again."""
         return ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The work could not be started just now. Nothing is lost: try again.",
+            "The work could not be started. Nothing is lost. Try again.",
             retry_url=self.url(JobName.RETRY, exc.task_id) if exc.task_id else None,
             reference=exc.reference,
             retry_after_seconds=60,

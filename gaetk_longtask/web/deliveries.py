@@ -59,7 +59,7 @@ def _deliver(hooks: Hooks, delivery: Delivery, work: Work) -> execution.Reply:
 
 
 def _forbidden() -> Response:
-    return ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.").response()
+    return ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may send this request.").response()
 
 
 def is_queue_request() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
 from flask.typing import ResponseReturnValue
@@ -20,6 +21,7 @@ class Hooks(Protocol):
     title: ClassVar[str]
     status_template: ClassVar[str]
     max_attempts: ClassVar[int]
+    keep_result: ClassVar[timedelta]
     start_methods: ClassVar[Collection[str]]
     bookmark_parameters: ClassVar[Collection[str]]
     unique_key_shared: ClassVar[bool]

@@ -21,7 +21,7 @@ def parameters_of(request: Request) -> dict[str, Any]:
     if request.mimetype == "application/json":
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "This handler takes form fields; override prepare_task to take a JSON body.",
+            "This URL accepts form fields, not JSON. To accept JSON, override prepare_task.",
         )
     body = request.form.to_dict(flat=False)
     for name, files in request.files.lists():

@@ -106,19 +106,19 @@ class ProblemPage(Page):
 def _title(language: Language, problem: ProblemError) -> str:
     match problem.kind, problem.status:
         case "unknown", _:
-            return language.gettext("There is nothing here")
+            return language.gettext("Task not found")
         case "expired", _:
-            return language.gettext("The result is gone")
+            return language.gettext("Result expired")
         case "damaged", _:
             return language.gettext("The result is damaged")
         case _, HTTPStatus.FORBIDDEN:
-            return language.gettext("This is not allowed")
+            return language.gettext("Access denied")
         case _, HTTPStatus.SERVICE_UNAVAILABLE:
-            return language.gettext("Not available just now")
+            return language.gettext("Temporarily unavailable")
         case _, HTTPStatus.INTERNAL_SERVER_ERROR:
             return language.gettext("Something went wrong")
         case _:
-            return language.gettext("This does not work like that")
+            return language.gettext("Invalid request")
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def reaching_the_store() -> Iterator[None]:
         log.warning("the store does not answer a visitor: %s", exc)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The database does not answer just now. Try again in a moment.",
+            "The database is not responding. Try again in a moment.",
             retry_after_seconds=5,
         ) from exc
 

@@ -41,7 +41,7 @@ class Start:
         if request.method not in allowed:
             raise ProblemError(
                 HTTPStatus.METHOD_NOT_ALLOWED,
-                "This task is started by %(methods)s.",
+                "This task can only be started by %(methods)s.",
                 values={"methods": ", ".join(allowed)},
                 allow=allowed,
             )
@@ -102,7 +102,7 @@ class Start:
         if request.files:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
-                "Another site has sent a file here. Open our own form and choose the file there.",
+                "This file was sent from another site. Open our own form and choose the file there.",
             )
         posted = request.method == "POST"
         source = request.form if posted else request.args

@@ -21,7 +21,15 @@ from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
-from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, is_same_origin, is_task_id
+from gaetk_longtask.web.requests import (
+    ID_FIELD,
+    JOB_FIELD,
+    REFRESH_FIELD,
+    JobName,
+    asked_language,
+    is_same_origin,
+    is_task_id,
+)
 from gaetk_longtask.web.starts import Start
 
 log = logging.getLogger(__name__)
@@ -61,7 +69,7 @@ class _Visit:
             report_exception(exc)
             return ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
-                "This application is not set up for long-running tasks. Its log says what is missing.",
+                "This application is not set up for long-running tasks. The reason is in its log.",
             ).response()
 
     def _dispatch(self) -> Any:
@@ -75,7 +83,7 @@ class _Visit:
         if task_id is None:
             raise ProblemError(
                 HTTPStatus.BAD_REQUEST,
-                "%(job)s needs a %(id)s: follow the link of the status page.",
+                "%(job)s needs %(id)s. Use the link on the task's page.",
                 values={"job": f"{JOB_FIELD}={job}", "id": ID_FIELD},
                 start_url=self._answers.start_url(),
             )
@@ -84,7 +92,7 @@ class _Visit:
         except ValueError:
             raise ProblemError(
                 HTTPStatus.BAD_REQUEST,
-                "%(job)s is one of %(names)s.",
+                "%(job)s must be one of %(names)s.",
                 values={"job": JOB_FIELD, "names": ", ".join(JobName)},
             ) from None
         snapshot = self._find(task_id)
@@ -100,7 +108,7 @@ class _Visit:
                 case JobName.CANCEL | JobName.RETRY:
                     return self._steer(name, snapshot)
                 case JobName.EXECUTE:
-                    raise ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.")
+                    raise ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may send this request.")
                 case _:  # pragma: no cover  # mypy proves that there is none
                     assert_never(name)
 
@@ -121,7 +129,8 @@ class _Visit:
         if snapshot.expires_at is not None and snapshot.expires_at <= now:
             raise ProblemError(
                 HTTPStatus.GONE,
-                "What came of this task is kept for a while only, and that is over.",
+                "This result has expired. Results are kept for %(duration)s.",
+                values={"duration": asked_language(self._request).span(self._hooks.keep_result.total_seconds())},
                 kind="expired",
                 start_url=self._answers.start_url(),
             )
@@ -179,7 +188,7 @@ class _Visit:
             log.exception("parameters of %s are damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
-                "What was stored of this task is damaged. Start a new one.",
+                "The stored data of this task is damaged. Start again.",
                 kind="damaged",
                 start_url=self._answers.start_url(),
             ) from exc
@@ -192,7 +201,7 @@ class _Visit:
             log.exception("result of %s is damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
-                "The stored result is damaged and can't be shown. The work can be done again.",
+                "The stored result is damaged and can't be shown. Try again to repeat the work.",
                 kind="damaged",
                 retry_url=self._answers.url(JobName.RETRY, task_id),
             ) from exc
@@ -202,10 +211,10 @@ class _Visit:
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if self._request.method != "POST":
             raise ProblemError(
-                HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s takes POST alone.", values={"job": name}, allow=("POST",)
+                HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s only accepts POST.", values={"job": name}, allow=("POST",)
             )
         if not is_same_origin(self._request):
-            raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
+            raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
         task_id = snapshot.info.id
         task: LongTask | None
         with reaching_the_store():
@@ -235,7 +244,7 @@ class _Visit:
 
 
 def _not_yours() -> ProblemError:
-    return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to somebody else.")
+    return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to another user.")
 
 
 def _whose(info: TaskInfo) -> tuple[str | None, ...]:
