@@ -40,7 +40,7 @@ def test_a_page_speaks_the_visitors_language(client: FlaskClient) -> None:
     german = client.get(UNKNOWN, headers=HTML | GERMAN).text
     assert (heading(english), heading(german)) == ("Task not found", "Aufgabe nicht gefunden")
     assert '<html lang="de" dir="ltr">' in german
-    assert "Diese Aufgabe gibt es nicht (mehr)." in german
+    assert "Diese Aufgabe wurde nicht gefunden." in german
 
 
 def test_a_document_is_translated_in_what_is_for_people_alone(client: FlaskClient) -> None:
