@@ -14,9 +14,9 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Manifest, Stored
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode, yielded_layout
+from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.schedule import Schedule
 from gaetk_longtask.services import Services, TaskOptions
@@ -42,17 +42,15 @@ class _Durable:
     @classmethod
     def of(cls, task: LongTask) -> _Durable:
         """Return what the attempt before has left."""
-        return cls(
-            state=Manifest.from_json(task.state_manifest) if task.state_manifest else None,
-            result_bytes=Manifest.from_json(task.result_manifest).size if task.result_manifest else 0,
-        )
+        state, pieces = Stored.of(task, "state"), Stored.of(task, "result")
+        return cls(state=state.manifest if state else None, result_bytes=pieces.manifest.size if pieces else 0)
 
     def is_new(self, state: Manifest, pieces: Stored | None) -> bool:
         """Tell whether a save would change anything."""
         return (
             self.state is None
             or not state.is_same(self.state)
-            or (pieces is not None and pieces[0].size > self.result_bytes)
+            or (pieces is not None and pieces.manifest.size > self.result_bytes)
         )
 
 
@@ -72,9 +70,9 @@ class Checkpoints:
         self._options = options
         self._reporter = reporter
         self._ownership = ownership
-        self._shelf = services.shelf(task.id, task.fence, options)
+        self._names = services.chunk_names(task.id, task.fence, options)
         self._signer = services.signer(task.id, "state")
-        self._result: blobs.Writer | None = None
+        self._result: chunks.Writer | None = None
         self._durable = _Durable.of(task)
         self._clock = services.clock
         self._schedule = Schedule(began_at=task.started_at, now=services.clock(), time_limit=options.time_limit)
@@ -137,21 +135,19 @@ class Checkpoints:
         if status is not None:
             self._ownership.lose(status)
 
-    def result_writer(self) -> blobs.Writer:
+    def result_writer(self) -> chunks.Writer:
         """Return what takes the pieces of a yielded result, after those that are durable."""
-        task = self._task
-        if self._result is None and task.result_manifest is not None:
-            stored = Manifest.from_json(task.result_manifest), task.result_blob
-            self._result = blobs.Writer.resume(stored, self._shelf, what="result")
+        pieces = Stored.of(self._task, "result")
+        if self._result is None and pieces is not None:
+            self._result = chunks.Writer.resume(pieces, self._names, what="result")
         elif self._result is None:
-            self._result = blobs.Writer(yielded_layout(), self._shelf, what="result")
+            self._result = chunks.Writer(yielded_layout(), self._names, what="result")
         return self._result
 
     def store_result(self, result: Any) -> Stored:
         """Store a result that was returned."""
         encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
-        blobs.check_size(encoded.size, "result")
-        return blobs.write(encoded.parts, encoded.layout, self._shelf, what="result")
+        return chunks.write(encoded, self._names, what="result")
 
     def clear(self) -> None:
         """Delete the chunks of a state that is not needed any more."""
@@ -170,12 +166,11 @@ class Checkpoints:
         now = self._clock()
         hands_over = self._schedule.hands_over(now)
         encoded = encode(state, self._options.serializer, self._signer)
-        blobs.check_size(encoded.size, "state")
         try:
-            stored = blobs.write(encoded.parts, encoded.layout, self._shelf, what="state")
+            stored = chunks.write(encoded, self._names, what="state")
             pieces = self._result.seal() if self._result is not None else None
-            if self._durable.certain and not self._durable.is_new(stored[0], pieces):
-                self._discard(stored[0])
+            if self._durable.certain and not self._durable.is_new(stored.manifest, pieces):
+                self._discard(stored.manifest)
                 self._schedule.unchanged(now)
             else:
                 self._keep(stored, pieces)
@@ -191,7 +186,7 @@ class Checkpoints:
 
     def _keep(self, state: Stored, pieces: Stored | None) -> None:
         durable = self._durable
-        durable.advanced = durable.advanced or durable.is_new(state[0], pieces)
+        durable.advanced = durable.advanced or durable.is_new(state.manifest, pieces)
         checkpoint = Checkpoint(
             state=state, pieces=pieces, progress=self._reporter.progress.stored(), advanced=durable.advanced
         )
@@ -199,11 +194,11 @@ class Checkpoints:
         if not change.applied:
             self._ownership.lose(change.status)
         self.clear()
-        durable.state, durable.certain = state[0], True
+        durable.state, durable.certain = state.manifest, True
         if pieces is not None:
-            durable.result_bytes = pieces[0].size
+            durable.result_bytes = pieces.manifest.size
         self._ownership.renewed(self._clock())
 
     def _discard(self, manifest: Manifest) -> None:
         with suppress(*STORE_ERRORS):  # the purge deletes it later
-            blobs.discard(manifest, self._task.id)
+            chunks.discard(manifest, self._task.id)

@@ -19,8 +19,8 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
-from gaetk_longtask.payloads.blobs import Stored
 from gaetk_longtask.payloads.encoding import encode_pieces
+from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gaetk_longtask import starting
-from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.services import Services
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def purge(services: Services, *, limit: int = PURGED, monotonic: Callable[[], fl
     done = 0
     for task_id in _in_time(task_ids, monotonic):
         if services.store.begin_purge(task_id):
-            while blobs.delete_some(task_id):
+            while chunks.delete_some(task_id):
                 pass
             services.store.end_purge(task_id)
         done += 1

@@ -136,7 +136,7 @@ class LongTask(_Own):
     #: For the operator: the log line about the failure carries it.
     error_reference = ndb.TextProperty()
 
-    #: Manifests (see `blobs`) with what lies in the entity itself.
+    #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
     parameters_manifest = ndb.JsonProperty()
     parameters_blob = ndb.BlobProperty()
     #: Until there is a result: the pieces that were yielded before the last checkpoint.
@@ -193,7 +193,7 @@ class LongTask(_Own):
 
 
 class LongTaskChunk(_Own):
-    """A piece of parameters or of a result that is too large for the task's entity; its name is ``id.fence.n``."""
+    """A block of a value that is too large for the task's entity; its name is ``id.fence.n``."""
 
     data = ndb.BlobProperty()
     expires_at = _moment(indexed=True)

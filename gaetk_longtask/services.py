@@ -11,9 +11,11 @@ from google.cloud import ndb
 
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads.blobs import Manifest, Reader, Shelf
+from gaetk_longtask.payloads.chunks import ChunkNames, Reader
 from gaetk_longtask.payloads.encoding import decode
+from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore
@@ -42,35 +44,38 @@ class Services:
         """Return what signs and verifies the stored value of a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
 
-    def load(self, task: LongTask, field: str, serializer: Serializer) -> Any:
-        """Return the value of a task's ``parameters``, ``state`` or ``result``; an NDB context must be active.
+    def load(self, task: LongTask, field: Field, serializer: Serializer) -> Any:
+        """Read what a task keeps in a field; an NDB context must be active.
 
         Raises:
-            DamagedDataError: it can't be read any more.
+            DamagedDataError: there is nothing, or it can't be read any more.
 
         """
-        manifest = Manifest.from_json(getattr(task, f"{field}_manifest"))
-        data = Reader(manifest, getattr(task, f"{field}_blob"), task_id=task.id)
-        return decode(manifest.layout, data, serializer, self.signer(task.id, field))
+        stored = Stored.of(task, field)
+        if stored is None:
+            message = f"Task {task.id[:8]} has no stored {field}."
+            raise DamagedDataError(message)
+        data = Reader(stored, task_id=task.id)
+        return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
 
     def load_result(self, task: LongTask, serializer: Serializer) -> Any:
         """Return a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
 
         Raises:
-            DamagedDataError: it can't be read any more.
+            DamagedDataError: there is none, or it can't be read any more.
 
         """
-        manifest = Manifest.from_json(task.result_manifest)
-        if "yielded" not in manifest.layout:
+        stored = Stored.of(task, "result")
+        if stored is None or "yielded" not in stored.manifest.layout:
             return self.load(task, "result", serializer)
         client = ndb.get_context().client  # the application's own, if it has entered a context
         contexts = NdbContexts(client, lambda: client.project)
-        return YieldedResult(manifest, task.result_blob, task_id=task.id, contexts=contexts)
+        return YieldedResult(stored, task_id=task.id, contexts=contexts)
 
-    def shelf(self, task_id: str, fence: int, options: TaskOptions) -> Shelf:
-        """Return the place for an attempt's chunks; fence 0 is for the parameters."""
+    def chunk_names(self, task_id: str, fence: int, options: TaskOptions) -> ChunkNames:
+        """Return the names for an attempt's chunks, or for the parameters' with fence 0."""
         expires_at = self.clock() + options.keep_result + CHUNK_GRACE
-        return Shelf(task_id=task_id, fence=fence, expires_at=expires_at)
+        return ChunkNames(task_id=task_id, fence=fence, expires_at=expires_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,9 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask, LongTaskUnique, job_url
-from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
+from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
@@ -68,10 +69,9 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
                 return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
-    blobs.check_size(encoded.size, "parameters")
     with services.ndb_context():
-        shelf = services.shelf(task_id, 0, options)
-        manifest, inline = blobs.write(encoded.parts, encoded.layout, shelf, what="parameters")
+        names = services.chunk_names(task_id, 0, options)
+        stored = chunks.write(encoded, names, what="parameters")
     with services.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
@@ -87,10 +87,9 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             version=options.version,
             time_limit_seconds=options.time_limit.total_seconds(),
             keep_result_seconds=options.keep_result.total_seconds(),
-            parameters_manifest=manifest.to_json(),
-            parameters_blob=inline,
             unique_name=draft.unique_name,
         )
+        set_stored(task, "parameters", stored)
         if draft.unique_name is None:
             services.store.create(task)
         elif (joined := create_or_join(services.store, task)).id != task_id:

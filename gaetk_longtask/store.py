@@ -19,7 +19,7 @@ from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
-from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery
@@ -141,7 +141,7 @@ class TaskStore:
         if change.applied or task is None:
             return change.applied
         # A result that was shown before we learned of its commit has lost our token, but not its fence and manifest.
-        ours = task.status.has_result and bool(task.fence == fence) and task.result_manifest == result[0].to_json()
+        ours = task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result
         if ours:
             self.tell(Event.FINISHED, task)
         return bool(ours)

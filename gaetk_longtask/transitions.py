@@ -16,7 +16,7 @@ from typing import Any
 
 from gaetk_longtask.events import Event
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.payloads.blobs import Stored
+from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.progress.snapshot import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
@@ -173,9 +173,9 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
     """Keep a checkpoint and renew the lease. One that has advanced forgives the failures before it."""
     if not works(task, fence):
         return None
-    task.state_manifest, task.state_blob = checkpoint.state[0].to_json(), checkpoint.state[1]
+    set_stored(task, "state", checkpoint.state)
     if checkpoint.pieces is not None:
-        task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
+        set_stored(task, "result", checkpoint.pieces)
     task.progress = checkpoint.progress
     if checkpoint.advanced:
         task.forgiven, task.failures = task.forgiven + task.failures, 0
@@ -205,8 +205,8 @@ def finish(task: LongTask, now: datetime, *, fence: int, result: Stored, progres
     if not owns(task, fence):
         return None
     _end(task, Status.DONE, now)
-    task.result_manifest, task.result_blob = result[0].to_json(), result[1]
-    task.state_manifest = task.state_blob = None
+    set_stored(task, "result", result)
+    set_stored(task, "state", None)
     task.run_seconds = (now - task.requested_at).total_seconds()
     task.progress = progress.stored()
     task.error = task.error_reference = None
@@ -235,7 +235,8 @@ def fail(
     task.progress = progress.stored()
     task.error_reference = reference
     if forget:
-        task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
+        set_stored(task, "state", None)
+        set_stored(task, "result", None)
     if permanent or _is_hopeless(task, max_attempts, now):
         _end(task, Status.FAILED, now)
         task.error = error
@@ -284,7 +285,8 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.error = task.error_reference = None
     if task.state_manifest is None:  # else the next attempt resumes from it
         task.progress = dict(STARTING)
-        task.result_manifest = task.result_blob = task.run_seconds = None
+        task.run_seconds = None
+        set_stored(task, "result", None)
     return Effect()
 
 

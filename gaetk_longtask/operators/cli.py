@@ -38,7 +38,7 @@ from gaetk_longtask.operators.printing import (
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 
 #: How often `start --wait` looks.
 POLL_SECONDS = 1.0

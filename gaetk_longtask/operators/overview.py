@@ -18,7 +18,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
 from gaetk_longtask.models import NAMESPACE, LongTask
-from gaetk_longtask.payloads.blobs import Manifest
+from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
@@ -238,7 +238,7 @@ def parameters(services: Services, task: LongTask, serializer: Serializer) -> di
         DamagedDataError: they can't be read.
 
     """
-    length = size(task.parameters_manifest) or 0
+    length = size(task, "parameters") or 0
     if length > LARGEST_SHOWN:
         message = f"The parameters are too large to be shown: {length:,} bytes."
         raise TooLargeError(message, limit=LARGEST_SHOWN)
@@ -251,9 +251,10 @@ def parameters(services: Services, task: LongTask, serializer: Serializer) -> di
     return {str(name): short.repr(one) for name, one in list(value.items())[:100]}
 
 
-def size(manifest: dict[str, Any] | None) -> int | None:
-    """Give the size of parameters or of a result, in bytes."""
-    return Manifest.from_json(manifest).size if manifest else None
+def size(task: LongTask, field: Field) -> int | None:
+    """Return the size of what a task keeps in a field, in bytes; None if the field is empty."""
+    stored = Stored.of(task, field)
+    return stored.manifest.size if stored else None
 
 
 def attempts(status: Status, failures: int) -> int:

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -29,15 +29,15 @@ from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, L
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
+from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 from gaetk_longtask.web.pages import Page, StatusPage
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
-from gaetk_longtask.web.visits import reaching_the_store
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class OperatorPage(Page):
             Status.READY: self.gettext("Waiting"),
             Status.STARTED: self.gettext("Working"),
             Status.ERROR: self.gettext("Trying again"),
-            Status.DONE: self.gettext("Finished, not seen yet"),
+            Status.DONE: self.gettext("Finished, not viewed yet"),
             Status.FINISHED: self.gettext("Finished"),
             Status.FAILED: self.gettext("Failed"),
             Status.CANCELLED: self.gettext("Cancelled"),
@@ -70,9 +70,7 @@ class OperatorPage(Page):
         """Put a duration into words."""
         if 0 < seconds < 1:
             return self.gettext("under a second")
-        if seconds < timedelta(days=2).total_seconds():
-            return self.language.duration(seconds)
-        return self.language.ngettext("%(number)s day", "%(number)s days", round(seconds / 86_400))
+        return self.language.span(seconds)
 
     def distance(self, moment: datetime) -> str:
         """Tell how far away a moment is, behind or ahead."""
@@ -113,9 +111,9 @@ class TaskPage(OperatorPage):
     parameters: dict[str, str] | None  #: short texts by name; None where nobody has asked
     trouble: str | None  #: why they can't be shown
 
-    def size(self, manifest: dict[str, Any] | None) -> str:
-        """Tell how large parameters or a result are; empty where there is none."""
-        size = overview.size(manifest)
+    def size(self, field: Field) -> str:
+        """Return the size of what the task keeps in a field; empty where there is nothing."""
+        size = overview.size(self.task, field)
         return "" if size is None else self.language.ngettext("%(number)s byte", "%(number)s bytes", size)
 
 
@@ -165,7 +163,7 @@ def _check_method(allowed: tuple[str, ...]) -> None:
     if request.method not in allowed:
         values = {"job": request.path, "methods": ", ".join(allowed)}
         raise ProblemError(
-            HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s takes %(methods)s alone.", values=values, allow=allowed
+            HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s only accepts %(methods)s.", values=values, allow=allowed
         )
 
 
@@ -241,7 +239,7 @@ def _task(services: Services, task_id: str) -> ResponseReturnValue:
 
 def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
     if not is_same_origin(request):
-        raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's own page.")
+        raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
     task = _find(services, task_id)
     try:
         if job == JobName.CANCEL:
@@ -249,7 +247,7 @@ def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
         else:
             starting.retry(services, task.id)
     except EnqueueRefusedError as exc:
-        message = "The work could not be started just now. Nothing is lost: try again."
+        message = "The work could not be started. Nothing is lost. Try again."
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, message, retry_url=request.path, reference=exc.reference
         ) from exc
@@ -271,7 +269,7 @@ def _find(services: Services, beginning: str) -> LongTask:
     try:
         return overview.find(services, beginning)
     except NoSuchTaskError as exc:
-        message = "There is no such task (any more). Is the address complete?"
+        message = "We can't find this task. Check the address, or start again."
         raise ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown") from exc
 
 

@@ -48,8 +48,8 @@ def task_document(task: LongTask) -> dict[str, Any]:
         **{name: getattr(task, name) or None for name in texts},
         **{name: _iso(getattr(task, name)) for name in moments},
         "run_seconds": task.run_seconds,
-        "parameters_bytes": overview.size(task.parameters_manifest),
-        "result_bytes": overview.size(task.result_manifest),
+        "parameters_bytes": overview.size(task, "parameters"),
+        "result_bytes": overview.size(task, "result"),
     }
 
 

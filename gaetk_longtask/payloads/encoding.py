@@ -40,7 +40,7 @@ class BinaryReader(Protocol):
     """What gives bytes in order, such as a file."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give the next `size` bytes, or fewer at the end; all that are left if it is negative."""
+        """Return the next `size` bytes, or fewer at the end; all that are left if it is negative."""
 
 
 def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
@@ -67,7 +67,7 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
 
 
 def decode(layout: dict[str, Any], data: BinaryReader, serializer: Serializer, signer: Signer) -> Any:
-    """Give back an equal value, a `dict` in the same order.
+    """Return an equal value, a `dict` in the same order.
 
     The layout names the serializer: the handler's own, or one of ours, so that a handler may move from one to the
     other. A pickle, however, is only read for a handler whose own serializer is a `PickleSerializer`. Whatever
@@ -174,7 +174,7 @@ def _decode_mapping(
 
 
 def yielded_layout() -> dict[str, Any]:
-    """Give the layout of a result that is yielded, before its first piece."""
+    """Return the layout of a result that is yielded, before its first piece."""
     return {"kind": Kind.TEXT.value, "yielded": 0}
 
 

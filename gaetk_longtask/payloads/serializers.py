@@ -1,4 +1,4 @@
-"""Turns an object into bytes and back: the protocol, its two implementations, and who signs."""
+"""Turns an object into bytes and back: the protocol, its two implementations, and the signer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gaetk_longtask.payloads import tagged_json
 
 
 class Signer:
-    """Signs bytes for one field of one task, so that they are accepted nowhere else.
+    """Signs bytes for one field of one task; the signature is valid nowhere else.
 
-    Signs with the first key; accepts the signature of any (``SECRET_KEY``, then ``SECRET_KEY_FALLBACKS``).
-    Keys are only asked for when something is signed or verified: without one that raises `ConfigurationError`.
+    It signs with ``SECRET_KEY``, and accepts signatures by any of ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``. Without
+    a key, `sign` and `unsign` raise `ConfigurationError`.
     """
 
-    #: What the bytes are, for instance ``result``; the messages of `SerializationError` begin with it.
+    #: ``parameters``, ``state`` or ``result``; the messages of `SerializationError` begin with it.
     field: str
 
     def __init__(self, secret_keys: Sequence[str | bytes], *, task_id: str, field: str) -> None:
@@ -34,7 +34,12 @@ class Signer:
         return self._signer().sign(data)
 
     def unsign(self, data: bytes) -> bytes:
-        """Return the data without the signature; raise `DamagedDataError` if that is not ours."""
+        """Return the data without its signature.
+
+        Raises:
+            DamagedDataError: the signature is not valid.
+
+        """
         try:
             return self._signer().unsign(data)
         except itsdangerous.BadSignature as exc:
@@ -50,27 +55,39 @@ class Signer:
 
 
 class Serializer(Protocol):
-    """Turns an object into bytes and back.
+    """Turns an object into bytes and back; a handler's ``serializer`` is one.
 
-    Its law: ``loads(dumps(x)) == x``, of the same type, or ``dumps`` refuses with `SerializationError`; and ``loads``
-    answers bytes that ``dumps`` has not made with `DamagedDataError`.
+    Its law: ``loads`` returns an object that is equal to what ``dumps`` was given and of the same type, or ``dumps``
+    raises `SerializationError`. For bytes that ``dumps`` did not return, ``loads`` raises `DamagedDataError`.
+
+    A value that is a `str` or `bytes`, and uploads among the parameters, are stored as they are and not serialized.
     """
 
-    #: Kept beside the data and compared when it is read; a change makes what is stored unreadable.
+    #: Stored beside the data and compared when it is read; if it changes, what is stored can't be read any more.
     name: str
 
     def dumps(self, value: Any, signer: Signer) -> bytes:
-        """Serialize; sign only if the form needs it."""
+        """Return the object as bytes; sign them if reading forged bytes is dangerous.
+
+        Raises:
+            SerializationError: the object would not come back equal.
+
+        """
 
     def loads(self, data: bytes, signer: Signer) -> Any:
-        """Give back what was serialized for the same task and field."""
+        """Return the object; the signer is for the same task and field as that of ``dumps``.
+
+        Raises:
+            DamagedDataError: ``dumps`` did not return this data.
+
+        """
 
 
 class PickleSerializer:
-    """Signed pickles, for a handler whose parameters or result are objects of its own.
+    """Signed pickles, for a handler whose parameters or results are objects of its own classes.
 
-    Whether an object comes back equal is up to its class. A class that is moved or deleted makes what is stored
-    unreadable. The signature is verified before anything is unpickled.
+    Whether an object comes back equal depends on its class. If a class is moved or deleted, what is stored can't be
+    read any more. The signature is verified before anything is unpickled.
     """
 
     name = "pickle"
@@ -101,23 +118,23 @@ class PickleSerializer:
 
 
 class JSONSerializer:
-    """JSON, with tags for what JSON does not have; readable by any program, and executes nothing.
+    """JSON with tags for the types that JSON lacks; any program can read it, and reading it runs no code.
 
     Takes ``None``, `bool`, `int`, `float` with the infinities, `str`, `bytes`, `decimal.Decimal`, `list`, `tuple`,
     `set`, `frozenset`, `dict` with any keys of these types, `uuid.UUID`, and `date`, `time`, `datetime` and
-    `timedelta`, the zone being a `datetime.timezone` or a `zoneinfo.ZoneInfo`. All these exactly: a subclass would
-    not come back as itself. Refused are also what is not equal to itself (NaN), surrogates in a `str` (they have no
-    UTF-8, and two of them would come back as one character), integers longer than Python's own limit (4,300 digits),
-    and more than `tagged_json.MAX_DEPTH` containers in one another. Objects that are shared come back equal, but no
-    longer shared.
+    `timedelta`, the zone being a `datetime.timezone` or a `zoneinfo.ZoneInfo`.
+
+    Refuses objects of subclasses, which would not come back as what they are; NaN, which is not equal to itself;
+    surrogates in a `str`, which have no UTF-8; integers of more than 4,300 digits, which is Python's own limit; and
+    more than 100 containers inside one another. An object that occurs twice comes back as two equal objects.
     """
 
     name = "json"
 
     def dumps(self, value: Any, signer: Signer) -> bytes:
-        """Serialize as UTF-8; the signer is only asked for the field's name."""
+        """Return UTF-8; the signer is only asked for the field's name."""
         return tagged_json.dumps(value, signer.field)
 
     def loads(self, data: bytes, signer: Signer) -> Any:
-        """Give back the value; raise `DamagedDataError` for everything that `dumps` does not write."""
+        """Return the value; raise `DamagedDataError` for everything that `dumps` does not write."""
         return tagged_json.loads(data, signer.field)

@@ -70,7 +70,7 @@ class _Packer:
         return value
 
     def pack_int(self, value: int) -> int:
-        if value.bit_length() > 2048:  # Python lets nobody set its limit lower than this
+        if value.bit_length() > 2048:  # Python's limit can't be set lower than this
             try:
                 str(value)
             except ValueError:
@@ -227,7 +227,7 @@ _REMEDIES: dict[type, str] = {
 
 
 def _remedy(cls: type) -> str:
-    """Say what the author can do with an object of a class that JSON does not take."""
+    """Return what the author can do with an object of a class that JSON does not take."""
     if issubclass(cls, Enum):
         return "store its .value"
     for method in ("to_dict", "tolist"):

@@ -7,36 +7,35 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Manifest
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import Kind
+from gaetk_longtask.payloads.manifests import Stored
 
 
 class YieldedResult(Iterator[Any]):
-    """The pieces that ``execute_task`` has yielded, cut elsewhere.
+    """An iterator over what ``execute_task`` has yielded, in pieces that are cut elsewhere.
 
-    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It also gives
-    its pieces after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts
-    anew. A piece that is damaged raises `DamagedDataError` before any of it is given.
+    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It can be read
+    after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts again from
+    the beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
     """
 
-    #: Whether it gives `str`, otherwise `bytes`.
+    #: Whether the pieces are `str`; otherwise they are `bytes`.
     is_text: bool
     #: In bytes; of a text, in UTF-8.
     size: int
 
-    def __init__(self, manifest: Manifest, inline: bytes | None, *, task_id: str, contexts: NdbContexts) -> None:
-        """Take the pieces that the manifest names; all of them have to be there.
+    def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
+        """Check that all of it is there.
 
         Raises:
-            DamagedDataError: one is missing.
+            DamagedDataError: a chunk is missing.
 
         """
-        blobs.check_presence(manifest, inline, task_id=task_id)
-        self.is_text = manifest.layout["kind"] == Kind.TEXT.value
-        self.size = manifest.size
-        self._manifest = manifest
-        self._inline = inline
+        chunks.check_presence(stored, task_id=task_id)
+        self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
+        self.size = stored.manifest.size
+        self._stored = stored
         self._task_id = task_id
         self._contexts = contexts
         self._iterator: Iterator[Any] | None = None
@@ -52,14 +51,14 @@ class YieldedResult(Iterator[Any]):
         return next(self._iterator)
 
     def read(self) -> Any:
-        """Give all of it: one `str`, or one `bytes`."""
+        """Return all of it as one `str` or one `bytes`."""
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:
-        pieces = blobs.pieces(self._manifest, self._inline, task_id=self._task_id)
+        blocks = chunks.raw_blocks(self._stored, task_id=self._task_id)
         while True:
             with self._contexts():
-                piece = next(pieces, None)
-            if piece is None:
+                block = next(blocks, None)
+            if block is None:
                 return
-            yield bytes(piece)
+            yield bytes(block)

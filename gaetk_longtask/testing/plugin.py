@@ -13,7 +13,7 @@ from gaetk_longtask.testing.faults import Faults, put_between
 from gaetk_longtask.testing.programs import Program
 from gaetk_longtask.testing.runner import TEST_PROJECT, TaskRunner
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 
 
 @pytest.fixture(scope="session")

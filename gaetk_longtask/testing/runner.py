@@ -19,7 +19,7 @@ from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.handler import EXTENSION, services_of_current_app
+from gaetk_longtask.web.current import EXTENSION, services_of_current_app
 from gaetk_longtask.web.requests import ID_FIELD
 
 #: The project of an application that has none.

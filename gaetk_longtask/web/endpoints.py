@@ -17,11 +17,12 @@ from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.starting import Draft
-from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class, services_of_current_app
+from gaetk_longtask.web.current import handler_class, services_of_current_app
+from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.requests import quoted_path
 
 
-def handlers() -> dict[str, type[LongRunningTaskHandler]]:
+def handlers() -> dict[str, type[Hooks]]:
     """Give the handlers of the current application by their endpoints, in alphabetical order."""
     found = {name: handler_class(view) for name, view in sorted(current_app.view_functions.items())}
     return {name: cls for name, cls in found.items() if cls is not None}

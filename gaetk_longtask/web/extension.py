@@ -26,7 +26,7 @@ from gaetk_longtask.services import Services
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.commands import OperatorCommands
-from gaetk_longtask.web.handler import EXTENSION, services_of_current_app
+from gaetk_longtask.web.current import EXTENSION, services_of_current_app
 from gaetk_longtask.web.requests import current_trace
 
 #: Where the static files are.

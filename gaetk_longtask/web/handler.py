@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
-from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import Request, Response, after_this_request, current_app, jsonify, render_template, request
+from flask import after_this_request, render_template, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
-from gaetk_longtask import execution
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
-from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask, TaskInfo
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
-from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.queues import Delivery
-from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.web import visits
+from gaetk_longtask.services import TaskOptions
+from gaetk_longtask.web import deliveries, visits
+from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
 from gaetk_longtask.web.pages import StatusPage
-from gaetk_longtask.web.problems import ProblemError
-from gaetk_longtask.web.requests import (
-    JobName,
-    asked_job,
-    csrf_field,
-    delivery_of,
-    gather,
-    is_task_id,
-    jsonable,
-    protect,
-)
+from gaetk_longtask.web.parameters import parameters_of
+from gaetk_longtask.web.requests import JobName, asked_job, protect
+from gaetk_longtask.web.results import response_with
 
 T = TypeVar("T")
-
-#: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
-LONGEST_AUTOMATIC_TIME, LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
-LONGEST_KEPT = timedelta(days=36_525)
-#: Where the manager puts the application's `Services`.
-EXTENSION = "gaetk_longtask"
-
-#: What a delivery is told of an id that is none.
-NO_SUCH_TASK = "no such task"
 
 
 class LongRunningTaskHandler(View):
@@ -103,10 +81,10 @@ class LongRunningTaskHandler(View):
             if "start_methods" not in vars(cls):
                 cls.start_methods = tuple(method.upper() for method in cls.methods or ("GET",))
             cls.methods = LongRunningTaskHandler.methods
-        cls._display_takes_task = _takes_three(cls.display_result)
+        cls._display_takes_task = takes_task(cls.display_result)
         if isinstance(cls.serializer, type):
             cls.serializer = cls.serializer()
-        _check(cls)
+        check_attributes(cls)
 
     # What an author overrides.
 
@@ -127,15 +105,7 @@ class LongRunningTaskHandler(View):
             URL's own arguments. A name in the body hides the same name in the query; repetition within one becomes a
             list; a file arrives as `bytes`.
             """
-            if request.mimetype == "application/json":
-                raise ProblemError(
-                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    "This handler takes form fields; override prepare_task to take a JSON body.",
-                )
-            body = request.form.to_dict(flat=False)
-            for name, files in request.files.lists():
-                body[name] = body.get(name, []) + [file.read() for file in files]
-            return gather([request.args.to_dict(flat=False), body], csrf_field()) | kwargs
+            return parameters_of(request) | kwargs
 
         def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
             """Answer with the result; an override may leave out `task`.
@@ -143,14 +113,7 @@ class LongRunningTaskHandler(View):
             By default text is HTML in which nothing can run, `bytes` are a download, anything else is JSON. A result
             that was yielded comes as a `YieldedResult`, which can be iterated over.
             """
-            match result:
-                case str() | YieldedResult(is_text=True):
-                    return Response(result, mimetype="text/html", headers={"Content-Security-Policy": "sandbox"})
-                case bytes() | YieldedResult():
-                    headers = {"Content-Disposition": "attachment"}
-                    return Response(result, mimetype="application/octet-stream", headers=headers)
-                case _:
-                    return jsonify(jsonable(result))
+            return response_with(result)
 
     def execute_task(self, parameters: Any) -> Any:
         """Do the work and return the result, or yield pieces of `str` or `bytes` that become it.
@@ -248,52 +211,24 @@ class LongRunningTaskHandler(View):
     @classmethod
     def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> RouteCallable:
         """Make the view function. The class's ``decorators`` guard visitors; the queue passes them, with its key."""
-        if cls.execute_task is LongRunningTaskHandler.execute_task:
-            message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
-            raise TypeError(message)
-        if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
-            message = f"{cls.__qualname__}.execute_task must not be async: call asyncio.run() in it."
-            raise TypeError(message)
+        check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
+        make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
             after_this_request(protect)  # whoever answers: a decorator, a hook that aborts, an error handler
             if asked_job(request) == JobName.EXECUTE:
-                return cls(*class_args, **class_kwargs)._deliver()  # noqa: SLF001  # the class's own
+                handler = make_handler()
+                return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own
             return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
 
-        view.make_handler = functools.partial(cls, *class_args, **class_kwargs)  # type: ignore[attr-defined]  # as Flask
+        view.make_handler = make_handler  # type: ignore[attr-defined]  # as Flask
         return view
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Answer a visitor."""
-        services = services_of_current_app()
-        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-        with services.ndb_context():
-            return visits.Visit(self, asked, services, self.options(services.config), self._show).answer()
-
-    def _deliver(self) -> Response:
-        """Answer the queue, or somebody who pretends to be it."""
-        delivery = delivery_of(request)
-        if delivery is None or request.method != "GET":
-            reply = execution.Reply(code=403, reason="only the task queue may ask for this")
-        elif not is_task_id(delivery.task_id):
-            reply = execution.Reply(code=200, reason=NO_SUCH_TASK)
-        else:
-            reply = self._execute(delivery)
-        if reply.code == HTTPStatus.FORBIDDEN:
-            return ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may ask for this.").response()
-        return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
-
-    def _execute(self, delivery: Delivery) -> execution.Reply:
-        try:
-            services = services_of_current_app()
-            with services.ndb_context():
-                return execution.deliver(services, delivery, self.options(services.config), _Job(self._work))
-        except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200
-            visits.report_exception(exc)
-            return execution.Reply(code=500, reason="this attempt has failed, see the log")
+        return visits.answer(self, self._show)
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         self.task, self._reporter, self._checkpoints = task, reporter, checkpoints
@@ -318,91 +253,3 @@ class LongRunningTaskHandler(View):
             service=cls.service or config.service,
             version=None if elsewhere else config.version,
         )
-
-
-class _Job:
-    """The author's part of an attempt, for `execution`, which knows no Flask."""
-
-    def __init__(self, work: Callable[[LongTask, Any, Reporter, Checkpoints], Any]) -> None:
-        self.execute = work
-
-    report_exception = staticmethod(visits.report_exception)
-
-
-def is_queue_request() -> bool:
-    """Tell whether this request is a delivery to one of our handlers, for the application's own ``before_request``.
-
-    Exempt such a request from login and redirects: it gets nowhere but to the check of the task's execute key.
-    """
-    view = current_app.view_functions.get(request.endpoint or "")
-    return (
-        handler_class(view) is not None
-        and request.method == "GET"
-        and asked_job(request) == JobName.EXECUTE
-        and delivery_of(request) is not None
-    )
-
-
-def handler_class(view: Any) -> type[LongRunningTaskHandler] | None:
-    """Give the handler behind a view function, if it is one of ours."""
-    cls = getattr(view, "view_class", None)
-    return cls if isinstance(cls, type) and issubclass(cls, LongRunningTaskHandler) else None
-
-
-def services_of_current_app() -> Services:
-    """Give what the manager has put together for the current application."""
-    services = current_app.extensions.get(EXTENSION)
-    if not isinstance(services, Services):
-        message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."
-        raise ConfigurationError(message)
-    return services
-
-
-def _takes_three(display_result: Any) -> bool:
-    """Tell the original's signature ``(parameters, result, task)`` from the article's ``(parameters, result)``."""
-    try:
-        inspect.signature(display_result).bind(None, None, None, None)
-    except TypeError:
-        return False
-    return True
-
-
-def _check(cls: type[LongRunningTaskHandler]) -> None:
-    """Find a permanent mistake when the class is made."""
-    name = cls.__qualname__
-    for attribute in ("time_limit", "keep_result"):
-        value = getattr(cls, attribute)
-        if not isinstance(value, timedelta) or value <= timedelta(0):
-            message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
-            raise TypeError(message)
-    if cls.keep_result > LONGEST_KEPT:
-        message = f"{name}.keep_result is more than a hundred years, which is more than Datastore can tell."
-        raise TypeError(message)
-    if cls.time_limit > LONGEST_TIME:
-        message = f"{name}.time_limit is more than the 24 hours that App Engine gives any request: call checkpoint()."
-        raise TypeError(message)
-    if cls.time_limit > LONGEST_AUTOMATIC_TIME and cls.service is None:
-        message = (
-            f"{name}.time_limit is more than the 10 minutes that App Engine gives a request on automatic scaling. Keep "
-            "to them and call checkpoint(), or name the service on basic or manual scaling that does the work: "
-            f"{name}.service = 'worker'; 'default' if it is the only one."
-        )
-        raise TypeError(message)
-    if type(cls.max_attempts) is not int or cls.max_attempts < 1:
-        message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
-        raise TypeError(message)
-    if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        message = f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
-        raise TypeError(message)
-    for attribute in ("start_methods", "bookmark_parameters"):
-        value = getattr(cls, attribute)
-        if isinstance(value, str):
-            message = f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},)."
-            raise TypeError(message)
-    unknown = set(cls.start_methods) - {"GET", "POST"}
-    if unknown or not cls.start_methods:
-        message = f"{name}.start_methods may hold GET and POST, not {sorted(unknown)}."
-        raise TypeError(message)
-    if not cls.init_every_request:
-        message = f"{name}.init_every_request must stay True: a handler keeps the request's task on itself."
-        raise TypeError(message)

@@ -102,14 +102,12 @@ class IdentityAwareProxy:
             return self.verify(request.headers.get(HEADER, ""))
         except IdentityError as exc:
             log.warning("no identity: %s", exc)
-            problem = ProblemError(
-                HTTPStatus.FORBIDDEN, "This request did not come by way of Identity-Aware Proxy, so nobody knows you."
-            )
+            problem = ProblemError(HTTPStatus.FORBIDDEN, "You are not signed in.")
         except KeysUnavailableError as exc:
             log.error("no identity: %s", exc)
             problem = ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "Nobody can tell who you are just now. Try again in a moment.",
+                "We can't check your sign-in at the moment. Try again shortly.",
                 retry_after_seconds=5,
             )
         raise HTTPException(response=problem.response())

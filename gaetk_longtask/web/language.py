@@ -1,6 +1,6 @@
-"""The languages that pages speak: gettext catalogues, and durations in words.
+"""The languages of the pages: gettext catalogues, and durations and dates in words.
 
-A language is one file, ``translations/CODE/LC_MESSAGES/gaetk_longtask.po``, and what is compiled of it.
+A language is one file, ``translations/CODE/LC_MESSAGES/gaetk_longtask.po``, and its compiled form.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gettext
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from math import floor
 from pathlib import Path
@@ -23,14 +24,14 @@ _RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Language:
-    """One language, and all that is said in it. What has no translation is said in English."""
+    """One language. A message without a translation stays English."""
 
     code: str = SOURCE  #: as in HTML's ``lang``, for instance ``pt-BR``
     _catalogue: gettext.NullTranslations = field(default_factory=gettext.NullTranslations, repr=False, compare=False)
 
     @classmethod
     def best_of(cls, wanted: Iterable[str]) -> Self:
-        """Give the first of the languages that there is; ``de_AT`` and ``de-AT`` find ``de``."""
+        """Return the first of the languages that is available; ``de_AT`` and ``de-AT`` find ``de``."""
         for code in wanted:
             parts = code.lower().replace("-", "_").split("_")[:3]
             for length in range(len(parts), 0, -1):
@@ -44,30 +45,55 @@ class Language:
         return "rtl" if self.code.partition("-")[0] in _RIGHT_TO_LEFT else "ltr"
 
     def gettext(self, message: str, **values: object) -> str:
-        """Translate `message`, and put the values in where it says ``%(name)s``."""
+        """Translate `message`; the values replace ``%(name)s``."""
         translated = self._catalogue.gettext(message) if message else ""  # "" stands for a catalogue's header
         return translated % values if values else translated
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:
-        """Translate with the plural that belongs to the number, and put it in where the message says ``%(number)s``."""
+        """Translate with the plural form for the number, which replaces ``%(number)s``."""
         return self._catalogue.ngettext(singular, plural, number) % {"number": number}
 
     def duration(self, seconds: float) -> str:
-        """Put a duration into words, to two digits or so; `longtask.js` says the same."""
+        """Return a duration in words, to about two digits; `longtask.js` does the same."""
         if (whole := floor(seconds + 0.5)) < 60:
             return self.ngettext("%(number)s second", "%(number)s seconds", whole)
         if (minutes := floor(seconds / 60 + 0.5)) < 120:
             return self.ngettext("%(number)s minute", "%(number)s minutes", minutes)
         return self.ngettext("%(number)s hour", "%(number)s hours", floor(seconds / 3600 + 0.5))
 
+    def span(self, seconds: float) -> str:
+        """Return a duration in words, in days from two days on."""
+        if seconds < 172_800:
+            return self.duration(seconds)
+        return self.ngettext("%(number)s day", "%(number)s days", round(seconds / 86_400))
+
+    def date(self, moment: datetime) -> str:
+        """Return the day of a moment, in UTC, in words."""
+        months = (
+            self.gettext("January"),
+            self.gettext("February"),
+            self.gettext("March"),
+            self.gettext("April"),
+            self.gettext("May"),
+            self.gettext("June"),
+            self.gettext("July"),
+            self.gettext("August"),
+            self.gettext("September"),
+            self.gettext("October"),
+            self.gettext("November"),
+            self.gettext("December"),
+        )
+        values = {"day": moment.day, "month": months[moment.month - 1], "year": moment.year}
+        return self.gettext("%(day)s %(month)s %(year)s", **values)
+
     def estimate(self, seconds: float) -> str:
-        """Put a duration into words that is not known to the second, so that it does not seem to be."""
+        """Return an estimated duration in words, rounded so that it does not look exact."""
         return self.duration(max(5, 5 * floor(seconds / 5 + 0.5)) if seconds < 60 else seconds)
 
 
 @cache
 def available() -> dict[str, str]:
-    """Give the folders' names of the languages that there are, by the same in lower case."""
+    """Return the folder names of the available languages, by their lower-case form."""
     names = [SOURCE, *(path.parent.parent.name for path in DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))]
     return {name.lower(): name for name in names}
 

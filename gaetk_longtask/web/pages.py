@@ -162,13 +162,13 @@ class StatusPage(Page):
         """Where the task stands, in a word or two."""
         match self.status:
             case Status.READY:
-                return self.gettext("Waiting for a worker")
+                return self.gettext("Waiting to start")
             case Status.STARTED if self.task.attempt > 1:
                 return self.gettext("Working, attempt %(number)s", number=self.task.attempt)
             case Status.STARTED:
                 return self.gettext("Working")
             case Status.ERROR:
-                return self.gettext("Attempt %(number)s follows", number=self.task.attempt)
+                return self.gettext("Attempt %(number)s starts shortly", number=self.task.attempt)
             case Status.DONE | Status.FINISHED:
                 return self.gettext("Finished")
             case Status.FAILED:
@@ -183,9 +183,9 @@ class StatusPage(Page):
             case Status.READY | Status.ERROR:
                 return ""
             case Status.STARTED if self.task.attempt > 1:
-                return self.gettext("Attempt %(number)s has begun.", number=self.task.attempt)
+                return self.gettext("Attempt %(number)s has started.", number=self.task.attempt)
             case Status.STARTED:
-                return self.gettext("The work has begun.")
+                return self.gettext("The work has started.")
             case _:
                 return self.heading
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-from flask import Response, jsonify, make_response, render_template, request
+from flask import Response, current_app, got_request_exception, jsonify, make_response, render_template, request
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.web.language import Language
 from gaetk_longtask.web.pages import Page
 from gaetk_longtask.web.requests import asked_language, wants_json
+
+log = logging.getLogger(__name__)
 
 #: What a problem looks like.
 Kind = Literal["unknown", "expired", "damaged", "problem"]
@@ -101,16 +106,40 @@ class ProblemPage(Page):
 def _title(language: Language, problem: ProblemError) -> str:
     match problem.kind, problem.status:
         case "unknown", _:
-            return language.gettext("There is nothing here")
+            return language.gettext("Task not found")
         case "expired", _:
-            return language.gettext("The result is gone")
+            return language.gettext("Result expired")
         case "damaged", _:
             return language.gettext("The result is damaged")
         case _, HTTPStatus.FORBIDDEN:
-            return language.gettext("This is not allowed")
+            return language.gettext("Access denied")
         case _, HTTPStatus.SERVICE_UNAVAILABLE:
-            return language.gettext("Not available just now")
+            return language.gettext("Temporarily unavailable")
         case _, HTTPStatus.INTERNAL_SERVER_ERROR:
             return language.gettext("Something went wrong")
         case _:
-            return language.gettext("This does not work like that")
+            return language.gettext("Invalid request")
+
+
+@contextmanager
+def reaching_the_store() -> Iterator[None]:
+    """Answer the visitor with 503 where Datastore does not answer."""
+    try:
+        yield
+    except STORE_ERRORS as exc:
+        log.warning("the store does not answer a visitor: %s", exc)
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The database is not responding. Try again in a moment.",
+            retry_after_seconds=5,
+        ) from exc
+
+
+def report_exception(exc: BaseException) -> None:
+    """Log an exception and send Flask's signal, as Flask does where no error handler takes it."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
+    try:
+        app.log_exception((type(exc), exc, exc.__traceback__))
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
+    except Exception:  # error reporting that fails itself must not turn into the queue's answer
+        log.exception("reporting an exception has failed")

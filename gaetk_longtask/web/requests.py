@@ -1,21 +1,16 @@
-"""The request protocol's vocabulary: what a request asks for, who sends it, what it wants to read."""
+"""What a request says: who sends it, what it asks for, and what its answer must carry."""
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from datetime import time, timedelta, tzinfo
 from enum import StrEnum
 from functools import lru_cache
-from math import isfinite
-from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from flask import Request, Response, current_app, has_request_context
 from flask import request as current_request
-from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
+from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.queues import KEY_HEADER, Delivery
@@ -33,8 +28,6 @@ _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
 
 #: 128 random bits or more in URL-safe base64; nothing else is ever looked up.
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
-#: The original's limit for a parameter that goes into a bookmark, in characters, and ours for all of them.
-_LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
 
 #: How many different headers of visitors are kept in mind, with what they mean: browsers send the same few.
 _REMEMBERED = 128
@@ -139,41 +132,6 @@ def delivery_of(request: Request) -> Delivery | None:
     )
 
 
-def bookmark(
-    query: MultiDict[str, str], form: MultiDict[str, str], form_names: Iterable[str], csrf_name: str
-) -> list[tuple[str, str]]:
-    """Choose the parameters that make a status page's URL meaningful: short ones, and of the form those named."""
-    named = frozenset(form_names)
-    offered = [item for item in query.items(multi=True) if item[0] not in form]
-    offered += [item for item in form.items(multi=True) if item[0] in named]
-    chosen: list[tuple[str, str]] = []
-    for name, value in offered:
-        fits = len(value) < _LONGEST_VALUE and len(urlencode([*chosen, (name, value)])) <= _LONGEST_BOOKMARK
-        if fits and is_parameter(name, csrf_name):
-            chosen.append((name, value))
-    return chosen
-
-
-def is_parameter(name: str, csrf_name: str) -> bool:
-    """Tell the visitor's parameters from ours, and from the token of the application's CSRF protection."""
-    return not name.startswith("_") and name != csrf_name
-
-
-def gather(sources: Iterable[Mapping[str, list[Any]]], csrf_name: str) -> dict[str, Any]:
-    """Make parameters of fields: a later source hides a name of an earlier one, repetition becomes a list."""
-    parameters: dict[str, Any] = {}
-    for source in sources:
-        for name, values in source.items():
-            if is_parameter(name, csrf_name):
-                parameters[name] = values[0] if len(values) == 1 else values
-    return parameters
-
-
-def csrf_field() -> str:
-    """Give the form field in which the application's CSRF protection (Flask-WTF's, say) has its token."""
-    return str(current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"))
-
-
 def path_of(request: Request) -> str:
     """Give a request's path as a visitor and the queue write it."""
     return quoted_path(request.script_root + request.path)
@@ -182,27 +140,6 @@ def path_of(request: Request) -> str:
 def quoted_path(path: str) -> str:
     """Quote a path in one way, so that two of them can be compared; never the start of another host's URL."""
     return "/" + quote(path, safe="/:@!$&'()*+,;=~").lstrip("/")
-
-
-def jsonable(value: Any) -> Any:
-    """Make of a result something that Flask's JSON takes: sets become lists, keys strings, bytes Base64."""
-    match value:
-        case dict():
-            return {str(key): jsonable(one) for key, one in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [jsonable(one) for one in value]
-        case bytes():
-            return base64.b64encode(value).decode()
-        case float() if not isfinite(value):
-            return None
-        case time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case tzinfo():
-            return str(value)
-        case _:
-            return value
 
 
 def protect(response: Response) -> Response:

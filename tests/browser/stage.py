@@ -14,13 +14,13 @@ from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
-from gaetk_longtask.payloads import blobs
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.progress.snapshot import Progress, Snapshot
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.handler import EXTENSION
+from gaetk_longtask.web.current import EXTENSION
 
 #: The strictest policy that the pages promise to work under.
 CSP = (
@@ -164,8 +164,8 @@ class Stage:
         task = self.find(task_id)
         encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
-            shelf = self.services.shelf(task_id, task.fence, Report.options(self.services.config))
-            stored = blobs.write(encoded.parts, encoded.layout, shelf, what="result")
+            names = self.services.chunk_names(task_id, task.fence, Report.options(self.services.config))
+            stored = chunks.write(encoded, names, what="result")
             done = self.services.store.finish(task_id, task.fence, stored, Progress(message="Formatting"))
         assert done
 

@@ -67,7 +67,7 @@ def polls(stage: Stage) -> int:
 def test_the_page_follows_the_task_to_the_result_without_loading_itself_anew(page: Page, stage: Stage) -> None:
     page.goto(stage.url)
     page.get_by_role("button", name="Report").click()
-    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    expect(page.locator(".lt-state")).to_have_text("Waiting to start")
     before = loads(page)
     task_id = stage.queue.tasks[-1].request.uri.partition("_longtaskid=")[2]
     stage.begin(task_id)
@@ -122,7 +122,7 @@ def test_cancel_and_try_again(page: Page, stage: Stage) -> None:
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("h1")).to_have_text("The task was cancelled")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    expect(page.locator(".lt-state")).to_have_text("Waiting to start")
     assert stage.find(task_id).status is Status.READY
 
 
@@ -169,7 +169,7 @@ def test_start_milestones_another_attempt_and_the_end_are_announced_and_nothing_
     page.clock.run_for(2_000)
     expect(page.locator("h1")).to_have_text("The task failed")
     assert told(page) == [
-        "The work has begun.",
+        "The work has started.",
         "25% done",
         "50% done",
         "75% done",
@@ -275,7 +275,7 @@ def test_reloading_a_page_goes_on_where_it_was(page: Page, stage: Stage) -> None
 
 def test_a_bookmark_after_expiry_says_so(page: Page, stage: Stage) -> None:
     page.goto(STATES["expired"](stage))
-    expect(page.locator("h1")).to_have_text("The result is gone")
+    expect(page.locator("h1")).to_have_text("Result expired")
 
 
 def test_a_task_that_goes_while_the_page_is_open_leaves_the_reason(page: Page, stage: Stage) -> None:
@@ -284,7 +284,7 @@ def test_a_task_that_goes_while_the_page_is_open_leaves_the_reason(page: Page, s
     with stage.services.ndb_context():
         stage.find(task_id).key.delete()
     stage.progress.stored.pop(task_id)
-    expect(page.locator("h1")).to_have_text("There is nothing here", timeout=SOON)
+    expect(page.locator("h1")).to_have_text("Task not found", timeout=SOON)
     assert loads(page) == 1
 
 

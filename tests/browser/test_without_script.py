@@ -65,13 +65,13 @@ def test_a_download_comes_by_itself_and_leaves_the_page_with_the_link(page: Page
 def test_the_page_stops_loading_itself_anew_where_it_is_told_to_and_goes_on(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
-    page.get_by_role("link", name="Stop that").click()
-    expect(page.get_by_role("link", name="Look again")).to_be_visible()
+    page.get_by_role("link", name="Stop refreshing").click()
+    expect(page.get_by_role("link", name="Refresh the page")).to_be_visible()
     stage.requests.clear()
     page.wait_for_timeout(2_500)
     assert [path for path, _ in stage.requests if path.startswith("/report")] == []
-    page.get_by_role("link", name="Look again").click()
-    page.get_by_role("link", name="Let it load itself anew").click()
+    page.get_by_role("link", name="Refresh the page").click()
+    page.get_by_role("link", name="Refresh automatically").click()
     stage.report(task_id, **WORKING | {"step": 283})
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
 
@@ -79,9 +79,9 @@ def test_the_page_stops_loading_itself_anew_where_it_is_told_to_and_goes_on(page
 def test_a_stopped_page_does_not_run_off_to_the_result(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
-    page.get_by_role("link", name="Stop that").click()
+    page.get_by_role("link", name="Stop refreshing").click()
     stage.finish(task_id)
-    page.get_by_role("link", name="Look again").click()
+    page.get_by_role("link", name="Refresh the page").click()
     expect(page.locator("h1")).to_have_text("The result is ready")
     page.get_by_role("link", name="Show the result").click()
     expect(page.locator("h1")).to_have_text("The report of March")
@@ -103,7 +103,7 @@ def test_cancel_and_try_again_are_buttons(page: Page, stage: Stage) -> None:
     expect(page.locator("h1")).to_have_text("The task was cancelled")
     assert stage.find(task_id).status is Status.CANCELLED
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    expect(page.locator(".lt-state")).to_have_text("Waiting to start")
     assert stage.find(task_id).status is Status.READY
 
 
@@ -111,8 +111,8 @@ def test_a_failed_task_can_be_started_anew_from_its_page(page: Page, stage: Stag
     task_id = stage.task(Status.FAILED)
     page.goto(stage.page(task_id, more="&month=March"))
     expect(page.locator("article")).to_contain_text("Reference for support: 00c0ffee")
-    page.get_by_role("link", name="Start a new one").click()
-    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    page.get_by_role("link", name="Start again").click()
+    expect(page.locator(".lt-state")).to_have_text("Waiting to start")
     assert task_id not in page.url
     assert "month=March" in page.url
 
@@ -123,9 +123,9 @@ def test_a_bookmark_that_has_expired_says_so(page: Page, stage: Stage) -> None:
     answer = page.goto(stage.page(task_id))
     assert answer is not None
     assert answer.status == 410
-    expect(page.locator("h1")).to_have_text("The result is gone")
+    expect(page.locator("h1")).to_have_text("Result expired")
     page.get_by_role("link", name="Start again").click()
-    expect(page.locator(".lt-state")).to_have_text("Waiting for a worker")
+    expect(page.locator(".lt-state")).to_have_text("Waiting to start")
 
 
 # Where the browser would run the script and does not get it.
@@ -148,7 +148,7 @@ def test_where_the_script_does_not_come_a_link_does_after_a_while_and_leads_to_t
 ) -> None:
     forsaken.goto(stage.url)
     forsaken.get_by_role("button", name="Report").click()
-    link = forsaken.get_by_role("link", name="Look again")
+    link = forsaken.get_by_role("link", name="Refresh the page")
     expect(forsaken.locator("h1")).to_have_text("Making the report")
     expect(link).to_be_hidden()
     let_ten_seconds_pass(forsaken)
@@ -168,7 +168,7 @@ def test_a_page_that_was_stopped_leads_on_without_its_script(forsaken: Page, sta
     task_id = stage.task(Status.STARTED, **WORKING)
     forsaken.goto(stage.page(task_id, more="&_longtaskrefresh=off"))
     stage.finish(task_id)
-    forsaken.get_by_role("link", name="Look again").click()
+    forsaken.get_by_role("link", name="Refresh the page").click()
     forsaken.get_by_role("link", name="Show the result").click()
     expect(forsaken.locator("h1")).to_have_text("The report of March")
 

@@ -16,7 +16,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.handler import EXTENSION
+from gaetk_longtask.web.current import EXTENSION
 from tests.cloud_tasks import CloudTasks
 
 

@@ -16,7 +16,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status, TaskCancelled
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.payloads.blobs import INLINE_BYTES
+from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import LEASE
 from tests.integration.conftest import services_of

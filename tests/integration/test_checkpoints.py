@@ -23,7 +23,7 @@ from gaetk_longtask import (
 )
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.payloads.blobs import INLINE_BYTES
+from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import services_of

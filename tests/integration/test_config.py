@@ -103,5 +103,5 @@ def test_a_metadata_server_that_fails_once_is_asked_again(metadata: Callable[...
 
 def test_where_no_metadata_server_is_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
-    with pytest.raises(ConfigurationError, match="No metadata server answers here"):
+    with pytest.raises(ConfigurationError, match="no metadata server answers here"):
         find_location(Config(), {})

@@ -1,4 +1,4 @@
-"""Damaged or incomplete results are never shown; the work can be done again."""
+"""Damaged or incomplete results are never shown; the work Try again to repeat the work."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_damage_that_only_display_result_meets_is_answered_alike(app: Flask, que
         chunk.save()
     answer = client.get(url(task, "showresult").replace("work", "reading"))
     assert answer.status_code == 500
-    assert "can be done again" in answer.text
+    assert "Try again to repeat the work" in answer.text
 
 
 def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: LongTask) -> None:
@@ -98,7 +98,7 @@ def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: Lo
         stored.save()
     answer = app.test_client().get(url(task, "showresult"))
     assert answer.status_code == 500
-    assert "Start a new one" in answer.text
+    assert "Start again" in answer.text
     assert "retry" not in answer.text
     assert 'href="/work"' in answer.text
 
@@ -120,6 +120,6 @@ def test_a_page_that_believes_in_a_result_is_put_right_by_the_task(
     progress.is_down = False
     answer = client.get(url(task, "query"), follow_redirects=True)
     assert answer.status_code == 200
-    assert "Waiting for a worker" in answer.text
+    assert "Waiting to start" in answer.text
     queue.deliver_all(client)
     assert len(client.get(url(task, "query"), follow_redirects=True).data) == 2_500_000

@@ -381,7 +381,7 @@ def test_without_googles_keys_visitors_are_asked_to_come_back(
     answer = longtask.client.get("/report", headers=visitor(1))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
-    assert "Nobody can tell who you are" in answer.text
+    assert "We can&#39;t check your sign-in" in answer.text
 
 
 def test_other_views_of_the_application_may_ask_too(app: Flask, visitor: Visitor) -> None:

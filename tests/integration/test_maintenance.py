@@ -14,7 +14,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
-from gaetk_longtask.payloads.blobs import INLINE_BYTES
+from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
 from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import services_of

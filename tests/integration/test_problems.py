@@ -38,22 +38,22 @@ def heading(html: str) -> str:
 def test_a_page_speaks_the_visitors_language(client: FlaskClient) -> None:
     english = client.get(UNKNOWN, headers=HTML).text
     german = client.get(UNKNOWN, headers=HTML | GERMAN).text
-    assert (heading(english), heading(german)) == ("There is nothing here", "Hier ist nichts")
+    assert (heading(english), heading(german)) == ("Task not found", "Aufgabe nicht gefunden")
     assert '<html lang="de" dir="ltr">' in german
-    assert "Diese Aufgabe gibt es nicht (mehr)." in german
+    assert "Diese Aufgabe wurde nicht gefunden." in german
 
 
 def test_a_document_is_translated_in_what_is_for_people_alone(client: FlaskClient) -> None:
     english = client.get(UNKNOWN, headers=JSON).json
     german = client.get(UNKNOWN, headers=JSON | GERMAN).json
-    assert english["detail"] == "There is no such task (any more). Is the address complete?"
-    assert german["detail"] == "Diese Aufgabe gibt es nicht (mehr). Ist die Adresse vollständig?"
+    assert english["detail"] == "We can't find this task. Check the address, or start again."
+    assert german["detail"] == "Diese Aufgabe wurde nicht gefunden. Prüfen Sie die Adresse, oder beginnen Sie neu."
     assert english | {"detail": ""} == german | {"detail": ""}
 
 
 def test_values_are_put_into_the_translation(client: FlaskClient) -> None:
     answer = client.get("/report?_longtaskjob=query", headers=JSON | GERMAN)
-    assert answer.json["detail"].startswith("Zu _longtaskjob=query gehört _longtaskid")
+    assert answer.json["detail"].startswith("_longtaskjob=query braucht _longtaskid")
 
 
 @pytest.mark.parametrize("hostile", ["%(x)s", "%s", "100%", "<script>"])
@@ -74,7 +74,7 @@ def test_a_page_that_the_database_has_failed_comes_back_by_itself(
     answer = client.get(url, headers=HTML)
     assert answer.status_code == 503
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in answer.text
-    assert '<a class="lt-button" href="">Look again</a>' in answer.text
+    assert '<a class="lt-button" href="">Refresh the page</a>' in answer.text
 
 
 def test_a_start_that_was_refused_is_repeated_by_the_button_alone(client: FlaskClient, queue: InMemoryQueue) -> None:

@@ -34,8 +34,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Pe
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
-from gaetk_longtask.payloads import blobs
-from gaetk_longtask.payloads.blobs import Manifest
+from gaetk_longtask.payloads import chunks
+from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import (
     Crash,
@@ -46,7 +46,7 @@ from gaetk_longtask.testing import (
     QueuedTask,
     put_between,
 )
-from gaetk_longtask.web.handler import EXTENSION
+from gaetk_longtask.web.current import EXTENSION
 
 JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
@@ -315,7 +315,7 @@ class Machine(RuleBasedStateMachine):
         if task.purged:
             return
         with self.services.ndb_context():
-            kept = json.loads(blobs.read(Manifest.from_json(task.state_manifest), task.state_blob, task_id=task.id))
+            kept = json.loads(chunks.read(Stored.of(task, "state"), task_id=task.id))
             pieces = numbers_in(read_result(task), task.id)
         assert [number for number, _ in pieces] == list(range(kept)), "state and pieces do not fit"
 
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def read_result(task: LongTask) -> bytes:
-    return blobs.read(Manifest.from_json(task.result_manifest), task.result_blob, task_id=task.id)
+    return chunks.read(Stored.of(task, "result"), task_id=task.id)
 
 
 # A crash leaves ndb's generators behind half-way, and they complain when they are thrown away.

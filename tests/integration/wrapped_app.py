@@ -17,7 +17,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 from tests.api_server import TICKET
 
 SECONDS = 10

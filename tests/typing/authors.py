@@ -11,12 +11,16 @@ from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 
 from gaetk_longtask import (
+    DamagedDataError,
     JSONSerializer,
     LongRunningTaskHandler,
     LongTask,
     LongTaskManager,
     PermanentTaskFailure,
     PickleSerializer,
+    SerializationError,
+    Serializer,
+    Signer,
     Status,
     StatusPage,
     TaskCancelled,
@@ -94,6 +98,33 @@ class WithTask(LongRunningTaskHandler):
         assert_type(result.size, int)
         assert_type(result.is_text, bool)
         return result
+
+
+class Lines:
+    """A serializer of the author's own."""
+
+    name = "lines"
+
+    def dumps(self, value: Any, signer: Signer) -> bytes:
+        if not isinstance(value, list):
+            assert_type(signer.field, str)
+            raise SerializationError("Pass a list.", path=signer.field, type_name=type(value).__name__)
+        return signer.sign("\n".join(value).encode())
+
+    def loads(self, data: bytes, signer: Signer) -> list[str]:
+        try:
+            return signer.unsign(data).decode().split("\n")
+        except UnicodeDecodeError as exc:
+            raise DamagedDataError("These are no lines.") from exc
+
+
+OWN: Serializer = Lines()
+
+
+class OwnSerializer(LongRunningTaskHandler):
+    """Stores lines."""
+
+    serializer = Lines()
 
 
 def make() -> None:

@@ -145,10 +145,10 @@ def test_a_task_without_steps_says_the_same_of_its_usual_time_all_the_while() ->
 @pytest.mark.parametrize(
     ("status", "attempt", "state", "announced"),
     [
-        (Status.READY, 1, "Waiting for a worker", ""),
-        (Status.STARTED, 1, "Working", "The work has begun."),
-        (Status.ERROR, 2, "Attempt 2 follows", ""),
-        (Status.STARTED, 2, "Working, attempt 2", "Attempt 2 has begun."),
+        (Status.READY, 1, "Waiting to start", ""),
+        (Status.STARTED, 1, "Working", "The work has started."),
+        (Status.ERROR, 2, "Attempt 2 starts shortly", ""),
+        (Status.STARTED, 2, "Working, attempt 2", "Attempt 2 has started."),
         (Status.DONE, 2, "Finished", "The result is ready"),
         (Status.FINISHED, 2, "Finished", "The result is ready"),
         (Status.FAILED, 6, "Failed", "The task failed"),
@@ -163,7 +163,7 @@ def test_each_state_has_its_words(status: Status, attempt: int, state: str, anno
 def test_our_own_words_are_translated_and_the_authors_are_not() -> None:
     snapshot = snapshot_of(progress=Progress(message="Starting"))
     page = StatusPage.of(snapshot, title="Please wait", now=NOW, progress_html=str, language=GERMAN)
-    assert (page.title, page.message) == ("Bitte warten", "Es geht los")
+    assert (page.title, page.message) == ("Bitte warten", "Wird gestartet")
     assert page_of(snapshot_of(progress=HALF_WAY), language=GERMAN).message == "Reading invoices"
 
 

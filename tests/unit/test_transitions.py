@@ -12,7 +12,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.events import Event
-from gaetk_longtask.payloads.blobs import Manifest, Stored
+from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.snapshot import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.transitions import (
@@ -55,7 +55,7 @@ ALIVE = [Status.READY, Status.STARTED, Status.ERROR]
 
 
 def stored(data: bytes = b"data", fence: int = 1) -> Stored:
-    return Manifest(layout={"kind": "bytes"}, fence=fence, chunks=0, pieces=()), data
+    return Stored(manifest=Manifest(layout={"kind": "bytes"}, fence=fence, chunks=0, blocks=()), inline=data)
 
 
 def a_task(status: Status = Status.READY, **values: Any) -> LongTask:

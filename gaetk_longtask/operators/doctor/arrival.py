@@ -22,7 +22,7 @@ from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, p
 from gaetk_longtask.operators.doctor.patient import HandlerRule, Patient
 from gaetk_longtask.queues import KEY_HEADER, CloudTasksQueue, QueueRequest, cloud_task
 from gaetk_longtask.store import new_token
-from gaetk_longtask.web.handler import NO_SUCH_TASK
+from gaetk_longtask.web.deliveries import NO_SUCH_TASK
 from gaetk_longtask.web.requests import QUEUE_HEADER, JobName
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
 from gaetk_longtask.operators.doctor.patient import Patient
 from gaetk_longtask.payloads.serializers import PickleSerializer
-from gaetk_longtask.web.handler import services_of_current_app
+from gaetk_longtask.web.current import services_of_current_app
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from werkzeug.routing.converters import DEFAULT_CONVERTERS
 from gaetk_longtask.config import Config
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.services import Services, TaskOptions
-from gaetk_longtask.web.handler import LongRunningTaskHandler, handler_class
+from gaetk_longtask.web.current import handler_class
+from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.requests import quoted_path
 
 _DEFAULT_SERVICE = "default"
@@ -31,7 +32,7 @@ class HandlerRule:
     """A URL rule of a handler."""
 
     rule: Rule
-    handler: type[LongRunningTaskHandler]
+    handler: type[Hooks]
     options: TaskOptions
     path: str | None  #: one that the rule matches; None where we can't think of any
 

@@ -13,8 +13,8 @@ from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgr
 from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.web.current import EXTENSION
 from gaetk_longtask.web.extension import utcnow
-from gaetk_longtask.web.handler import EXTENSION
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from gaetk_longtask.exceptions import SerializationError
 from gaetk_longtask.payloads.tagged_json import MAX_DEPTH, dumps, loads
-from tests.unit.values import Alone, Colour, Moment, Number, Point, Row, Word, same
+from tests.unit.payloads.values import Alone, Colour, Moment, Number, Point, Row, Word, same
 
 BERLIN = ZoneInfo("Europe/Berlin")
 PLAIN = "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()"
@@ -177,11 +177,11 @@ def rows() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("value", "type_name", "remedy"),
     [
-        (Number.ONE, "tests.unit.values.Number", "store its .value"),
-        (Colour.RED, "tests.unit.values.Colour", "store its .value"),
-        (Word.YES, "tests.unit.values.Word", "store its .value"),
+        (Number.ONE, "tests.unit.payloads.values.Number", "store its .value"),
+        (Colour.RED, "tests.unit.payloads.values.Colour", "store its .value"),
+        (Word.YES, "tests.unit.payloads.values.Word", "store its .value"),
         (Markup("<b>"), "markupsafe.Markup", "convert it with str(…)"),
-        (Point(1, 2), "tests.unit.values.Point", "convert it with tuple(…)"),
+        (Point(1, 2), "tests.unit.payloads.values.Point", "convert it with tuple(…)"),
         (OrderedDict(a=1), "collections.OrderedDict", "convert it with dict(…)"),
         (defaultdict(int), "collections.defaultdict", "convert it with dict(…)"),
         (Counter("a"), "collections.Counter", "convert it with dict(…)"),
@@ -193,9 +193,9 @@ def rows() -> Iterator[int]:
         (rows(), "generator", "convert it with list(…)"),
         (bytearray(b"x"), "bytearray", "convert it with bytes(…)"),
         (memoryview(b"x"), "memoryview", "convert it with bytes(…)"),
-        (Row(), "tests.unit.values.Row", "convert it with dataclasses.asdict(…)"),
-        (Moment(2026, 1, 1), "tests.unit.values.Moment", "convert it to a plain datetime.datetime"),
-        (Alone(), "tests.unit.values.Alone", "for instance with astimezone(datetime.UTC)"),
+        (Row(), "tests.unit.payloads.values.Row", "convert it with dataclasses.asdict(…)"),
+        (Moment(2026, 1, 1), "tests.unit.payloads.values.Moment", "convert it to a plain datetime.datetime"),
+        (Alone(), "tests.unit.payloads.values.Alone", "for instance with astimezone(datetime.UTC)"),
         (math.nan, "float", "use None for what is unknown"),
         (Decimal("NaN"), "decimal.Decimal", "use None for what is unknown"),
         ("\ud800", "str", "convert it with os.fsencode(…)"),

@@ -17,7 +17,7 @@ from gaetk_longtask import JSONSerializer, PickleSerializer
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError
 from gaetk_longtask.payloads.encoding import decode, encode, encode_pieces, yielded_layout
 from gaetk_longtask.payloads.serializers import Serializer, Signer
-from tests.unit.values import SUPPORTED, Raw, Row, Word, same
+from tests.unit.payloads.values import SUPPORTED, Raw, Row, Word, same
 
 SIGNER = Signer(["secret"], task_id="task", field="parameters")
 JSON = JSONSerializer()

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
-from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
-from flask import Flask, Request, Response, jsonify, request
+from flask import Flask, Request, Response, request
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.datastructures import MultiDict
 from werkzeug.test import EnvironBuilder
 
 from gaetk_longtask.store import new_token
 from gaetk_longtask.web.requests import (
     JobName,
-    bookmark,
-    csrf_field,
     delivery_of,
-    gather,
     is_cross_site,
-    is_parameter,
     is_prefetch,
     is_same_origin,
     is_task_id,
-    jsonable,
     path_of,
     protect,
     quoted_path,
@@ -183,87 +173,6 @@ def test_a_delivery_that_names_no_task_is_for_none() -> None:
     assert not is_task_id(delivery.task_id)
 
 
-# The status page's URL.
-
-Items = list[tuple[str, str]]
-
-
-def bookmarked(query: Items, form: Items | None = None, names: tuple[str, ...] = ()) -> Items:
-    return bookmark(MultiDict(query), MultiDict(form or []), names, "csrf_token")
-
-
-def test_the_query_of_the_start_goes_into_the_bookmark() -> None:
-    assert bookmarked([("month", "2010-12"), ("country", "DE"), ("country", "FR")]) == [
-        ("month", "2010-12"),
-        ("country", "DE"),
-        ("country", "FR"),
-    ]
-
-
-def test_a_form_field_never_does_unasked() -> None:
-    assert bookmarked([], [("password", "secret"), ("month", "2010-12")]) == []
-
-
-def test_a_form_field_that_the_class_lists_does() -> None:
-    form = [("password", "secret"), ("month", "2010-12"), ("month", "2011-01")]
-    assert bookmarked([], form, ("month",)) == [("month", "2010-12"), ("month", "2011-01")]
-
-
-def test_a_name_in_the_form_hides_the_same_name_in_the_query() -> None:
-    assert bookmarked([("month", "2010-12")], [("month", "secret")]) == []
-
-
-def test_our_own_fields_and_csrf_tokens_do_not_even_if_listed() -> None:
-    items = [("_longtaskid", ID), ("_x", "y"), ("csrf_token", "t")]
-    assert bookmarked(items, [], ("csrf_token",)) == []
-    assert bookmarked([], items, ("csrf_token", "_x", "_longtaskid")) == []
-
-
-def test_a_value_has_less_than_512_characters() -> None:
-    assert bookmarked([("a", "x" * 511)]) == [("a", "x" * 511)]
-    assert bookmarked([("a", "x" * 512), ("b", "y")]) == [("b", "y")]
-
-
-@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=600)), max_size=20))
-def test_all_together_have_at_most_1500_characters(items: Items) -> None:
-    assert len(urlencode(bookmarked(items))) <= 1500
-
-
-def test_what_no_longer_fits_leaves_room_for_what_does() -> None:
-    long = [(name, "x" * 500) for name in "abc"]
-    assert bookmarked([*long, ("d", "y")]) == [*long[:2], ("d", "y")]
-
-
-@pytest.mark.parametrize(
-    ("name", "is_one"), [("month", True), ("", True), ("_longtaskid", False), ("_", False), ("csrf_token", False)]
-)
-def test_the_visitors_parameters_are_told_from_ours(name: str, is_one: bool) -> None:
-    assert is_parameter(name, "csrf_token") is is_one
-
-
-def test_the_csrf_field_is_the_one_that_the_application_uses() -> None:
-    app = Flask("tests")
-    with app.app_context():
-        assert csrf_field() == "csrf_token"
-        app.config["WTF_CSRF_FIELD_NAME"] = "token"
-        assert csrf_field() == "token"
-
-
-# Parameters.
-
-
-def test_a_later_source_hides_a_name_of_an_earlier_one() -> None:
-    assert gather([{"a": ["1", "2"], "b": ["3"]}, {"a": ["4"]}], "csrf_token") == {"a": "4", "b": "3"}
-
-
-def test_repetition_becomes_a_list() -> None:
-    assert gather([{"a": ["1", "2"]}], "csrf_token") == {"a": ["1", "2"]}
-
-
-def test_our_own_fields_and_the_csrf_token_are_no_parameters() -> None:
-    assert gather([{"_longtaskjob": ["execute"], "csrf_token": ["t"], "a": ["1"]}], "csrf_token") == {"a": "1"}
-
-
 # Paths.
 
 
@@ -292,54 +201,6 @@ def test_the_path_leads_back_to_where_the_visitor_is(path: str) -> None:
 def test_the_path_begins_with_the_script_root() -> None:
     with Flask("tests").test_request_context("/report", base_url="https://www.example.com/shop"):
         assert path_of(request) == "/shop/report"
-
-
-# Results as JSON.
-
-
-def shown(value: Any) -> Any:
-    """What a program gets to read, strictly as the standard has it."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    with Flask("tests").test_request_context():
-        return json.loads(jsonify(jsonable(value)).get_data(), parse_constant=refuse)
-
-
-def test_sets_and_tuples_become_lists() -> None:
-    assert shown({"a": {1}, "b": (1, (2,)), "c": frozenset({"x"})}) == {"a": [1], "b": [1, [2]], "c": ["x"]}
-
-
-def test_keys_become_strings() -> None:
-    assert shown({1: "a", (1, 2): "b", "x": "c"}) == {"1": "a", "(1, 2)": "b", "x": "c"}
-
-
-def test_bytes_become_base64_at_any_depth() -> None:
-    assert shown([{"a": b"\x00\xff"}]) == [{"a": "AP8="}]
-
-
-def test_what_json_has_is_left_alone() -> None:
-    value = {"a": [1, 2.5, "x", None, True], "b": {}}
-    assert shown(value) == value
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {1: "a", "b": 2},
-        {None: 1, True: 2, 1.5: 3, "x": 4},
-        Decimal("1.10"),
-        date(2026, 1, 1),
-        datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC),
-        time(12, 30),
-        timedelta(minutes=5),
-        float("inf"),
-    ],
-    ids=["mixed keys", "odd keys", "Decimal", "date", "datetime", "time", "timedelta", "infinity"],
-)
-def test_every_result_that_the_json_serializer_keeps_can_be_shown(value: object) -> None:
-    shown({"result": value})
 
 
 # Answers.

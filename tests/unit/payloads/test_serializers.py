@@ -22,7 +22,7 @@ from gaetk_longtask.exceptions import (
     SerializationError,
 )
 from gaetk_longtask.payloads.serializers import Serializer, Signer
-from tests.unit.values import FOREIGN, SUPPORTED, WIDE, Row, same
+from tests.unit.payloads.values import FOREIGN, SUPPORTED, WIDE, Row, same
 
 SIGNER = Signer(["secret"], task_id="task", field="result")
 JSON = JSONSerializer()
@@ -244,7 +244,7 @@ def test_pickle_refuses_what_is_nested_too_deeply() -> None:
 
 def test_a_class_that_is_gone_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     data = PICKLE.dumps(Row(), SIGNER)
-    monkeypatch.delattr("tests.unit.values.Row")
+    monkeypatch.delattr("tests.unit.payloads.values.Row")
     with pytest.raises(DamagedDataError, match=r"needs a class .*Row.* start the task again"):
         PICKLE.loads(data, SIGNER)
 

@@ -1,0 +1,269 @@
+"""Stores the bytes of a value in `LongTaskChunk` entities, reads and deletes them.
+
+The last blocks, up to `INLINE_BYTES`, lie in the task's own entity. Those before them lie in chunks, one block in each,
+and chunks are written before the manifest that names them is committed: a chunk without a manifest is rubbish, a
+manifest without a chunk is damage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from io import BytesIO
+from typing import Any, Self
+
+from google.cloud import ndb
+
+from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
+from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
+from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_blocks, pack, unpack
+from gaetk_longtask.payloads.encoding import Encoded
+from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
+
+#: The most that App Engine can send: 32 MiB.
+LIMIT_BYTES = 32 * 1024 * 1024
+#: Stored bytes that may lie in the task's entity; parameters, result and state share its 1 MiB.
+INLINE_BYTES = 256 * 1024
+#: Stored bytes in one request, or one block. It takes 10 MiB, but the client holds what it sends several times over.
+REQUEST_BYTES = BLOCK_BYTES
+
+#: Chunks deleted in one request; a deletion sends no data.
+CHUNKS_A_DELETION = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkNames:
+    """The names of the chunks that one attempt writes, and how long they are kept."""
+
+    task_id: str
+    fence: int  #: 0 for parameters
+    expires_at: datetime
+    numbers: Iterator[int] = field(default_factory=itertools.count)  #: for all that the attempt writes
+
+
+class Writer:
+    """Stores bytes as they come; what has come so far can be sealed, and more be written behind it.
+
+    Holds a block, and `INLINE_BYTES` of compressed ones. The layout is kept by reference: a stream may complete it
+    while it flows.
+    """
+
+    def __init__(self, layout: dict[str, Any], names: ChunkNames, *, what: Field) -> None:
+        self.layout = layout
+        self._names = names
+        self._what = what
+        self._size = 0
+        self._chunks: list[Block] = []
+        self._waiting: list[tuple[Block, bytes]] = []
+        self._cutter = Cutter()
+
+    @classmethod
+    def resume(cls, stored: Stored, names: ChunkNames, *, what: Field) -> Self:
+        """Return a writer that goes on behind what another attempt has sealed.
+
+        Raises:
+            DamagedDataError: what lies in the entity is not what was sealed; chunks are not looked at.
+
+        """
+        manifest = stored.manifest
+        writer = cls(dict(manifest.layout), names, what=what)
+        writer._size = manifest.size
+        writer._chunks = list(manifest.blocks[: manifest.chunks])
+        for block, data in inline_blocks(stored):
+            raw = unpack(block, data, names.task_id)
+            if block.size < BLOCK_BYTES:  # the last one
+                writer._cutter.rest += raw
+            else:
+                own = replace(block, fence=names.fence, number=next(names.numbers))
+                writer._waiting.append((own, bytes(data)))
+        return writer
+
+    def write(self, buffer: Buffer) -> None:
+        """Store the next bytes.
+
+        Raises:
+            TooLargeError: beyond `LIMIT_BYTES`; chunks that were written by then are rubbish for the purge.
+
+        """
+        self._size += memoryview(buffer).nbytes
+        _check_size(self._size, self._what)
+        for raw in self._cutter.cut(buffer):
+            self._waiting.append(self._packed(raw))
+            if _stored_bytes(self._waiting) > INLINE_BYTES:
+                self._flush()
+
+    def seal(self) -> Stored:
+        """Make all that was written durable, except for what the caller is to commit."""
+        tail = list(self._waiting)
+        if self._cutter.rest:
+            tail.append(self._packed(memoryview(self._cutter.rest)))
+        if _stored_bytes(tail) > INLINE_BYTES:
+            self._flush()
+            tail = tail[-1:] if self._cutter.rest else []
+        if _stored_bytes(tail) > INLINE_BYTES:
+            self._put(tail)
+            self._cutter, tail = Cutter(), []
+        manifest = Manifest(
+            layout=dict(self.layout),
+            fence=self._names.fence,
+            chunks=len(self._chunks),
+            blocks=(*self._chunks, *(block for block, _ in tail)),
+        )
+        inline = b"".join(data for _, data in tail) if tail or not self._chunks else None
+        return Stored(manifest=manifest, inline=inline)
+
+    def _packed(self, raw: memoryview) -> tuple[Block, bytes]:
+        return pack(raw, fence=self._names.fence, number=next(self._names.numbers))
+
+    def _flush(self) -> None:
+        self._put(self._waiting)
+        self._waiting = []
+
+    def _put(self, packed: list[tuple[Block, bytes]]) -> None:
+        names = self._names
+        for batch in _requests([block for block, _ in packed]):
+            chunks = [
+                LongTaskChunk(
+                    key=LongTaskChunk.key_of(_name(names.task_id, block)), data=data, expires_at=names.expires_at
+                )
+                for block, data in packed[batch]
+            ]
+            ndb.put_multi(chunks, **UNCACHED)
+        self._chunks += [block for block, _ in packed]
+
+
+def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
+    """Store a value; the caller commits what this returns.
+
+    Raises:
+        TooLargeError: it is larger than `LIMIT_BYTES`; nothing is written then.
+
+    """
+    _check_size(encoded.size, what)
+    writer = Writer(encoded.layout, names, what=what)
+    for buffer in encoded.parts:
+        writer.write(buffer)
+    return writer.seal()
+
+
+def _check_size(size: int, what: Field) -> None:
+    if size > LIMIT_BYTES:
+        message = f"Too large for App Engine, which sends at most {LIMIT_BYTES:,} bytes: the {what}."
+        raise TooLargeError(message, limit=LIMIT_BYTES)
+
+
+def read(stored: Stored, *, task_id: str) -> bytes:
+    """Return all bytes, held once.
+
+    Raises:
+        DamagedDataError: a block is missing, has another size or other content; nothing is returned then.
+
+    """
+    return Reader(stored, task_id=task_id).read()
+
+
+class Reader:
+    """Returns a value's bytes in order, each of them held once; raises `DamagedDataError` as `read` does."""
+
+    def __init__(self, stored: Stored, *, task_id: str) -> None:
+        self._blocks = raw_blocks(stored, task_id=task_id)
+        self._current = memoryview(b"")
+        self._left = stored.manifest.size
+        self._task_id = task_id
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, or fewer at the end; all that are left if it is negative."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        raw = BytesIO()  # gives away its buffer without a copy
+        while raw.tell() < wanted:
+            if not self._current:
+                self._current = memoryview(next(self._blocks, b""))
+                if not self._current:
+                    message = f"The blocks of {self._task_id[:8]} do not add up."
+                    raise DamagedDataError(message)
+            part = self._current[: wanted - raw.tell()]
+            self._current = self._current[len(part) :]
+            raw.write(part)
+        self._left -= wanted
+        return raw.getvalue()
+
+
+def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
+    """Yield a value's bytes block by block, each of them checked; raise `DamagedDataError` as `read` does."""
+    for block, data in _in_chunks(stored.manifest, task_id):
+        yield unpack(block, data, task_id)
+    for block, view in inline_blocks(stored):
+        yield unpack(block, view, task_id)
+
+
+def check_presence(stored: Stored, *, task_id: str) -> None:
+    """Check that every chunk is there, without reading any; one query for keys.
+
+    Raises:
+        DamagedDataError: a chunk is missing, or what lies in the entity is not what was stored.
+
+    """
+    for block, view in inline_blocks(stored):
+        unpack(block, view, task_id)
+    manifest = stored.manifest
+    if not manifest.chunks:
+        return
+    found = {key.id() for key in _chunks_of(task_id).fetch(keys_only=True)}
+    for block in manifest.blocks[: manifest.chunks]:
+        if _name(task_id, block) not in found:
+            raise DamagedDataError(_missing(block, task_id))
+
+
+def discard(manifest: Manifest, task_id: str) -> None:
+    """Delete the chunks of a manifest that nothing refers to any more."""
+    keys = [LongTaskChunk.key_of(_name(task_id, block)) for block in manifest.blocks[: manifest.chunks]]
+    if keys:
+        ndb.delete_multi(keys)
+
+
+def delete_some(task_id: str) -> bool:
+    """Delete some chunks of a task that is being purged, of all attempts; return False once there are none left."""
+    keys = _chunks_of(task_id).fetch(CHUNKS_A_DELETION, keys_only=True)
+    ndb.delete_multi(keys)
+    return bool(keys)
+
+
+def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Block, Buffer]]:
+    for batch in _requests(manifest.blocks[: manifest.chunks]):
+        blocks = manifest.blocks[batch]
+        chunks = LongTaskChunk.load_all([_name(task_id, block) for block in blocks])
+        for block, chunk in zip(blocks, chunks, strict=True):
+            if chunk is None:
+                raise DamagedDataError(_missing(block, task_id))
+            yield block, chunk.data
+
+
+def _chunks_of(task_id: str) -> Any:
+    first, last = LongTaskChunk.key_of(f"{task_id}."), LongTaskChunk.key_of(f"{task_id}/")
+    return LongTaskChunk.query(LongTaskChunk.key > first, LongTaskChunk.key < last, namespace=NAMESPACE)
+
+
+def _missing(block: Block, task_id: str) -> str:
+    return f"Block {block.number} of {task_id[:8]} is missing."
+
+
+def _requests(blocks: Sequence[Block]) -> Iterator[slice]:
+    """Yield which blocks go through one request together."""
+    first = size = 0
+    for index, block in enumerate(blocks):
+        size += block.stored
+        if size > REQUEST_BYTES and index > first:
+            yield slice(first, index)
+            first, size = index, block.stored
+    if blocks:
+        yield slice(first, len(blocks))
+
+
+def _stored_bytes(packed: list[tuple[Block, bytes]]) -> int:
+    return sum(block.stored for block, _ in packed)
+
+
+def _name(task_id: str, block: Block) -> str:
+    return f"{task_id}.{block.fence}.{block.number}"

@@ -1,0 +1,89 @@
+"""Cuts bytes into blocks, and turns blocks back into bytes; compresses and checks them, and reads no Datastore."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from gaetk_longtask.exceptions import DamagedDataError
+from gaetk_longtask.payloads.manifests import Block, Stored
+
+#: What can be stored. (`collections.abc.Buffer` comes with Python 3.12.)
+Buffer = bytes | bytearray | memoryview
+
+#: Raw bytes of a block; a property takes 1,048,487 bytes, and the Firestore emulator counts the whole entity.
+BLOCK_BYTES = 1_000_000
+
+_PROBE_BYTES = 16 * 1024
+_WORTHWHILE = 0.9
+
+
+class Cutter:
+    """Cuts buffers of any size into slices of `BLOCK_BYTES`; only what straddles two buffers is copied."""
+
+    #: The bytes behind the last slice.
+    rest: bytearray
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+
+    def cut(self, buffer: Buffer) -> Iterator[memoryview]:
+        """Yield the slices that are complete with the next buffer."""
+        view = memoryview(buffer).cast("B")
+        if self.rest:
+            needed = BLOCK_BYTES - len(self.rest)
+            self.rest += view[:needed]
+            view = view[needed:]
+            if len(self.rest) < BLOCK_BYTES:
+                return
+            yield memoryview(self.rest)
+            self.rest = bytearray()
+        whole = len(view) - len(view) % BLOCK_BYTES
+        for start in range(0, whole, BLOCK_BYTES):
+            yield view[start : start + BLOCK_BYTES]
+        self.rest += view[whole:]
+
+
+def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
+    """Return a block of these bytes, and the bytes to store; they are compressed if a sample compresses well."""
+    data = b""
+    sample = raw[:_PROBE_BYTES]
+    if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample):
+        data = zlib.compress(raw, 6)
+    compressed = 0 < len(data) < len(raw)
+    if not compressed:
+        data = bytes(raw)
+    block = Block(
+        fence=fence, number=number, size=len(raw), stored=len(data), digest=_digest(data), compressed=compressed
+    )
+    return block, data
+
+
+def unpack(block: Block, data: Buffer, task_id: str) -> Buffer:
+    """Return a block's raw bytes.
+
+    Raises:
+        DamagedDataError: the data has another size or other content than the block.
+
+    """
+    if len(data) != block.stored or _digest(data) != block.digest:
+        message = f"Block {block.number} of {task_id[:8]} is not what was stored."
+        raise DamagedDataError(message)
+    raw = zlib.decompress(data) if block.compressed else data
+    if len(raw) != block.size:
+        message = f"The blocks of {task_id[:8]} do not add up."
+        raise DamagedDataError(message)
+    return raw
+
+
+def inline_blocks(stored: Stored) -> Iterator[tuple[Block, memoryview]]:
+    """Yield the blocks that lie in the task's entity, each with its stored bytes."""
+    view, start = memoryview(stored.inline or b""), 0
+    for block in stored.manifest.blocks[stored.manifest.chunks :]:
+        yield block, view[start : start + block.stored]
+        start += block.stored
+
+
+def _digest(data: Buffer) -> str:
+    return blake2b(data, digest_size=16).hexdigest()

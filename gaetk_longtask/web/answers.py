@@ -1,0 +1,93 @@
+"""What a visitor is answered about a task: its page or document, the URLs that lead on, the usual refusals."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Request, Response, redirect, render_template
+
+from gaetk_longtask.exceptions import EnqueueRefusedError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.services import Services
+from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.pages import StatusPage
+from gaetk_longtask.web.parameters import given_in_url
+from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, asked_language, path_of, wants_json
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+class Answers:
+    """The answers to one request of a visitor, at the path that it asks for."""
+
+    def __init__(self, hooks: Hooks, request: Request, services: Services) -> None:
+        self._hooks = hooks
+        self._request = request
+        self._services = services
+        self.path = path_of(request)
+        self.as_json = wants_json(request)
+
+    def snapshot(self, task: LongTask) -> Snapshot:
+        """Return what there is to show of a stored task."""
+        return Snapshot.of(task, now=self._services.clock())
+
+    def page(self, snapshot: Snapshot) -> StatusPage:
+        """Return what the waiting page shows."""
+        return StatusPage.of(
+            snapshot,
+            title=self._hooks.title,
+            now=self._services.clock(),
+            language=asked_language(self._request),
+            refreshes=self._request.args.get(REFRESH_FIELD) != "off",
+            bookmark="" if self.as_json else urlencode(given_in_url(self._request)),
+            start_url=self.start_url() if snapshot.info.status.may_retry else None,
+            progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
+        )
+
+    def document(self, snapshot: Snapshot) -> Response:
+        """Return the status document."""
+        return Response(_ENCODER.encode(self.page(snapshot).document()), mimetype="application/json")
+
+    def url(self, job: JobName, task_id: str, parameters: Iterable[tuple[str, str]] = ()) -> str:
+        """Return the URL of a job, with the parameters that keep it meaningful."""
+        return with_query(self.path, [(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])
+
+    def see(self, job: JobName, task_id: str) -> Any:
+        """Redirect to another job of the task by GET; the URL keeps its parameters."""
+        return redirect(self.url(job, task_id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
+
+    def start_url(self) -> str | None:
+        """Return where to start again; None where that takes more than a link."""
+        return with_query(self.path, given_in_url(self._request)) if "GET" in self._hooks.start_methods else None
+
+    def unknown(self) -> ProblemError:
+        """Return the answer to an id of no task."""
+        return ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "We can't find this task. Check the address, or start again.",
+            kind="unknown",
+            start_url=self.start_url(),
+        )
+
+    def refused(self, exc: EnqueueRefusedError) -> ProblemError:
+        """Return the answer where the queue has not taken the task, which can be tried again."""
+        return ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The work could not be started. Nothing is lost. Try again.",
+            retry_url=self.url(JobName.RETRY, exc.task_id) if exc.task_id else None,
+            reference=exc.reference,
+            retry_after_seconds=60,
+        )
+
+
+def with_query(path: str, parameters: Iterable[tuple[str, str]]) -> str:
+    """Return a path with a query, where there are parameters."""
+    query = urlencode(list(parameters))
+    return f"{path}?{query}" if query else path

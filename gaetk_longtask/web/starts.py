@@ -1,0 +1,117 @@
+"""A visitor's request to start a task: who may start it, which task it joins, the page that asks first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+
+from flask import Request, Response, redirect, render_template
+
+from gaetk_longtask import starting
+from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, SerializationError, TooLargeError
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.services import Services
+from gaetk_longtask.starting import Draft
+from gaetk_longtask.web.answers import Answers, with_query
+from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.pages import StartPage
+from gaetk_longtask.web.parameters import bookmark, csrf_field
+from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
+from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
+
+
+class Start:
+    """A request that names no task; an NDB context must be active."""
+
+    def __init__(self, hooks: Hooks, request: Request, services: Services, answers: Answers) -> None:
+        self._hooks = hooks
+        self._request = request
+        self._services = services
+        self._answers = answers
+
+    def answer(self) -> Any:
+        """Start a task, unless the request must not, or its visitor has to be asked."""
+        request = self._request
+        if request.method == "HEAD":
+            return Response()
+        if is_prefetch(request):
+            return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+        allowed = tuple(self._hooks.start_methods)
+        if request.method not in allowed:
+            raise ProblemError(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "This task can only be started by %(methods)s.",
+                values={"methods": ", ".join(allowed)},
+                allow=allowed,
+            )
+        if request.url_rule is not None and "GET" not in (request.url_rule.methods or ()):
+            message = f"The rule {request.url_rule} must take GET besides {request.method}, for the page that watches."
+            raise ConfigurationError(f"{message} Restrict starting by start_methods on the class, not by methods.")
+        return self._ask_first() if is_cross_site(request) else self._lead_to(self._start())
+
+    def _start(self) -> LongTask:
+        request = self._request
+        draft = Draft(
+            endpoint=request.endpoint or "",
+            path=self._answers.path,
+            base_url=self._services.config.base_url or request.host_url.rstrip("/"),
+            method=request.method,
+            created_by=self._hooks.get_user_id(),
+        )
+        parameters = self._hooks.prepare_task(**(request.view_args or {}))
+        key = self._hooks.unique_key(parameters)
+        if key is not None:
+            draft = replace(draft, unique_name=self._unique_name(draft, key))
+        try:
+            with reaching_the_store():
+                return starting.start(self._services, draft, parameters, self._hooks.options(self._services.config))
+        except TooLargeError as exc:
+            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
+        except SerializationError as exc:
+            report_exception(exc)  # prepare_task made it: the visitor can't help it
+            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(exc)) from exc
+        except EnqueueRefusedError as exc:
+            raise self._answers.refused(exc) from exc
+
+    def _unique_name(self, draft: Draft, key: str) -> str:
+        if self._hooks.unique_key_shared:
+            name = starting.unique_name(draft, key, shared=True)
+            with reaching_the_store():
+                found = starting.find_joinable(self._services.store, name)
+            if found is None or self._hooks.may_access(found.info):
+                return name
+        return starting.unique_name(draft, key, shared=False)
+
+    def _lead_to(self, task: LongTask) -> Any:
+        """Lead the visitor to the task's own page."""
+        request, answers = self._request, self._answers
+        self._hooks.task = task.info
+        kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_field())
+        url = answers.url(JobName.QUERY, task.id, kept)
+        if not answers.as_json:
+            # 307 has the browser send the form once more, which is harmless, but not an upload.
+            return redirect(url, HTTPStatus.SEE_OTHER if request.files else HTTPStatus.TEMPORARY_REDIRECT)
+        snapshot = answers.snapshot(task)
+        headers = {"Location": url, "Retry-After": str(answers.page(snapshot).refresh)}
+        return answers.document(snapshot), HTTPStatus.ACCEPTED, headers
+
+    def _ask_first(self) -> Any:
+        """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
+        request, path = self._request, self._answers.path
+        if request.files:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This file was sent from another site. Open our own form and choose the file there.",
+            )
+        posted = request.method == "POST"
+        source = request.form if posted else request.args
+        language = asked_language(request)
+        page = StartPage(
+            language=language,
+            title=language.gettext("Start this task?"),
+            method=request.method.lower(),
+            action=with_query(path, request.args.items(multi=True)) if posted else path,
+            fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
+        )
+        return render_template("gaetk_longtask/start.html", page=page)

@@ -1,0 +1,91 @@
+"""How bytes become blocks, and blocks bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gaetk_longtask.exceptions import DamagedDataError
+from gaetk_longtask.payloads import cutting
+from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_blocks, pack, unpack
+from gaetk_longtask.payloads.manifests import Manifest, Stored
+
+SMALL_BLOCK = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "BLOCK_BYTES", SMALL_BLOCK)
+        yield
+
+
+# Cutting.
+
+
+@given(st.lists(st.one_of(*[st.binary(max_size=35).map(kind) for kind in (bytes, bytearray, memoryview)])))
+def test_buffers_are_joined_and_cut_into_slices_of_one_size(buffers: list[Buffer]) -> None:
+    cutter, slices = Cutter(), []
+    for buffer in buffers:
+        slices += [bytes(raw) for raw in cutter.cut(buffer)]
+    assert [len(raw) for raw in slices] == [SMALL_BLOCK] * len(slices)
+    assert len(cutter.rest) < SMALL_BLOCK
+    assert b"".join(slices) + cutter.rest == b"".join(map(bytes, buffers))
+
+
+def test_only_what_straddles_two_buffers_is_copied() -> None:
+    cutter, first, second = Cutter(), bytes(25), bytes(25)
+    assert [raw.obj is first for raw in cutter.cut(first)] == [True, True]
+    assert [raw.obj is second for raw in cutter.cut(second)] == [False, True, True]
+
+
+# One block.
+
+
+@given(st.one_of(st.binary(min_size=1), st.builds(bytes.__mul__, st.binary(min_size=1), st.integers(1, 50_000))))
+def test_a_block_comes_back(raw: bytes) -> None:
+    block, data = pack(memoryview(raw), fence=3, number=7)
+    assert (block.fence, block.number, block.size, block.stored) == (3, 7, len(raw), len(data))
+    assert len(data) <= len(raw)
+    assert block.compressed == (len(data) < len(raw))
+    assert bytes(unpack(block, memoryview(data), "t")) == raw
+
+
+def test_what_begins_with_noise_is_not_compressed() -> None:
+    raw = os.urandom(20_000) + bytes(BLOCK_BYTES - 20_000)
+    block, data = pack(memoryview(raw), fence=1, number=0)
+    assert not block.compressed
+    assert data == raw
+
+
+def test_what_is_not_compressed_is_not_copied_when_it_is_read() -> None:
+    block, data = pack(memoryview(os.urandom(100)), fence=1, number=0)
+    assert unpack(block, data, "t") is data
+
+
+@pytest.mark.parametrize("damaged", [b"0123456780", b"012345678", b"01234567890", b""])
+def test_other_bytes_than_were_stored_are_damage(damaged: bytes) -> None:
+    block, _ = pack(memoryview(b"0123456789"), fence=1, number=4)
+    with pytest.raises(DamagedDataError, match="Block 4 of 01234567 is not what was stored"):
+        unpack(block, damaged, "0123456789")
+
+
+def test_a_block_of_another_size_is_damage() -> None:
+    block, data = pack(memoryview(bytes(100)), fence=1, number=0)
+    with pytest.raises(DamagedDataError, match="do not add up"):
+        unpack(replace(block, size=99), data, "t")
+
+
+# Blocks in the entity.
+
+
+def test_the_blocks_behind_those_in_chunks_lie_one_behind_the_other() -> None:
+    packed = [pack(memoryview(raw), fence=1, number=number) for number, raw in enumerate([b"one", b"two", b"three"])]
+    manifest = Manifest(layout={}, fence=1, chunks=1, blocks=tuple(block for block, _ in packed))
+    found = list(inline_blocks(Stored(manifest=manifest, inline=b"twothree")))
+    assert found == packed[1:]

@@ -1,0 +1,24 @@
+"""A handler to begin with, and an application that needs no service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
+
+
+def make(*bases: type, **attributes: Any) -> type[LongRunningTaskHandler]:
+    """Write a handler named Report."""
+    own = {"execute_task": lambda self, parameters: None}
+    return type("Report", bases or (LongRunningTaskHandler,), own | attributes)
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask("tests")
+    LongTaskManager(app, queue=InMemoryQueue(), progress=InMemoryProgressStore())
+    return app

@@ -1,0 +1,104 @@
+"""What can't work is refused when a handler's class or its view is made."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gaetk_longtask import LongRunningTaskHandler
+from tests.unit.web.conftest import make
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("time_limit", 600),
+        ("time_limit", None),
+        ("time_limit", timedelta(0)),
+        ("time_limit", timedelta(seconds=-1)),
+        ("keep_result", 30),
+        ("keep_result", timedelta(0)),
+        ("max_attempts", 0),
+        ("max_attempts", -1),
+        ("max_attempts", 2.5),
+        ("max_attempts", "5"),
+        ("max_attempts", None),
+        ("start_methods", "POST"),
+        ("start_methods", ()),
+        ("start_methods", ("GET", "PUT")),
+        ("methods", ["PUT"]),
+        ("bookmark_parameters", "month"),
+        ("init_every_request", False),
+    ],
+)
+def test_a_mistake_is_refused_when_the_class_is_made_with_its_name_and_the_value(attribute: str, value: Any) -> None:
+    named = {"methods": "start_methods"}.get(attribute, attribute)
+    with pytest.raises(TypeError, match=rf"Report\.{named} (must|may)"):
+        make(**{attribute: value})
+
+
+def test_one_name_instead_of_a_collection_is_corrected_in_the_message() -> None:
+    with pytest.raises(TypeError, match=r"write \('month',\)"):
+        make(bookmark_parameters="month")
+
+
+def test_what_is_wrong_with_the_methods_is_named() -> None:
+    with pytest.raises(TypeError, match=r"not \['DELETE', 'PUT'\]"):
+        make(start_methods=("GET", "PUT", "DELETE"))
+
+
+def test_a_handler_without_execute_task_is_refused_when_the_view_is_made() -> None:
+    class Report(LongRunningTaskHandler):
+        pass
+
+    with pytest.raises(TypeError, match=r"Report has no execute_task\(self, parameters\)"):
+        Report.as_view("report")
+
+
+def test_a_base_class_without_execute_task_is_fine() -> None:
+    class Base(LongRunningTaskHandler):
+        title = "Reports"
+
+    assert make(Base).as_view("report")
+
+
+def test_where_nobody_writes_execute_task_it_does_not_pretend_to_work() -> None:
+    with pytest.raises(NotImplementedError):
+        LongRunningTaskHandler().execute_task({})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"time_limit": timedelta(minutes=11)}, "more than the 10 minutes .* on automatic scaling"),
+        ({"time_limit": timedelta(hours=25), "service": "worker"}, "more than the 24 hours .* any request"),
+    ],
+)
+def test_more_time_than_app_engine_gives_is_refused_when_the_class_is_made(
+    attributes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"Report\.time_limit is {reason}"):
+        make(**attributes)
+
+
+def test_what_is_to_be_kept_for_ever_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Report\.keep_result is more than a hundred years"):
+        make(keep_result=timedelta.max)
+
+
+def test_a_serializer_that_is_none_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(
+        TypeError, match=r"Report\.serializer must be a serializer, such as JSONSerializer\(\), not 'json'"
+    ):
+        make(serializer="json")
+
+
+def test_work_that_would_have_to_be_awaited_is_refused_when_the_view_is_made() -> None:
+    class Report(LongRunningTaskHandler):
+        async def execute_task(self, parameters: Any) -> Any:
+            return "result"
+
+    with pytest.raises(TypeError, match=r"Report\.execute_task must not be async"):
+        Report.as_view("report")

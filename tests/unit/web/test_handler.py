@@ -1,0 +1,203 @@
+"""A handler's class is understood when it is made, and what an author calls works without an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask
+
+from gaetk_longtask import JSONSerializer, LongRunningTaskHandler, PickleSerializer
+from gaetk_longtask.config import Config
+from tests.unit.conftest import ID, info_of
+from tests.unit.web.conftest import make
+
+# display_result.
+
+
+def shown_by(cls: type[LongRunningTaskHandler]) -> Any:
+    return cls()._show("parameters", "result", "task")
+
+
+def test_the_originals_display_result_gets_the_task() -> None:
+    class Report(LongRunningTaskHandler):
+        def display_result(self, parameters: Any, result: Any, task: Any) -> str:
+            return f"{parameters} {result} {task}"
+
+    assert shown_by(Report) == "parameters result task"
+
+
+def test_the_articles_display_result_does_not() -> None:
+    class Report(LongRunningTaskHandler):
+        def display_result(self, parameters: Any, result: Any) -> str:
+            return f"{parameters} {result}"
+
+    assert shown_by(Report) == "parameters result"
+
+
+def test_a_display_result_that_may_take_the_task_gets_it() -> None:
+    class Report(LongRunningTaskHandler):
+        def display_result(self, parameters: Any, result: Any, task: Any = None) -> str:
+            return str(task)
+
+    assert shown_by(Report) == "task"
+
+
+def test_a_display_result_that_takes_anything_gets_the_task() -> None:
+    class Report(LongRunningTaskHandler):
+        def display_result(self, *args: Any) -> str:
+            return str(args[-1])
+
+    assert shown_by(Report) == "task"
+
+
+def test_a_signature_is_inherited_with_its_display_result() -> None:
+    class Base(LongRunningTaskHandler):
+        def display_result(self, parameters: Any, result: Any) -> str:
+            return "base"
+
+    class Report(Base):
+        pass
+
+    assert shown_by(Report) == "base"
+
+
+def test_a_subclass_may_go_back_to_the_other_signature() -> None:
+    class Base(LongRunningTaskHandler):
+        def display_result(self, parameters: Any, result: Any) -> str:
+            return "base"
+
+    class Report(Base):
+        def display_result(self, parameters: Any, result: Any, task: Any) -> str:
+            return str(task)
+
+    assert shown_by(Report) == "task"
+
+
+def test_a_display_result_may_come_from_a_class_that_is_no_handler() -> None:
+    class AsText:
+        def display_result(self, parameters: Any, result: Any) -> str:
+            return f"{result} as text"
+
+    assert shown_by(make(AsText, LongRunningTaskHandler)) == "result as text"
+
+
+# methods and start_methods.
+
+
+def test_a_task_is_started_by_get_and_post() -> None:
+    assert set(make().start_methods) == {"GET", "POST"}
+
+
+def test_flasks_own_methods_say_what_starts_a_task() -> None:
+    assert set(make(methods=["post"]).start_methods) == {"POST"}
+
+
+def test_flasks_default_methods_are_get() -> None:
+    assert set(make(methods=None).start_methods) == {"GET"}
+
+
+def test_start_methods_win_over_flasks_own() -> None:
+    assert set(make(methods=["GET", "POST"], start_methods=("POST",)).start_methods) == {"POST"}
+
+
+def test_a_page_is_always_looked_at_by_get_and_steered_by_post() -> None:
+    assert set(make(methods=["POST"]).as_view("report").methods) == {"GET", "POST"}
+    assert set(make(start_methods=("GET",)).as_view("report").methods) == {"GET", "POST"}
+
+
+def test_methods_may_come_from_a_class_that_is_no_handler() -> None:
+    class PostOnly:
+        methods = ("POST",)
+
+    report = make(PostOnly, LongRunningTaskHandler)
+    assert set(report.start_methods) == {"POST"}
+    assert set(report.as_view("report").methods) == {"GET", "POST"}
+
+
+def test_what_starts_a_task_is_inherited() -> None:
+    assert set(make(make(methods=["POST"])).start_methods) == {"POST"}
+
+
+# Serializers and options.
+
+
+def test_a_serializer_may_be_given_as_its_class() -> None:
+    assert isinstance(make(serializer=PickleSerializer).serializer, PickleSerializer)
+
+
+def test_a_serializer_is_json_unless_said_otherwise() -> None:
+    assert isinstance(make().serializer, JSONSerializer)
+
+
+def test_queue_service_and_version_are_those_of_the_settings() -> None:
+    options = make().options(Config(queue="slow", service="web", version="v7"))
+    assert (options.queue, options.service, options.version) == ("slow", "web", "v7")
+
+
+def test_a_handlers_own_queue_and_service_win() -> None:
+    options = make(queue="bulk", service="worker").options(Config(queue="slow", service="web", version="v7"))
+    assert (options.queue, options.service) == ("bulk", "worker")
+
+
+def test_the_settings_version_does_not_belong_to_a_handlers_own_service() -> None:
+    assert make(service="worker").options(Config(service="web", version="v7")).version is None
+    assert make(service="web").options(Config(service="web", version="v7")).version == "v7"
+
+
+def test_a_handler_says_how_its_tasks_are_treated() -> None:
+    cls = make(max_attempts=2, time_limit=timedelta(hours=1), keep_result=timedelta(days=1), service="worker")
+    options = cls.options(Config())
+    assert (options.max_attempts, options.time_limit, options.keep_result) == (2, timedelta(hours=1), timedelta(days=1))
+
+
+# What an author calls outside of an attempt.
+
+
+def test_progress_that_nobody_waits_for_goes_nowhere() -> None:
+    make()().log_progress("Reading", 1, 2)
+
+
+def test_tracking_that_nobody_waits_for_gives_the_items() -> None:
+    assert list(make()().track([1, 2, 3], "Reading")) == [1, 2, 3]
+
+
+def test_tracking_that_nobody_waits_for_passes_over_what_is_done() -> None:
+    assert list(make()().track([1, 2, 3], "Reading", start=2)) == [3]
+
+
+# Who may see a task.
+
+
+def user(name: str | None) -> LongRunningTaskHandler:
+    return make(get_user_id=lambda self: name)()
+
+
+def test_a_task_of_nobody_is_for_whoever_has_its_url() -> None:
+    assert user(None).may_access(info_of(created_by=None))
+    assert user("anna").may_access(info_of(created_by=None))
+
+
+def test_a_task_of_somebody_is_for_them_alone() -> None:
+    assert user("anna").may_access(info_of(created_by="anna"))
+    assert not user("otto").may_access(info_of(created_by="anna"))
+    assert not user(None).may_access(info_of(created_by="anna"))
+
+
+def test_nobody_is_asking_unless_the_application_knows_better() -> None:
+    assert make()().get_user_id() is None
+
+
+# The view function.
+
+
+def test_decorators_guard_visitors_and_the_queue_passes_them_to_the_check_of_its_key(app: Flask) -> None:
+    def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda **url_values: ("Log in first.", 401)
+
+    app.add_url_rule("/report", view_func=make(decorators=[login_required]).as_view("report"))
+    client = app.test_client()
+    assert client.get("/report").status_code == 401
+    assert client.get(f"/report?_longtaskjob=query&_longtaskid={ID}").status_code == 401
+    assert client.get(f"/report?_longtaskjob=execute&_longtaskid={ID}").status_code == 403
