@@ -1,4 +1,4 @@
-"""The sample application as a visitor meets it, on the local stack."""
+"""The sample application on the local stack, as a visitor uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sample_app.invoice_file import COLUMNS
 from .conftest import Answer, Visitor, running
 
 HEADER = ",".join(COLUMNS)
-# A month of its own, so that the report of the bundled invoices is not touched.
+# In another month, so that the report of the bundled invoices does not change.
 GOOD_ROW = "700001,22423,CAKESTAND,2,2011-03-07T10:15,12.75,17850,France"
 
 
@@ -41,7 +41,7 @@ def test_the_report_is_right_for_every_country_and_day(report: Answer) -> None:
 
 
 def straight_from_the_file() -> dict[tuple[str, str], tuple[int, Decimal]]:
-    """The ten lines that know nothing of the application."""
+    """Return the totals, calculated without the application's code."""
     totals: defaultdict[tuple[str, str], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal()))
     with BUNDLED_FILE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -52,12 +52,12 @@ def straight_from_the_file() -> dict[tuple[str, str], tuple[int, Decimal]]:
     return dict(totals)
 
 
-def test_the_report_is_a_csv_file_to_keep(report: Answer) -> None:
+def test_the_report_is_a_csv_download(report: Answer) -> None:
     assert report.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2010-12.csv"
 
 
-def test_the_few_line_task_counts(visitor: Visitor) -> None:
+def test_the_example_of_the_readme_counts(visitor: Visitor) -> None:
     assert visitor.collect(visitor.get("/count/1")).text == "Counted 1 seconds."
 
 
@@ -86,7 +86,7 @@ def test_every_page_keeps_to_the_content_security_policy(visitor: Visitor, bundl
 
 
 def addresses(output: str) -> set[int]:
-    """The ports of everything that the stack says it has started."""
+    """Return the ports in the output of the stack."""
     return {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", output)}
 
 

@@ -27,7 +27,7 @@ def read_good(*rows: str) -> list[InvoiceRow]:
 
 
 def row_with(**fields: str) -> str:
-    """Write a row that is in order but for the fields given."""
+    """Return a valid row, except for the given fields."""
     values = dict(zip(COLUMNS, ROW.split(","), strict=True)) | fields
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values.values())
