@@ -1,7 +1,8 @@
 """Long-running tasks for websites on Google App Engine: start, watch, collect."""
 
 from gaetk_longtask.exceptions import LongTaskError, PermanentTaskFailure, TaskCancelled
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.stores import ProgressStore

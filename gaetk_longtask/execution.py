@@ -124,7 +124,7 @@ class _Attempt:
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,
             context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
-            pace=(task.progress or {}).get("pace"),
+            pace=(task.progress_stored or {}).get("pace"),
         )
         self._checkpoints = Checkpoints(services, task, options, self._reporter)
 

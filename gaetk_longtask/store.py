@@ -19,9 +19,10 @@ from google.cloud import ndb
 
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
+from gaetk_longtask.info import Progress
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.blobs import Stored
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
@@ -103,7 +104,7 @@ class TaskStore:
         now = self._clock()
         task.created_at = task.updated_at = task.requested_at = now
         task.due_at = now + READY_PATIENCE
-        task.progress = dict(STARTING)
+        task.progress_stored = dict(STARTING)
         task.token = new_token()
         try:
             task.save()
@@ -193,7 +194,7 @@ class TaskStore:
             task.state_manifest, task.state_blob = checkpoint.state[0].to_json(), checkpoint.state[1]
             if checkpoint.pieces is not None:
                 task.result_manifest, task.result_blob = checkpoint.pieces[0].to_json(), checkpoint.pieces[1]
-            task.progress = checkpoint.progress
+            task.progress_stored = checkpoint.progress
             if checkpoint.advanced:
                 task.forgiven, task.failures = task.forgiven + task.failures, 0
             elif checkpoint.hand_over and task.lease_until is not None:  # not counted yet
@@ -224,7 +225,7 @@ class TaskStore:
             task.result_manifest, task.result_blob = named, inline
             task.state_manifest = task.state_blob = None
             task.run_seconds = (now - task.requested_at).total_seconds()
-            task.progress = progress.stored()
+            task.progress_stored = progress.stored()
             task.error = task.error_reference = None
             return True
 
@@ -259,7 +260,7 @@ class TaskStore:
             if not _owns(task, fence):
                 return False
             task.failures += 1
-            task.progress = progress.stored()
+            task.progress_stored = progress.stored()
             task.error_reference = reference
             if forget:
                 task.state_manifest = task.state_blob = task.result_manifest = task.result_blob = None
@@ -345,7 +346,7 @@ class TaskStore:
             task.ended_at = task.expires_at = task.lease_until = None
             task.error = task.error_reference = None
             if task.state_manifest is None:  # otherwise the next attempt goes on from there
-                task.progress = dict(STARTING)
+                task.progress_stored = dict(STARTING)
                 task.result_manifest = task.result_blob = task.run_seconds = None
             return True
 
@@ -494,7 +495,7 @@ def _owns(task: LongTask, fence: int) -> bool:
 
 def _forget_pace(task: LongTask) -> None:
     """Keep the progress, but not what was only meant for an attempt that goes on at once."""
-    task.progress = Progress.from_stored(task.progress).stored()
+    task.progress_stored = task.progress.stored()
 
 
 def _give_up(task: LongTask, now: datetime) -> None:

@@ -57,15 +57,16 @@ def progress_document(news: Snapshot | None) -> dict[str, Any] | None:
     """Give what a program gets of a task's progress."""
     if news is None:
         return None
-    return {**news.progress.stored(), "percent": news.progress.percent, "eta_seconds": news.progress.eta_seconds}
+    progress = news.info.progress
+    return {**progress.stored(), "percent": progress.percent, "eta_seconds": progress.eta_seconds}
 
 
 def said(news: Snapshot | None) -> str:
     """Put a task's progress into words."""
     if news is None:
         return ""
-    percent = news.progress.percent
-    return news.progress.message if percent is None else f"{percent} % {news.progress.message}"
+    progress = news.info.progress
+    return progress.message if progress.percent is None else f"{progress.percent} % {progress.message}"
 
 
 def span(duration: timedelta) -> str:

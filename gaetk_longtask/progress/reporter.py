@@ -18,8 +18,9 @@ from google.cloud.ndb import _datastore_api
 
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import TaskCancelled
+from gaetk_longtask.info import Progress
 from gaetk_longtask.progress.estimate import Estimator
-from gaetk_longtask.progress.snapshot import Progress, Snapshot, presentable
+from gaetk_longtask.progress.snapshot import Snapshot, presentable
 from gaetk_longtask.progress.stores import ProgressStore, Written
 from gaetk_longtask.status import Status
 
@@ -94,7 +95,7 @@ class Reporter:
         self._usual: float | None = pace.get("usual") if pace else None
         # After an attempt that failed, what a task usually takes is no measure any more.
         self._compares = snapshot.info.attempt == 1 and self._usual is None
-        progress = snapshot.progress
+        progress = snapshot.info.progress
         self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
         self._innermost: _Track | None = None
         self._beating = threading.Lock()
@@ -232,7 +233,7 @@ class Reporter:
     def _usual_left(self) -> float | None:
         if self._usual is None:
             return None
-        left = self._usual - (self._clock() - self._snapshot.requested_at).total_seconds()
+        left = self._usual - (self._clock() - self._snapshot.info.requested_at).total_seconds()
         return left if left > 0 else None
 
     def _run(self) -> None:

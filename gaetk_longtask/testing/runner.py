@@ -13,7 +13,8 @@ from flask import Flask, got_request_exception
 from werkzeug.test import TestResponse
 
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.models import LongTask, job_url
+from gaetk_longtask.info import job_url
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status

@@ -18,7 +18,8 @@ from gaetk_longtask import execution
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter

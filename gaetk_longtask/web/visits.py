@@ -24,7 +24,8 @@ from gaetk_longtask.exceptions import (
     SerializationError,
     TooLargeError,
 )
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services, TaskOptions
@@ -230,7 +231,7 @@ class Visit:
                 snapshot = self._read_task(task_id, snapshot)
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != (self._request.endpoint, self._path):
             raise self._unknown()
-        if snapshot.expires_at is not None and snapshot.expires_at <= now:
+        if snapshot.info.expires_at is not None and snapshot.info.expires_at <= now:
             raise ProblemError(
                 HTTPStatus.GONE,
                 "What came of this task is kept for a while only, and that is over.",

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from werkzeug.local import LocalProxy
 
 from gaetk_longtask import Status, TaskCancelled
+from gaetk_longtask.info import Progress
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.testing import InMemoryProgressStore, ManualClock
 from tests.unit.conftest import ID, snapshot_of
@@ -86,7 +87,7 @@ def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progr
         reporter.beat()
         snapshot = news.read(ID)
         assert snapshot is not None
-        return snapshot.progress
+        return snapshot.info.progress
 
     return heard
 
@@ -656,5 +657,5 @@ def test_the_last_words_of_an_attempt_ask_nothing(make: Callable[..., Reporter],
 
 
 def test_after_a_failure_what_is_usual_says_nothing(make: Callable[..., Reporter], clock: ManualClock) -> None:
-    second = snapshot_of(beat_at=clock(), beat_seconds=0.5, info={"attempt": 2})
+    second = snapshot_of(beat_at=clock(), beat_seconds=0.5, attempt=2)
     assert questions(make, clock, snapshot=second) == []
