@@ -120,7 +120,7 @@ class _Attempt:
             progress,
             renew=lambda: services.store.renew(task.id, task.fence),
             renew_every=LEASE / 2,
-            typical_seconds=lambda: services.typical.seconds(task.endpoint),
+            typical_seconds=lambda: services.durations.typical_seconds(task.endpoint),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,
             context=ndb.get_context().client.context,  # the application's own client, if it has entered a context

@@ -344,7 +344,7 @@ def working_purge(stage: Stage) -> None:
 
 def typical(stage: Stage) -> None:
     with stage.counted(), services_of(stage.app).ndb_context():
-        services_of(stage.app).typical.seconds("work")
+        services_of(stage.app).durations.typical_seconds("work")
 
 
 def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:
