@@ -13,8 +13,9 @@ from benchmarks.peers import celery_app, rq_queue
 from benchmarks.progress_calls import update_state
 from benchmarks.stack import Visitor, application
 from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import MemcacheProgressStore, memcache_key
+from gaetk_longtask.progress.stores import memcache_key
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import new_token
 

@@ -33,7 +33,7 @@ class Status(StrEnum):
 
     @property
     def rank(self) -> int:
-        """How far a run has come; orders news about the same fence, see `progress_stores`."""
+        """How far a run has come; orders news about the same fence, see `Snapshot.order`."""
         return _RANKS[self]
 
 

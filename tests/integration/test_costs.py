@@ -20,8 +20,9 @@ from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import DatastoreProgressStore, Written
+from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.integration.conftest import services_of

@@ -23,8 +23,8 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError
 from gaetk_longtask.payloads.serializers import JSONSerializer
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import DatastoreProgressStore
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock, services_of
