@@ -166,7 +166,7 @@ def test_our_own_words_are_translated_and_the_authors_are_not() -> None:
 
 
 TEMPLATES = sorted(Path(gaetk_longtask.__file__).parent.glob("templates/gaetk_longtask/*.html"))
-MANUAL = (Path(__file__).parents[2] / "docs" / "own-page.md").read_text(encoding="utf-8")
+MANUAL = (Path(__file__).parents[3] / "docs" / "own-page.md").read_text(encoding="utf-8")
 
 
 def used_of_page(source: str) -> set[str]:
