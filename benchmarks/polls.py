@@ -12,9 +12,10 @@ from benchmarks.figures import Row, Table, side_by_side
 from benchmarks.peers import celery_app, rq_queue
 from benchmarks.progress_calls import update_state
 from benchmarks.stack import Visitor, application
-from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
-from gaetk_longtask.progress.stores import MemcacheProgressStore, memcache_key
+from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.progress.stores import memcache_key
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import new_token
 
@@ -73,14 +74,11 @@ def running_task() -> str:
             base_url="http://127.0.0.1",
             status=Status.STARTED,
             attempt=1,
+            progress=Progress(message="Reading invoices", step=25, total_steps=100, eta_seconds=75),
             created_at=now,
-            created_by=None,
-            namespace=None,
+            requested_at=now,
         ),
         fence=1,
-        progress=Progress(message="Reading invoices", step=25, total_steps=100, eta_seconds=75),
-        requested_at=now,
-        due_at=now,
         beat_at=now,
         beat_seconds=1e6,
     )

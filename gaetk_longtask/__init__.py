@@ -1,18 +1,23 @@
 """Long-running tasks for websites on Google App Engine: start, watch, collect."""
 
 from gaetk_longtask.exceptions import (
+    ConfigurationError,
     DamagedDataError,
+    EnqueueRefusedError,
+    EnqueueUncertainError,
     LongTaskError,
     PermanentTaskFailure,
     SerializationError,
     TaskCancelled,
     TooLargeError,
 )
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
-from gaetk_longtask.progress.stores import ProgressStore
-from gaetk_longtask.queues import TaskQueue
+from gaetk_longtask.progress.snapshot import Snapshot
+from gaetk_longtask.progress.stores import ProgressStore, Written
+from gaetk_longtask.queues import QueueRequest, TaskQueue
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.deliveries import is_queue_request
 from gaetk_longtask.web.extension import LongTaskManager
@@ -20,7 +25,10 @@ from gaetk_longtask.web.handler import LongRunningTaskHandler
 from gaetk_longtask.web.pages import StatusPage
 
 __all__ = [
+    "ConfigurationError",
     "DamagedDataError",
+    "EnqueueRefusedError",
+    "EnqueueUncertainError",
     "JSONSerializer",
     "LongRunningTaskHandler",
     "LongTask",
@@ -28,16 +36,20 @@ __all__ = [
     "LongTaskManager",
     "PermanentTaskFailure",
     "PickleSerializer",
+    "Progress",
     "ProgressStore",
+    "QueueRequest",
     "SerializationError",
     "Serializer",
     "Signer",
+    "Snapshot",
     "Status",
     "StatusPage",
     "TaskCancelled",
     "TaskInfo",
     "TaskQueue",
     "TooLargeError",
+    "Written",
     "YieldedResult",
     "is_queue_request",
 ]

@@ -149,9 +149,9 @@ class _Attempt:
             time_left=TimeLeft(
                 requested_at=task.requested_at,
                 clock=services.clock,
-                usual_seconds=lambda: services.typical.seconds(task.endpoint),
+                usual_seconds=lambda: services.durations.typical_seconds(task.endpoint),
                 compares=task.failures == 0,  # after a failure the usual duration is no measure
-                pace=(task.progress or {}).get("pace"),
+                pace=(task.progress_stored or {}).get("pace"),
             ),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=services.clock,

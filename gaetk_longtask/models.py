@@ -1,44 +1,22 @@
-"""The library's own NDB kinds (fields only), and what a visitor's hook gets to know of a task."""
+"""The library's own NDB kinds: fields only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import fields
+from datetime import UTC
 from typing import Any
 
 from google.cloud import ndb
 
+from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
 #: The namespace of our kinds, whatever namespace the application works in.
 NAMESPACE = ""
 #: For every call that reads or writes them.
 UNCACHED = {"use_cache": False, "use_global_cache": False}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskInfo:
-    """What hooks that serve a visitor know of a task; the entity `LongTask` has the same attributes."""
-
-    id: str  #: random and unguessable; whoever has it has the task's URL
-    endpoint: str  #: the Flask endpoint that started it
-    path: str  #: the URL path that it was started under, with the script root
-    base_url: str  #: scheme and host that it was started under, without a slash at the end
-    status: Status
-    attempt: int  #: counts from 1; rises with every attempt that failed or died
-    created_at: datetime  #: aware, UTC
-    created_by: str | None  #: what ``get_user_id()`` said when it was started
-    namespace: str | None  #: the NDB namespace that it was started in
-
-    @property
-    def url(self) -> str:
-        """The absolute URL of the status page, fit for a mail."""
-        return self.base_url + job_url(self.path, self.id, "query")
-
-
-def job_url(path: str, task_id: str, job: str) -> str:
-    """Give the URL path that asks for `job` on a task; both are of characters that need no quoting."""
-    return f"{path}?_longtaskjob={job}&_longtaskid={task_id}"
+#: What a task's entity has in common with what hooks get to know.
+_INFO = [field.name for field in fields(TaskInfo)]
 
 
 def _moment(*, indexed: bool = False) -> Any:
@@ -129,8 +107,8 @@ class LongTask(_Own):
     #: Being deleted: nothing may bring it back to life.
     purged = ndb.BooleanProperty(default=False, indexed=False)
 
-    #: The last progress that a transition wrote down.
-    progress = ndb.JsonProperty()
+    #: The last progress that a transition wrote down; where an attempt has handed over, with its pace.
+    progress_stored = ndb.JsonProperty("progress")
     #: For the visitor: why it failed, if somebody said so.
     error = ndb.TextProperty()
     #: For the operator: the log line about the failure carries it.
@@ -162,19 +140,14 @@ class LongTask(_Own):
         return int(self.failures) + 1
 
     @property
+    def progress(self) -> Progress:
+        """How far the work had come when a transition wrote it down; a progress store may know more."""
+        return Progress.from_stored(self.progress_stored)
+
+    @property
     def info(self) -> TaskInfo:
         """The same task as a visitor's hook sees it."""
-        return TaskInfo(
-            id=self.id,
-            endpoint=self.endpoint,
-            path=self.path,
-            base_url=self.base_url,
-            status=self.status,
-            attempt=self.attempt,
-            created_at=self.created_at,
-            created_by=self.created_by,
-            namespace=self.namespace,
-        )
+        return TaskInfo(**{name: getattr(self, name) for name in _INFO})
 
     @property
     def url(self) -> str:

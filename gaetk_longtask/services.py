@@ -18,8 +18,8 @@ from gaetk_longtask.payloads.encoding import decode
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
+from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.stores import ProgressStore
-from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
 
@@ -36,7 +36,7 @@ class Services:
     queue: TaskQueue
     progress: ProgressStore
     ndb_context: NdbContexts
-    typical: TypicalDurations
+    durations: Durations
     clock: Callable[[], datetime]  #: returns the current time, aware, UTC
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
 

@@ -17,7 +17,8 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
-from gaetk_longtask.models import LongTask, LongTaskUnique, job_url
+from gaetk_longtask.info import job_url
+from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored

@@ -18,9 +18,10 @@ from google.cloud import ndb
 from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
+from gaetk_longtask.info import Progress
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.manifests import Stored
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status

@@ -15,9 +15,9 @@ from enum import Enum
 from typing import Any
 
 from gaetk_longtask.events import Event
+from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Stored, set_stored
-from gaetk_longtask.progress.snapshot import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
 
@@ -84,7 +84,7 @@ def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
     task.created_at = task.updated_at = task.requested_at = now
     task.due_at = now + READY_PATIENCE
-    task.progress = dict(STARTING)
+    task.progress_stored = dict(STARTING)
 
 
 def refuse(task: LongTask, now: datetime, *, reference: str) -> Effect | None:
@@ -176,7 +176,7 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
     set_stored(task, "state", checkpoint.state)
     if checkpoint.pieces is not None:
         set_stored(task, "result", checkpoint.pieces)
-    task.progress = checkpoint.progress
+    task.progress_stored = checkpoint.progress
     if checkpoint.advanced:
         task.forgiven, task.failures = task.forgiven + task.failures, 0
     task.lease_until = task.due_at = now + LEASE
@@ -194,7 +194,7 @@ def hand_over(
     if _is_hopeless(task, max_attempts, now):
         _give_up(task, now)
         return Effect(events=(Event.FAILED,))
-    task.progress = progress
+    task.progress_stored = progress
     task.lease_until = None
     task.due_at = now + READY_PATIENCE
     return Effect(events=(Event.HANDED_OVER,))
@@ -208,7 +208,7 @@ def finish(task: LongTask, now: datetime, *, fence: int, result: Stored, progres
     set_stored(task, "result", result)
     set_stored(task, "state", None)
     task.run_seconds = (now - task.requested_at).total_seconds()
-    task.progress = progress.stored()
+    task.progress_stored = progress.stored()
     task.error = task.error_reference = None
     return Effect(events=(Event.FINISHED,))
 
@@ -232,7 +232,7 @@ def fail(
     if not owns(task, fence):
         return None
     task.failures += 1
-    task.progress = progress.stored()
+    task.progress_stored = progress.stored()
     task.error_reference = reference
     if forget:
         set_stored(task, "state", None)
@@ -284,7 +284,7 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.ended_at = task.expires_at = task.lease_until = None
     task.error = task.error_reference = None
     if task.state_manifest is None:  # else the next attempt resumes from it
-        task.progress = dict(STARTING)
+        task.progress_stored = dict(STARTING)
         task.run_seconds = None
         set_stored(task, "result", None)
     return Effect()
@@ -317,7 +317,7 @@ def _is_too_old(task: LongTask, now: datetime) -> bool:
 
 def _forget_pace(task: LongTask) -> None:
     """Keep the progress, but not what is meant only for an attempt that continues at once."""
-    task.progress = Progress.from_stored(task.progress).stored()
+    task.progress_stored = task.progress.stored()
 
 
 def _give_up(task: LongTask, now: datetime) -> None:

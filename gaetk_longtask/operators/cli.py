@@ -23,18 +23,17 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter
-from gaetk_longtask.operators.printing import (
+from gaetk_longtask.operators.cli_output import (
+    details,
+    document,
     print_finding,
     print_json,
     print_table,
     printable,
-    progress_document,
-    row_document,
     said,
     span,
-    task_document,
 )
+from gaetk_longtask.operators.overview import Filter, Row
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
@@ -115,7 +114,7 @@ def _list(
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if as_json:
-        print_json({"tasks": [row_document(row) for row in found.rows], "cursor": found.cursor})
+        print_json({"tasks": [document(row) for row in found.rows], "cursor": found.cursor})
         return
     now = services.clock()
     print_table(
@@ -137,14 +136,14 @@ def _list(
 def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
     """Show a task; the beginning of its ID will do."""
     task = overview.find(services, task_id)
-    news = overview.live(services, task)
-    facts = task_document(task) | {"progress": progress_document(news)}
+    row = Row.of(task, overview.live(services, task))
+    facts = document(row) | details(task)
     if with_parameters:
         facts["parameters"] = overview.parameters(services, task, endpoints.serializer(task.endpoint))
     if as_json:
         print_json(facts)
         return
-    for name, value in (facts | {"progress": said(news)}).items():
+    for name, value in (facts | {"progress": said(row.live)}).items():
         if value is not None:
             click.echo(f"{name.replace('_', ' ')}: {printable(value)}")
 

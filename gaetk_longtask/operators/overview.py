@@ -66,16 +66,32 @@ class Filter:
             raise ValueError(message)
 
 
+_ANY = Filter()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A task in a list."""
+    """A task in a list: what a projection query can tell of it, and the news."""
 
     id: str
     endpoint: str
     status: Status
-    attempts: int  #: as `attempts` counts them
+    attempts: int  #: so far, with the one that is at work or comes next
     created_at: datetime
     live: Snapshot | None  #: the latest news, of a task that has not ended
+
+    @classmethod
+    def of(cls, task: LongTask, live: Snapshot | None, wanted: Filter = _ANY) -> Self:
+        """Return the row of a task; a query for `wanted` does not project what is equal in all of its results."""
+        status = wanted.status or task.status
+        return cls(
+            id=task.id,
+            endpoint=wanted.endpoint or task.endpoint,
+            status=status,
+            attempts=task.failures + (status is not Status.FAILED),
+            created_at=task.created_at,
+            live=live,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,21 +174,9 @@ def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limi
             message = f"Datastore does not take this cursor: {exc.message}"
             raise ValueError(message) from exc
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
-    statuses = [wanted.status or task.status for task in found]
-    alive = [task.id for task, status in zip(found, statuses, strict=True) if not status.ended]
+    alive = [task.id for task in found if not (wanted.status or task.status).ended]
     news = services.progress.read_many(alive) if alive else {}
-    rows = [
-        Row(
-            id=task.id,
-            endpoint=wanted.endpoint or task.endpoint,
-            status=status,
-            attempts=attempts(status, task.failures),
-            created_at=task.created_at,
-            live=news.get(task.id),
-        )
-        for task, status in zip(found, statuses, strict=True)
-    ]
-    return Rows(rows=rows, cursor=more)
+    return Rows(rows=[Row.of(task, news.get(task.id), wanted) for task in found], cursor=more)
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:
@@ -255,11 +259,6 @@ def size(task: LongTask, field: Field) -> int | None:
     """Return the size of what a task keeps in a field, in bytes; None if the field is empty."""
     stored = Stored.of(task, field)
     return stored.manifest.size if stored else None
-
-
-def attempts(status: Status, failures: int) -> int:
-    """Count the attempts at a task so far, with the one that is at work or comes next."""
-    return failures + (status is not Status.FAILED)
 
 
 def parse_age(text: str) -> timedelta:

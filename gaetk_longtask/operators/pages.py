@@ -216,6 +216,7 @@ def _tasks(services: Services) -> ResponseReturnValue:
 
 def _task(services: Services, task_id: str) -> ResponseReturnValue:
     task = _find(services, task_id)
+    live = overview.live(services, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
     if "parameters" in request.args:
@@ -228,9 +229,9 @@ def _task(services: Services, task_id: str) -> ResponseReturnValue:
         language=asked_language(request),
         now=services.clock(),
         task=task,
-        status=_status_page(services, overview.live(services, task)),
+        status=_status_page(services, live),
         max_attempts=handler.max_attempts if handler else None,
-        attempts=overview.attempts(task.status, task.failures),
+        attempts=Row.of(task, live).attempts,
         parameters=parameters,
         trouble=trouble,
     )

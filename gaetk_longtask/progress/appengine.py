@@ -55,11 +55,11 @@ class AppEngineProgressStore(ProgressStore):
         self._prepare_thread = prepare_thread
 
     def for_reporter(self) -> ProgressStore:
-        """Give a store whose calls have the present request's ticket on every thread."""
+        """Return a store whose calls have the present request's ticket on every thread."""
         return AppEngineProgressStore(prepare_thread=_with_the_ticket_of_this_request())
 
     def read(self, task_id: str) -> Snapshot | None:
-        """Give the latest snapshot; one memcache get."""
+        """Return the latest snapshot; one memcache get."""
         try:
             stored, _ = self._load(memcache_key(task_id))
             return Snapshot.from_json(stored, task_id)
@@ -67,7 +67,7 @@ class AppEngineProgressStore(ProgressStore):
             return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Give the latest snapshots; one memcache get."""
+        """Return the latest snapshots; one memcache get."""
         keys = {memcache_key(task_id): task_id for task_id in task_ids}
         try:
             found = self._call(memcache.Client(unpickler=_Unread).get_multi_async, list(keys))
@@ -76,7 +76,7 @@ class AppEngineProgressStore(ProgressStore):
             return {}
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; two round trips, more only if somebody else writes at the same moment."""
+        """Keep it; two round trips, more only if others write at the same moment."""
         key = memcache_key(snapshot.info.id)
         try:
             return compare_and_set(
@@ -89,13 +89,13 @@ class AppEngineProgressStore(ProgressStore):
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is none; one round trip."""
+        """Keep it where there is no snapshot; one round trip."""
         with contextlib.suppress(*self._ERRORS):
             key, data = memcache_key(snapshot.info.id), snapshot.to_json()
             self._store(memcache.Client().add_multi_async, key, data, seconds)
 
     def _load(self, key: str) -> tuple[bytes | None, memcache.Client]:
-        """Give what is stored, and the client that remembers its version: each is good for one thread alone."""
+        """Return what is stored, and the client that remembers its version; a client is for one thread only."""
         client = memcache.Client(unpickler=_Unread)
         return self._call(client.get_multi_async, [key], for_cas=True).get(key), client
 
@@ -103,7 +103,7 @@ class AppEngineProgressStore(ProgressStore):
         return bool(self._call(call, {key: data}, time=seconds)[key] == memcache.STORED)
 
     def _call(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Wait for an answer; `get_result` alone would wait for longer, and take a failure for an empty memcache."""
+        """Wait for an answer; `get_result` alone would wait longer, and take a failure for an empty memcache."""
         self._prepare_thread()
         rpc = call(*args, namespace=_NAMESPACE, rpc=memcache.create_rpc(deadline=PATIENCE_SECONDS), **options)
         if rpc.future is not None:
@@ -113,7 +113,7 @@ class AppEngineProgressStore(ProgressStore):
 
 
 def _with_the_ticket_of_this_request() -> Callable[[], None]:
-    """Give what lets another thread call App Engine's services on behalf of the present request.
+    """Return what lets another thread call App Engine's services on behalf of the present request.
 
     The ticket is in context variables and, in the SDK's legacy mode, in an ``os.environ`` of the thread's own; besides,
     each thread has to be allowed to use it. The SDK does all of this for new threads by replacing a function of

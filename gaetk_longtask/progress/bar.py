@@ -7,8 +7,9 @@ from itertools import islice
 from math import isfinite
 from typing import TypeVar
 
+from gaetk_longtask.info import Progress
 from gaetk_longtask.ownership import Ownership
-from gaetk_longtask.progress.snapshot import Progress, presentable
+from gaetk_longtask.progress.snapshot import presentable
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ MIN_SECONDS = 5.0  #: too little to go on: less observation than this, …
 MIN_CHANGES = 3  #: … or fewer changes of the step
 STALL_SECONDS = 10.0  #: no change of the step for longer than this is a stall, …
 STALL_FACTOR = 4.0  #: … provided that it is also longer than this many times the longest wait but one
-MIN_RUNS = 3  #: this many runs make something usual
 
 # Tuned on synthetic progress, and tried on the recordings of benchmarks/estimate.py; none of them is touchy.
 _CLEAR = 15.0  # how much clearer than chance a change of pace has to be, as the F value of the two paces
@@ -35,14 +34,6 @@ class _Point(NamedTuple):
     def pace(self, later: _Point) -> float:
         """Seconds a step from here to there."""
         return (later.at - self.at) / (later.step - self.step)
-
-
-def typical_seconds(durations: Sequence[float]) -> float | None:
-    """Give the median of the last runs; None if there are fewer than `MIN_RUNS`."""
-    if len(durations) < MIN_RUNS:
-        return None
-    ordered, middle = sorted(durations), len(durations) // 2
-    return (ordered[middle] + ordered[~middle]) / 2
 
 
 class Estimator:

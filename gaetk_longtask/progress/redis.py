@@ -42,7 +42,7 @@ class RedisProgressStore(ProgressStore):
     _ERRORS = (redis.RedisError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
     def __init__(self, url: str) -> None:
-        """Take a URL as ``redis.Redis.from_url`` does; options in its query win over ours.
+        """Use the server at a URL as ``redis.Redis.from_url`` takes it; options in its query win over ours.
 
         Raises:
             ConfigurationError: the URL, or one of its options, is impossible.
@@ -55,7 +55,7 @@ class RedisProgressStore(ProgressStore):
                 url,
                 socket_connect_timeout=PATIENCE_SECONDS,
                 socket_timeout=PATIENCE_SECONDS,
-                # A connection that the server has closed in the meantime is opened anew, once; nobody waits twice.
+                # A connection that the server has closed in the meantime is opened again, once.
                 retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
                 # Enough for what is said here, known to every server, and spoken without a handshake.
                 protocol=2,
@@ -66,14 +66,14 @@ class RedisProgressStore(ProgressStore):
             raise _impossible(str(exc).rstrip(".")) from exc
 
     def read(self, task_id: str) -> Snapshot | None:
-        """Give the latest snapshot; one GET."""
+        """Return the latest snapshot; one GET."""
         try:
             return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
         except self._ERRORS:
             return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Give the latest snapshots; one MGET."""
+        """Return the latest snapshots; one MGET."""
         try:
             found = self._client.mget([memcache_key(task_id) for task_id in task_ids])
             return readable(zip(task_ids, found, strict=True))
@@ -81,7 +81,7 @@ class RedisProgressStore(ProgressStore):
             return {}
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; two round trips, more only if somebody else writes at the same moment."""
+        """Keep it; two round trips, more only if others write at the same moment."""
         key = memcache_key(snapshot.info.id)
 
         def load() -> tuple[bytes | None, bytes | None]:
@@ -99,13 +99,13 @@ class RedisProgressStore(ProgressStore):
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is none; one round trip."""
+        """Keep it where there is no snapshot; one round trip."""
         with contextlib.suppress(*self._ERRORS):
             self._client.set(memcache_key(snapshot.info.id), snapshot.to_json(), ex=seconds, nx=True)
 
 
 def _objection(url: str) -> str | None:
-    """Find what redis-py passes over in silence, or tells together with a part of the password."""
+    """Return what redis-py would ignore, or report together with a part of the password."""
     try:
         parts = urlsplit(url)
         port_is_possible = parts.port != 0

@@ -10,9 +10,10 @@ from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any
 
+from gaetk_longtask.info import Progress
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.progress.bar import Bar
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore, Written
 from gaetk_longtask.progress.time_left import TimeLeft
 
@@ -44,7 +45,7 @@ class Reporter:
         Beats cease at `stop_at`, when the platform ends the attempt's request. Every beat enters a `context` of its
         own, on the reporter's thread.
         """
-        self.bar = Bar(snapshot.progress, ownership)
+        self.bar = Bar(snapshot.info.progress, ownership)
         self._snapshot = snapshot
         self._store = store
         self.ownership = ownership

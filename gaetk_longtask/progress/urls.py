@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore, ProgressStore
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
+from gaetk_longtask.progress.stores import ProgressStore
 
 _SERVERS = re.compile(r"//[^,:/\s]+(:\d{1,5})?(,[^,:/\s]+(:\d{1,5})?)*/?")
 _KEY = "LONGTASK_PROGRESS_URL"
@@ -53,5 +55,5 @@ def _missing(extra: str, url: str) -> ConfigurationError:
 
 
 def without_password(url: str) -> str:
-    """Leave out what may be one: who logs in, and the options."""
+    """Return the URL without what may be a password: the part before the host, and the options."""
     return re.sub(r"\?.*", "?…", re.sub(r".+@", "…@", url))

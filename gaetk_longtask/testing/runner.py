@@ -13,8 +13,9 @@ from flask import Flask, got_request_exception
 from werkzeug.test import TestResponse
 
 from gaetk_longtask.contexts import NdbContexts
-from gaetk_longtask.models import LongTask, job_url
-from gaetk_longtask.progress.typical import TypicalDurations
+from gaetk_longtask.info import job_url
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.services import Services
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
@@ -74,7 +75,7 @@ class TaskRunner:
             progress=self.progress,
             clock=self.clock,
             ndb_context=NdbContexts(services.ndb_context.given, lambda: project),
-            typical=TypicalDurations(store.last_runs, self.clock),
+            durations=Durations(store.last_runs, self.clock),
         )
 
     def datastore(self) -> AbstractContextManager[None]:

@@ -18,8 +18,8 @@ from gaetk_longtask.config import Config, find_location, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.stores import ProgressStore
-from gaetk_longtask.progress.typical import TypicalDurations
 from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.services import Services
@@ -90,7 +90,7 @@ class LongTaskManager:
             queue=queue,
             progress=progress,
             ndb_context=contexts,
-            typical=TypicalDurations(store.last_runs, self._clock),
+            durations=Durations(store.last_runs, self._clock),
             clock=self._clock,
             secret_keys=lambda: _secret_keys(app.config),
         )

@@ -14,7 +14,8 @@ from flask.views import View
 
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.services import TaskOptions

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol
 from flask.typing import ResponseReturnValue
 
 from gaetk_longtask.config import Config
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.services import TaskOptions
 from gaetk_longtask.web.pages import StatusPage

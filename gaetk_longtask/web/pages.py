@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from markupsafe import Markup
 
-from gaetk_longtask.models import TaskInfo, job_url
+from gaetk_longtask.info import TaskInfo, job_url
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import STARTING
@@ -78,19 +78,11 @@ class StatusPage(Page):
     The names of the original work as well: ``display["info"]``, ``display["refresh"]``, ``display["statusinfo"]``.
     """
 
-    task: TaskInfo  #: `id`, `url`, `attempt`, `created_at`, `created_by` and more
-    status: Status  #: where the task stands; its `value` is the name
-    message: str  #: the last that the work has said
-    step: float
-    total_steps: float  #: 0 where unknown
-    percent: int | None  #: 0 to 100, None where unknown
+    task: TaskInfo  #: `id`, `url`, `attempt`, `progress`, `created_at`, `created_by` and more
     eta_seconds: float | None  #: the time left, None while it would be a guess
     typical_seconds: float | None  #: how long such a task usually takes, for one that reports no steps
     elapsed_seconds: float  #: since the visitor asked for it
-    refresh: int | None  #: look again after so many seconds; None if nothing more will happen
-    refreshes: bool  #: whether the page loads itself anew where there is no JavaScript
-    error: str | None  #: why it failed, if the author said so
-    error_reference: str | None  #: what the operator finds in the log
+    refreshes: bool  #: whether the page refreshes automatically where there is no JavaScript
     links: Links
     progress_html: Callable[..., str]  #: renders what `info` gives
 
@@ -108,34 +100,66 @@ class StatusPage(Page):
         start_url: str | None = None,
     ) -> Self:
         """Show a snapshot at the time `now`."""
-        info, progress = snapshot.info, snapshot.progress
-        language = language or Language()
-        elapsed = max(0.0, ((snapshot.ended_at or now) - snapshot.requested_at).total_seconds())
-        eta = None if info.status.ended else progress.eta_seconds
+        task, language = snapshot.info, language or Language()
+        elapsed = max(0.0, ((task.ended_at or now) - task.requested_at).total_seconds())
+        eta = None if task.status.ended else task.progress.eta_seconds
         typical = None
-        if eta is not None and progress.percent is None and snapshot.beat_at is not None:
+        if eta is not None and task.progress.percent is None and snapshot.beat_at is not None:
             # The owner knows how long such tasks take, and has taken off what had elapsed when it said so.
-            typical = eta + (snapshot.beat_at - snapshot.requested_at).total_seconds()
+            typical = eta + (snapshot.beat_at - task.requested_at).total_seconds()
             eta = typical - elapsed if typical > elapsed else None
         return cls(
-            task=info,
+            task=task,
             title=language.gettext(title),
             language=language,
-            status=info.status,
-            message=language.gettext("Starting") if progress.message == STARTING["message"] else progress.message,
-            step=progress.step,
-            total_steps=progress.total_steps,
-            percent=progress.percent,
             eta_seconds=eta,
             typical_seconds=typical,
             elapsed_seconds=elapsed,
-            refresh=None if info.status.ended else _pace(elapsed),
             refreshes=refreshes,
-            error=snapshot.error,
-            error_reference=snapshot.error_reference,
-            links=Links.of(info, bookmark=bookmark, start_url=start_url),
+            links=Links.of(task, bookmark=bookmark, start_url=start_url),
             progress_html=progress_html,
         )
+
+    @property
+    def status(self) -> Status:
+        """Where the task stands; its `value` is the name."""
+        return self.task.status
+
+    @property
+    def message(self) -> str:
+        """What the work said last."""
+        message = self.task.progress.message
+        return self.gettext("Starting") if message == STARTING["message"] else message
+
+    @property
+    def step(self) -> float:
+        """How many steps are done."""
+        return self.task.progress.step
+
+    @property
+    def total_steps(self) -> float:
+        """How many steps there are; 0 where unknown."""
+        return self.task.progress.total_steps
+
+    @property
+    def percent(self) -> int | None:
+        """How far the work is, from 0 to 100; None where unknown."""
+        return self.task.progress.percent
+
+    @property
+    def refresh(self) -> int | None:
+        """Look again after so many seconds; None if nothing more will happen."""
+        return None if self.done else _pace(self.elapsed_seconds)
+
+    @property
+    def error(self) -> str | None:
+        """Why the task failed, if the author said so."""
+        return self.task.error
+
+    @property
+    def error_reference(self) -> str | None:
+        """What the operator finds in the log."""
+        return self.task.error_reference
 
     @property
     def done(self) -> bool:
@@ -229,11 +253,9 @@ class StatusPage(Page):
             "id": self.task.id,
             "status": self.status.value,
             "done": self.done,
-            "progress": {
+            "progress": self.task.progress.document()
+            | {
                 "message": self.message,
-                "step": _number(self.step) if self.step or self.total_steps else None,
-                "total_steps": _number(self.total_steps) or None,
-                "percent": self.percent,
                 "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
             },
             "attempt": self.task.attempt,
@@ -257,7 +279,3 @@ class StatusPage(Page):
 
 def _pace(elapsed_seconds: float) -> int:
     return next((pace for younger_than, pace in _PACES if elapsed_seconds < younger_than), _SLOWEST_PACE)
-
-
-def _number(value: float) -> float:
-    return int(value) if float(value).is_integer() else value

@@ -12,7 +12,8 @@ from flask import Request, Response, make_response, request
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
-from gaetk_longtask.models import LongTask, TaskInfo
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
@@ -126,7 +127,7 @@ class _Visit:
         place = self._request.endpoint, self._answers.path
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != place:
             raise self._answers.unknown()
-        if snapshot.expires_at is not None and snapshot.expires_at <= now:
+        if snapshot.info.expires_at is not None and snapshot.info.expires_at <= now:
             raise ProblemError(
                 HTTPStatus.GONE,
                 "This result has expired. Results are kept for %(duration)s.",

@@ -14,9 +14,10 @@ from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock

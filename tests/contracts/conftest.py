@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from gaetk_longtask import Status
-from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.progress.snapshot import Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,12 +34,11 @@ def news(task_id: str) -> News:
             base_url="https://www.example.com",
             status=status,
             attempt=1,
+            progress=Progress(message=message, step=1, total_steps=3),
             created_at=NOW,
             created_by="anna",
-            namespace=None,
+            requested_at=NOW,
         )
-        return Snapshot(
-            info=info, fence=fence, progress=Progress(message=message, step=1, total_steps=3), requested_at=NOW
-        )
+        return Snapshot(info=info, fence=fence)
 
     return news

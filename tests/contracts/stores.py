@@ -12,8 +12,8 @@ import pytest
 
 from gaetk_longtask import ProgressStore
 from gaetk_longtask.progress.appengine import AppEngineProgressStore
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.progress.redis import RedisProgressStore
-from gaetk_longtask.progress.stores import MemcacheProgressStore
 from tests.api_server import in_a_request
 
 #: "About a second", with some tolerance for busy machines.

@@ -22,7 +22,8 @@ from google.cloud import ndb
 from gaetk_longtask import ProgressStore, Status
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.models import LongTaskProgress
-from gaetk_longtask.progress.stores import DatastoreProgressStore, Written, memcache_key
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
+from gaetk_longtask.progress.stores import Written, memcache_key
 from gaetk_longtask.testing import InMemoryProgressStore
 from tests.contracts.conftest import News
 from tests.contracts.stores import Served, promptly, store_at

@@ -315,7 +315,7 @@ def test_the_pace_goes_to_the_attempt_that_goes_on_at_once_and_to_no_other(
 ) -> None:
     Work.do = hand_over_after_five_steps
     assert deliver(app, queue) == 200
-    assert "pace" in load(app, task).progress
+    assert "pace" in load(app, task).progress_stored
 
     def die(handler: Work) -> None:
         raise Crash
@@ -325,7 +325,7 @@ def test_the_pace_goes_to_the_attempt_that_goes_on_at_once_and_to_no_other(
         deliver(app, queue)
     clock.advance(LEASE)
     kept = []
-    Work.do = lambda handler: kept.append(load(app, task).progress)
+    Work.do = lambda handler: kept.append(load(app, task).progress_stored)
     assert deliver(app, queue) == 200
     assert kept == [{"message": "Counting", "step": 5, "total_steps": 100}]
 
@@ -338,4 +338,4 @@ def test_a_task_that_is_repeated_long_after_it_was_cancelled_has_no_time_left_of
     with services_of(app).ndb_context():
         services_of(app).store.cancel(task.id)
     retry(app, task)
-    assert load(app, task).progress == {"message": "Counting", "step": 5, "total_steps": 100}
+    assert load(app, task).progress_stored == {"message": "Counting", "step": 5, "total_steps": 100}

@@ -22,6 +22,7 @@ from gaetk_longtask import (
     TaskCancelled,
 )
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
@@ -113,7 +114,7 @@ def test_a_worker_that_dies_is_followed_by_one_that_goes_on_from_the_last_durabl
         deliver(app, queue)
     died = load(app, task)
     assert died.status is Status.STARTED
-    assert died.progress == {"message": "Counting", "step": 2, "total_steps": 3}
+    assert died.progress == Progress(message="Counting", step=2, total_steps=3)
     clock.advance(timedelta(minutes=3))
     assert deliver(app, queue) == 200
     assert Work.begins == [None, {"step": 2}]
@@ -266,7 +267,7 @@ def test_a_store_that_does_not_answer_for_a_while_does_not_stop_the_work(
         if step == 1:
             faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED)
         if step == 3:
-            assert load(app, task).progress["step"] == 2
+            assert load(app, task).progress.step == 2
 
     Work.on_the_way = lose
     assert deliver(app, queue) == 200
@@ -434,7 +435,7 @@ def test_the_margin_covers_the_longest_saving(
     Work.goal = 4
     assert deliver(app, queue) == 200
     # 20 + 12 + 20 + 12 + 20: at 84 seconds the next call would come at 104, and 24 more are to be left.
-    assert load(app, task).progress["step"] == 3
+    assert load(app, task).progress.step == 3
 
 
 def test_a_hand_over_without_new_state_counts_as_a_failure(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:

@@ -25,8 +25,9 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.info import Progress
 from gaetk_longtask.operators import cli
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import Stock, services_of

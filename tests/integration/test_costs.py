@@ -20,8 +20,9 @@ from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import DatastoreProgressStore, Written
+from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.integration.conftest import services_of
@@ -344,7 +345,7 @@ def working_purge(stage: Stage) -> None:
 
 def typical(stage: Stage) -> None:
     with stage.counted(), services_of(stage.app).ndb_context():
-        services_of(stage.app).typical.seconds("work")
+        services_of(stage.app).durations.typical_seconds("work")
 
 
 def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:

@@ -12,7 +12,7 @@ from flask import Flask
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, config, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
-from gaetk_longtask.progress.snapshot import Progress
+from gaetk_longtask.info import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE

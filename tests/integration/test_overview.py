@@ -19,11 +19,12 @@ from google.cloud.datastore_v1.types import Filter as QueryFilter
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
+from gaetk_longtask.info import Progress
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError
 from gaetk_longtask.payloads.serializers import JSONSerializer
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
-from gaetk_longtask.progress.stores import DatastoreProgressStore
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock, services_of
@@ -136,7 +137,7 @@ def test_a_task_at_work_has_its_latest_progress(
     with services.ndb_context():
         [row] = overview.tasks(services, Filter()).rows
     assert row.live is not None
-    assert row.live.progress.percent == 75
+    assert row.live.info.progress.percent == 75
 
 
 def test_without_a_progress_store_the_list_is_still_there(

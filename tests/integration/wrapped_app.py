@@ -36,7 +36,7 @@ class Report(LongRunningTaskHandler):
         progress, deadline = services_of_current_app().progress, time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             snapshot = progress.read(self.task.id)
-            if snapshot is not None and snapshot.progress.message == message:
+            if snapshot is not None and snapshot.info.progress.message == message:
                 return message
             time.sleep(0.05)
         return "nothing"

@@ -52,6 +52,7 @@ class Report(LongRunningTaskHandler):
         assert isinstance(self.task, LongTask)
         assert_type(self.task.id, str)
         assert_type(self.task.url, str)
+        assert_type(self.task.progress.message, str)
         for item in self.track([1, 2], "Reading", start=1):
             assert_type(item, int)
         self.log_progress("Writing", 1, 2)
@@ -69,6 +70,7 @@ class Report(LongRunningTaskHandler):
         assert_type(task.created_at, datetime)
         assert_type(task.created_by, str | None)
         assert_type(task.attempt, int)
+        assert_type(task.progress.percent, int | None)
         return "wait"
 
     def may_access(self, task: TaskInfo) -> bool:

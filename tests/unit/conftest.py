@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from gaetk_longtask.models import TaskInfo
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,18 +50,12 @@ def info_of(**values: Any) -> TaskInfo:
         "status": Status.STARTED,
         "attempt": 1,
         "created_at": NOW,
-        "created_by": None,
-        "namespace": None,
+        "requested_at": NOW,
     }
     return TaskInfo(**ordinary | values)
 
 
-def snapshot_of(status: Status = Status.STARTED, *, info: dict[str, Any] | None = None, **values: Any) -> Snapshot:
-    """News of a task in its first attempt, but for the values given."""
-    ordinary: dict[str, Any] = {
-        "info": info_of(status=status, **(info or {})),
-        "fence": 1,
-        "progress": Progress(),
-        "requested_at": NOW,
-    }
-    return Snapshot(**ordinary | values)
+def snapshot_of(status: Status = Status.STARTED, **values: Any) -> Snapshot:
+    """News of a task in its first attempt, but for the values given: those of the snapshot and those of its task."""
+    news = {name: values.pop(name) for name in ("fence", "due_at", "beat_at", "beat_seconds") if name in values}
+    return Snapshot(info=info_of(status=status, **values), **{"fence": 1} | news)

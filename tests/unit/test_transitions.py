@@ -12,8 +12,8 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.events import Event
+from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads.manifests import Manifest, Stored
-from gaetk_longtask.progress.snapshot import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.transitions import (
     ERROR_PATIENCE,
@@ -66,7 +66,7 @@ def a_task(status: Status = Status.READY, **values: Any) -> LongTask:
         keep_result_seconds=KEEP_RESULT.total_seconds(),
         created_at=NOW,
         requested_at=NOW,
-        progress={"message": "Reading", "step": 1, "total_steps": 2},
+        progress_stored={"message": "Reading", "step": 1, "total_steps": 2},
     )
     if status in ALIVE:
         task.due_at = NOW + LEASE
@@ -135,7 +135,7 @@ def test_a_new_task_is_ready_and_due_soon():
         NOW,
         NOW + READY_PATIENCE,
     )
-    assert task.progress["message"] == "Starting"
+    assert task.progress.message == "Starting"
 
 
 # Claims.
@@ -196,9 +196,9 @@ def test_a_released_lease_is_claimed_without_counting():
 
 
 def test_a_take_over_keeps_the_progress_and_forgets_the_pace():
-    task = a_task(Status.STARTED, progress={"message": "Reading", "step": 1, "total_steps": 2, "pace": {}})
+    task = a_task(Status.STARTED, progress_stored={"message": "Reading", "step": 1, "total_steps": 2, "pace": {}})
     claimed(task, NOW + LEASE)
-    assert task.progress == {"message": "Reading", "step": 1, "total_steps": 2}
+    assert task.progress_stored == {"message": "Reading", "step": 1, "total_steps": 2}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_checkpoint_that_advances_forgives_and_renews_the_lease():
     assert effect == Effect(publishes=False)
     assert (task.failures, task.forgiven) == (0, 2)
     assert task.lease_until == task.due_at == NOW + SECOND + LEASE
-    assert (task.state_blob, task.progress) == (b"data", {"message": "Half"})
+    assert (task.state_blob, task.progress.message) == (b"data", "Half")
 
 
 def test_a_checkpoint_without_anything_new_forgives_nothing():
@@ -370,13 +370,13 @@ def test_a_retry_begins_a_new_run_under_a_higher_fence():
     assert task.requested_at == NOW + SECOND
     assert task.due_at == NOW + SECOND + READY_PATIENCE
     assert task.error is task.error_reference is task.ended_at is task.expires_at is None
-    assert task.progress["message"] == "Starting"
+    assert task.progress.message == "Starting"
 
 
 def test_a_retry_resumes_from_the_last_state():
     task = a_task(Status.CANCELLED, state_manifest={}, state_blob=b"s", result_manifest={}, result_blob=b"r")
     retry(task, NOW)
-    assert (task.state_blob, task.result_blob, task.progress["message"]) == (b"s", b"r", "Reading")
+    assert (task.state_blob, task.result_blob, task.progress.message) == (b"s", b"r", "Reading")
 
 
 @pytest.mark.parametrize(("fence", "repeated"), [(1, True), (2, False), (None, False)])

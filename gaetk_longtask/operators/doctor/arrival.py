@@ -16,7 +16,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import tasks_v2
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.models import job_url
+from gaetk_longtask.info import job_url
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.patient import HandlerRule, Patient

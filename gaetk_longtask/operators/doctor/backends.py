@@ -15,11 +15,12 @@ from google.cloud import ndb, tasks_v2
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.models import UNCACHED, LongTaskProgress, TaskInfo
+from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.patient import Patient
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.urls import without_password
 from gaetk_longtask.queues import CloudTasksQueue
@@ -226,7 +227,7 @@ def _check_progress(patient: Patient) -> Iterator[Finding]:
         read = store.read(task_id)
         if where == "datastore:":
             _forget(patient, task_id)
-        if written is Written.YES and read is not None and read.progress.message == task_id:
+        if written is Written.YES and read is not None and read.info.progress.message == task_id:
             continue
         if where.startswith("memcached:") and not (patient.is_deployed or _is_local(where)):
             yield not_checked("progress", f"No answer from here: {text}. An address inside a VPC answers only there.")
@@ -250,11 +251,11 @@ def _snapshot(task_id: str) -> Snapshot:
         base_url="",
         status=Status.STARTED,
         attempt=1,
+        progress=Progress(message=task_id),
         created_at=now,
-        created_by=None,
-        namespace=None,
+        requested_at=now,
     )
-    return Snapshot(info=info, fence=1, progress=Progress(message=task_id), requested_at=now)
+    return Snapshot(info=info, fence=1)
 
 
 def _forget(patient: Patient, task_id: str) -> None:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from werkzeug.local import LocalProxy
 
 from gaetk_longtask import Status, TaskCancelled
+from gaetk_longtask.info import Progress
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.progress.snapshot import Progress, Snapshot
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.testing import InMemoryProgressStore, ManualClock
@@ -76,7 +77,7 @@ def make_reporter(
         news,
         ownership=Ownership(renew, renew_every=renew_every, clock=clock),
         time_left=TimeLeft(
-            requested_at=snapshot.requested_at, clock=clock, monotonic=lambda: clock().timestamp(), **time_left
+            requested_at=snapshot.info.requested_at, clock=clock, monotonic=lambda: clock().timestamp(), **time_left
         ),
         stop_at=clock() + stop_after,
         clock=clock,
@@ -101,7 +102,7 @@ def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progr
         reporter.beat()
         snapshot = news.read(ID)
         assert snapshot is not None
-        return snapshot.progress
+        return snapshot.info.progress
 
     return heard
 

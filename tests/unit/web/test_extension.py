@@ -9,7 +9,8 @@ from flask import Flask, url_for
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskError, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.progress.estimate import typical_seconds
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +14,12 @@ log = logging.getLogger(__name__)
 REMEMBERED = timedelta(minutes=10)
 #: How many tasks that have ended last are looked at.
 LAST_RUNS = 50
+#: Fewer runs than these say nothing of the next one.
+MIN_RUNS = 3
 
 
-class TypicalDurations:
-    """Asks Datastore, once in ten minutes for each endpoint and process."""
+class Durations:
+    """Asks Datastore once in ten minutes for each endpoint and process."""
 
     def __init__(self, last_runs: Callable[[str, int], Sequence[float]], clock: Callable[[], datetime]) -> None:
         """Ask `last_runs` for the seconds that an endpoint's last tasks took; it may raise what Datastore raises."""
@@ -26,19 +27,27 @@ class TypicalDurations:
         self._clock = clock
         self._known: dict[str, tuple[datetime, float | None]] = {}
 
-    def seconds(self, endpoint: str) -> float | None:
-        """Give the median, in seconds from the visitor's click to the result; None where there is too little to go on.
+    def typical_seconds(self, endpoint: str) -> float | None:
+        """Return the median, in seconds from the visitor's click to the result; None if there are too few runs.
 
-        Needs an NDB context. What Datastore does not answer is not known, and not asked again for a while either.
+        Needs an NDB context. Where Datastore does not answer, the last answer stands until it is asked again.
         """
         now = self._clock()
         asked_at, known = self._known.get(endpoint, (None, None))
         if asked_at is not None and now - asked_at < REMEMBERED:
             return known
-        self._known[endpoint] = now, known  # whoever asks meanwhile need not wait
+        self._known[endpoint] = now, known  # other threads that ask meanwhile need not wait
         try:
-            known = typical_seconds(self._last_runs(endpoint, LAST_RUNS))
+            known = _median(self._last_runs(endpoint, LAST_RUNS))
         except STORE_ERRORS as exc:
             log.warning("how long %s usually takes is not known: %s", endpoint, exc)
         self._known[endpoint] = now, known
         return known
+
+
+def _median(runs: Sequence[float]) -> float | None:
+    """Do without the module `statistics`, whose import takes a millisecond."""
+    if len(runs) < MIN_RUNS:
+        return None
+    ordered, middle = sorted(runs), len(runs) // 2
+    return (ordered[middle] + ordered[~middle]) / 2

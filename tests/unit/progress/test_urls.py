@@ -10,8 +10,9 @@ import pytest
 from gaetk_longtask import ProgressStore
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.progress.appengine import AppEngineProgressStore
+from gaetk_longtask.progress.datastore import DatastoreProgressStore
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.progress.redis import RedisProgressStore
-from gaetk_longtask.progress.stores import DatastoreProgressStore, MemcacheProgressStore
 from gaetk_longtask.progress.urls import progress_store_at
 
 

@@ -12,7 +12,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.progress.typical import REMEMBERED
+from gaetk_longtask.progress.durations import REMEMBERED
 from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import services_of
@@ -58,7 +58,7 @@ def run(app: Flask, queue: InMemoryQueue) -> Callable[..., None]:
 
 def typical(services: Services, endpoint: str = "report") -> float | None:
     with services.ndb_context():
-        return services.typical.seconds(endpoint)
+        return services.durations.typical_seconds(endpoint)
 
 
 def test_it_is_the_median_of_the_endpoints_own_runs(services: Services, run: Callable[..., None]) -> None:

@@ -1,4 +1,4 @@
-"""What ``flask longtask`` prints: tasks as JSON and in words, and tables."""
+"""What ``flask longtask`` prints: documents, words and tables."""
 
 from __future__ import annotations
 
@@ -23,28 +23,24 @@ _wrapper = textwrap.TextWrapper(
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
-def row_document(row: Row) -> dict[str, Any]:
-    """Give what a program gets of a task in a list."""
+def document(row: Row) -> dict[str, Any]:
+    """Return what a program gets of a task."""
     return {
         "id": row.id,
         "status": row.status.value,
         "endpoint": row.endpoint,
         "created_at": _iso(row.created_at),
         "attempts": row.attempts,
-        "progress": progress_document(row.live),
+        "progress": row.live.info.progress.document() if row.live else None,
     }
 
 
-def task_document(task: LongTask) -> dict[str, Any]:
-    """Give what a program gets of a task, but for its progress."""
+def details(task: LongTask) -> dict[str, Any]:
+    """Return what a program gets besides of a single task."""
     texts = ("error", "error_reference", "created_by", "namespace", "queue", "service", "version")
-    moments = ("created_at", "requested_at", "started_at", "ended_at", "due_at", "expires_at")
+    moments = ("requested_at", "started_at", "ended_at", "due_at", "expires_at")
     return {
-        "id": task.id,
-        "status": task.status.value,
-        "endpoint": task.endpoint,
         "url": task.url,
-        "attempts": overview.attempts(task.status, task.failures),
         **{name: getattr(task, name) or None for name in texts},
         **{name: _iso(getattr(task, name)) for name in moments},
         "run_seconds": task.run_seconds,
@@ -53,30 +49,23 @@ def task_document(task: LongTask) -> dict[str, Any]:
     }
 
 
-def progress_document(news: Snapshot | None) -> dict[str, Any] | None:
-    """Give what a program gets of a task's progress."""
-    if news is None:
-        return None
-    return {**news.progress.stored(), "percent": news.progress.percent, "eta_seconds": news.progress.eta_seconds}
-
-
 def said(news: Snapshot | None) -> str:
-    """Put a task's progress into words."""
+    """Return a task's progress in words."""
     if news is None:
         return ""
-    percent = news.progress.percent
-    return news.progress.message if percent is None else f"{percent} % {news.progress.message}"
+    progress = news.info.progress
+    return progress.message if progress.percent is None else f"{progress.percent} % {progress.message}"
 
 
 def span(duration: timedelta) -> str:
-    """Put a duration into the form that `overview.parse_age` reads."""
+    """Return a duration in the form that `overview.parse_age` reads."""
     seconds = duration.total_seconds()
     length, unit = next(((length, unit) for length, unit in _UNITS if seconds >= 2 * length), (1, "s"))
     return f"{int(seconds / length)}{unit}"
 
 
 def printable(value: object) -> str:
-    """Make of whatever a task says one line that does nothing to the terminal."""
+    """Return any text of a task as one line that does nothing to the terminal."""
     return "".join(character if character.isprintable() else " " for character in str(value))
 
 
@@ -89,7 +78,7 @@ def print_table(head: list[str], rows: list[list[object]]) -> None:
 
 
 def print_finding(outcome: str, check: str, *texts: str) -> None:
-    """Print how a check of the doctor's has ended, and what there is to say of it: the finding, the remedy."""
+    """Print the outcome of a check of the doctor's, then the texts: the finding and the remedy."""
     click.echo(f"{click.style(f'{outcome:<12}', fg=_COLOURS[outcome])}{check}")
     for prefix, text in zip(("", "→ "), texts, strict=True):
         if text:
@@ -97,7 +86,7 @@ def print_finding(outcome: str, check: str, *texts: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print what a program reads."""
+    """Print JSON, for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaetk_longtask.progress.estimate import MIN_SECONDS, Estimator, typical_seconds
+from gaetk_longtask.progress.estimate import MIN_SECONDS, Estimator
 from tests.progress_traces import BEAT_SECONDS, Shape, Trace, recorded
 
 SHARES = (0.25, 0.5, 0.75)
@@ -318,14 +318,3 @@ def test_uneven_progress_gets_a_time_or_none(said: list[tuple[float, float]], to
         estimator.update(step, total, now)
         left = estimator.seconds_left(now)
         assert left is None or 0 <= left < float("inf")
-
-
-# Tasks without steps
-
-
-@pytest.mark.parametrize(
-    ("durations", "usual"),
-    [([], None), ([40.0, 41.0], None), ([40.0, 300.0, 42.0], 42.0), ([1.0, 2.0, 3.0, 10.0], 2.5)],
-)
-def test_three_runs_are_enough_for_a_usual_duration(durations: list[float], usual: float | None) -> None:
-    assert typical_seconds(durations) == usual

@@ -1,0 +1,89 @@
+"""What is known of a task, and how far its work has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from gaetk_longtask.status import Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far the work has come, in the author's own words and steps."""
+
+    message: str = ""
+    step: float = 0
+    total_steps: float = 0  #: 0 where unknown
+    eta_seconds: float | None = None  #: None while it would be a guess
+
+    @property
+    def percent(self) -> int | None:
+        """Whole percents from 0 to 100, or None where the total is unknown."""
+        if self.total_steps <= 0:
+            return None
+        return int(100 * max(0.0, min(1.0, self.step / self.total_steps)))
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any] | None) -> Self:
+        """Read what `stored` wrote."""
+        stored = stored or {}
+        return cls(
+            message=str(stored.get("message", "")),
+            step=stored.get("step", 0),
+            total_steps=stored.get("total_steps", 0),
+            eta_seconds=stored.get("eta_seconds"),  # kept where the next attempt goes on at once
+        )
+
+    def stored(self) -> dict[str, Any]:
+        """Return what outlives the attempt: everything but the estimate."""
+        return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
+
+    def document(self) -> dict[str, Any]:
+        """Return it for programs. Unknown numbers are None, never 0."""
+        return {
+            "message": self.message,
+            "step": _number(self.step) if self.step or self.total_steps else None,
+            "total_steps": _number(self.total_steps) or None,
+            "percent": self.percent,
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskInfo:
+    """What hooks that serve a visitor know of a task; the entity `LongTask` has the same attributes.
+
+    A field that is added later has a default: a progress store may hold what an older version of the library wrote.
+    """
+
+    id: str  #: random and unguessable; whoever has it has the task's URL
+    endpoint: str  #: the Flask endpoint that started it
+    path: str  #: the URL path that it was started under, with the script root
+    base_url: str  #: scheme and host that it was started under, without a slash at the end
+    status: Status
+    attempt: int  #: counts from 1; rises with every attempt that failed or died
+    progress: Progress = Progress()  #: its `message`, `step`, `total_steps`, `percent` and `eta_seconds`
+    created_at: datetime  #: aware, UTC
+    created_by: str | None = None  #: what ``get_user_id()`` said when it was started
+    namespace: str | None = None  #: the NDB namespace that it was started in
+    requested_at: datetime  #: when this run was asked for: the start, or the last retry
+    ended_at: datetime | None = None  #: None while it has not ended
+    expires_at: datetime | None = None  #: when it is deleted; None while it has not ended
+    error: str | None = None  #: for the visitor: why it failed, if the author said so
+    error_reference: str | None = None  #: for the operator: what the log line about the failure carries
+
+    @property
+    def url(self) -> str:
+        """The absolute URL of the status page, fit for a mail."""
+        return self.base_url + job_url(self.path, self.id, "query")
+
+
+def job_url(path: str, task_id: str, job: str) -> str:
+    """Return the URL path that asks for `job` on a task; both are of characters that need no quoting."""
+    return f"{path}?_longtaskjob={job}&_longtaskid={task_id}"
+
+
+def _number(value: float) -> float:
+    return int(value) if float(value).is_integer() else value

@@ -1,0 +1,32 @@
+"""What is known of a task, and how far its work has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gaetk_longtask.info import Progress
+from tests.unit.conftest import ID, info_of
+
+
+def test_the_url_of_a_task_is_that_of_its_page() -> None:
+    assert info_of().url == f"https://www.example.com/report?_longtaskjob=query&_longtaskid={ID}"
+
+
+@pytest.mark.parametrize(
+    ("step", "total_steps", "percent"),
+    [(0, 0, None), (5, 0, None), (0, 3, 0), (1, 3, 33), (2.999, 3, 99), (3, 3, 100), (4, 3, 100), (-1, 3, 0)],
+)
+def test_percents_are_whole_and_unknown_without_a_total(step: float, total_steps: float, percent: int | None) -> None:
+    assert Progress(step=step, total_steps=total_steps).percent == percent
+
+
+def test_what_outlives_an_attempt_is_all_but_the_estimate() -> None:
+    progress = Progress(message="Reading", step=2, total_steps=3, eta_seconds=12)
+    assert Progress.from_stored(progress.stored()) == Progress(message="Reading", step=2, total_steps=3)
+
+
+@pytest.mark.parametrize("stored", [None, {}])
+def test_nothing_stored_is_no_progress(stored: dict[str, Any] | None) -> None:
+    assert Progress.from_stored(stored) == Progress()

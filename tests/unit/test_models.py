@@ -1,0 +1,51 @@
+"""The library's kinds: what a task's entity says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import timedelta
+
+from google.cloud import ndb
+
+from gaetk_longtask import LongTask, Status
+from gaetk_longtask.info import Progress
+from tests.unit.conftest import ID, NOW, info_of
+
+
+def test_an_entity_has_the_attributes_of_a_task_info() -> None:
+    known = info_of(
+        status=Status.FAILED,
+        attempt=3,
+        progress=Progress(message="Reading", step=2, total_steps=3),
+        created_by="anna",
+        namespace="shop",
+        ended_at=NOW + timedelta(hours=1),
+        expires_at=NOW + timedelta(days=30),
+        error="There are no invoices.",
+        error_reference="00c0ffee",
+    )
+    task = LongTask(
+        key=ndb.Key(LongTask, ID, project="tests", database="tests", namespace="tests"),
+        endpoint=known.endpoint,
+        path=known.path,
+        base_url=known.base_url,
+        status_name="failed",
+        failures=2,
+        progress_stored=known.progress.stored(),
+        created_at=NOW,
+        created_by=known.created_by,
+        namespace=known.namespace,
+        requested_at=NOW,
+        ended_at=known.ended_at,
+        expires_at=known.expires_at,
+        error=known.error,
+        error_reference=known.error_reference,
+    )
+    assert task.info == known
+    assert all(getattr(task, field.name) == getattr(known, field.name) for field in fields(known))
+    assert task.url == known.url
+
+
+def test_the_progress_is_stored_under_its_old_name() -> None:
+    assert "progress" in LongTask._properties
+    assert "progress_stored" not in LongTask._properties
