@@ -609,7 +609,7 @@ def test_after_the_usual_duration_there_is_no_estimate(make: Callable[..., Repor
 
 
 def questions(make: Callable[..., Reporter], clock: ManualClock, **options: Any) -> list[int]:
-    """Beat for ten seconds, and give when the question was asked."""
+    """Beat for ten seconds, and return the times at which the question was asked."""
     asked: list[int] = []
     began = clock()
     reporter = make(usual_seconds=lambda: asked.append(int((clock() - began).total_seconds())), **options)
