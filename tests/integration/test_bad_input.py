@@ -1,4 +1,4 @@
-"""What strangers, careless authors and broken surroundings send: answered clearly, and nothing is lost or let in."""
+"""Attacks, mistakes of authors, and broken services: the answers are clear, and no task is lost or exposed."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue,
 
 JSON = {"Accept": "application/json"}
 UNKNOWN = "A" * 22
-#: The least that a forged delivery needs to be taken for one.
+#: The headers that make a request look like a delivery.
 FORGED = {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22}
 MIB = 1024 * 1024
 
 
 class Point:
-    """Nothing that JSON knows."""
+    """A class that JSON does not support."""
 
 
 @dataclass
 class Row:
-    """Nothing that JSON knows either, but it has a remedy of its own."""
+    """Another class that JSON does not support. The message suggests a conversion."""
 
     total: int = 1
 
 
 class Other(ndb.Model):
-    """A kind of the application's."""
+    """An entity kind of the application."""
 
 
 class Report(LongRunningTaskHandler):
@@ -65,7 +65,7 @@ class Second(LongRunningTaskHandler):
 
 
 class Returning(LongRunningTaskHandler):
-    """Returns what the test wants."""
+    """A task whose result the test chooses."""
 
     runs: ClassVar[int] = 0
     make: ClassVar[Callable[[LongRunningTaskHandler], Any]]
@@ -76,7 +76,7 @@ class Returning(LongRunningTaskHandler):
 
 
 class Asking(LongRunningTaskHandler):
-    """Asks for what the test wants."""
+    """A task whose parameters the test chooses."""
 
     make: ClassVar[Callable[[], Any]]
 
@@ -88,7 +88,7 @@ class Asking(LongRunningTaskHandler):
 
 
 class Named(LongRunningTaskHandler):
-    """Its URL has an argument; the result is what came of it."""
+    """A task with an argument in its URL. The result contains the parameters."""
 
     bookmark_parameters = ("note",)
 
@@ -114,7 +114,7 @@ def faults(ndb_client: ndb.Client, datastore_piece: Piece) -> Faults:
 
 
 def silence(faults: Faults) -> None:
-    """Have Datastore not answer any more; with a code for which ndb does not try again, so that no test waits."""
+    """Make all calls to Datastore fail, with a code after which ndb does not retry, so that tests don't wait."""
     for method in ("Lookup", "BeginTransaction", "Commit", "Rollback", "RunQuery"):
         faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED, times=100)
 
@@ -124,7 +124,7 @@ def job(url: str, name: str) -> str:
 
 
 def started(client: FlaskClient, url: str = "/report", **kwargs: Any) -> str:
-    """Start a task and give the URL of its status page."""
+    """Start a task, and return the URL of its status page."""
     answer = client.get(url, **kwargs)
     assert answer.status_code == 307
     return answer.headers["Location"]
@@ -135,7 +135,7 @@ def id_of(url: str) -> str:
 
 
 def exceptions_of(app: Flask, call: Callable[[], TestResponse]) -> tuple[TestResponse, list[Exception]]:
-    """Give the answer, and what the application's error reporting has been told meanwhile."""
+    """Return the response of a call, and the exceptions that were reported to the application."""
     told: list[Exception] = []
 
     def tell(sender: Flask, exception: Exception, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ def exceptions_of(app: Flask, call: Callable[[], TestResponse]) -> tuple[TestRes
 
 
 def after_all(client: FlaskClient, queue: InMemoryQueue, url: str) -> Any:
-    """Give the status document after the queue has done what it can."""
+    """Let the queue deliver everything, and return the task's status document."""
     queue.deliver_all(client)
     return client.get(url, headers=JSON).json
 
@@ -166,7 +166,7 @@ def test_an_unknown_id_is_404_and_the_page_offers_to_start_again(client: FlaskCl
 
 
 @pytest.mark.parametrize("task_id", [UNKNOWN, *MALFORMED])
-def test_a_program_is_told_of_an_unknown_id_by_a_problem_document(client: FlaskClient, task_id: str) -> None:
+def test_a_program_gets_a_problem_document_for_an_unknown_id(client: FlaskClient, task_id: str) -> None:
     answer = client.get(f"/report?_longtaskjob=query&_longtaskid={task_id}", headers=JSON)
     assert answer.status_code == 404
     assert answer.mimetype == "application/problem+json"
@@ -236,7 +236,7 @@ def test_a_tasks_id_is_unknown_under_another_path_of_the_same_handler(
 
 
 @pytest.mark.parametrize("name", ["cancel", "retry"])
-def test_a_task_is_not_steered_under_another_handlers_url(client: FlaskClient, name: str) -> None:
+def test_a_task_can_not_be_cancelled_under_another_handlers_url(client: FlaskClient, name: str) -> None:
     url = started(client)
     if name == "retry":
         client.post(job(url, "cancel"))
@@ -269,13 +269,13 @@ def test_a_job_without_an_id_is_a_bad_request_and_starts_nothing(
     assert not stored()
 
 
-def test_a_program_is_told_of_a_bad_request_by_a_problem_document(client: FlaskClient) -> None:
+def test_a_program_gets_a_problem_document_for_a_bad_request(client: FlaskClient) -> None:
     answer = client.get(f"/report?_longtaskjob=dance&_longtaskid={UNKNOWN}", headers=JSON)
     assert answer.status_code == 400
     assert answer.mimetype == "application/problem+json"
 
 
-# Deliveries that the queue has not sent.
+# Forged deliveries.
 
 
 @pytest.mark.parametrize("method", ["get", "post", "head"])
@@ -346,7 +346,7 @@ def test_a_forged_retry_count_is_forbidden_like_any_forgery(
 
 
 @pytest.mark.parametrize("method", ["post", "head"])
-def test_execute_takes_get_alone_even_with_the_right_key(
+def test_execute_allows_only_get_even_with_the_right_key(
     client: FlaskClient, queue: InMemoryQueue, method: str
 ) -> None:
     started(client)
@@ -425,7 +425,7 @@ def test_a_title_is_text_on_the_page(make_app: Callable[..., Flask]) -> None:
     assert_harmless(client.get(started(client, "/titled")))
 
 
-def test_what_a_permanent_failure_says_is_text_on_the_page(client: FlaskClient, queue: InMemoryQueue) -> None:
+def test_the_message_of_a_permanent_failure_is_text_on_the_page(client: FlaskClient, queue: InMemoryQueue) -> None:
     def work(handler: LongRunningTaskHandler) -> Any:
         raise PermanentTaskFailure(HOSTILE)
 
@@ -482,7 +482,7 @@ def test_line_breaks_in_a_form_field_add_no_header_to_the_answer(client: FlaskCl
 
 @pytest.fixture
 def port(app: Flask) -> Iterator[int]:
-    """The application behind a real HTTP server; a handler of it takes every path there is."""
+    """The application behind a real HTTP server, with a handler that matches every path."""
     app.url_map.merge_slashes = False
     app.add_url_rule("/<path:name>", view_func=Named.as_view("anything"))
     server = make_server("127.0.0.1", 0, app)
@@ -522,7 +522,7 @@ def test_no_path_leads_to_another_host(port: int, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["next", "url", "redirect", "starting_point", "_longtaskstart", "return_to"])
-def test_no_parameter_chooses_where_to_go(client: FlaskClient, queue: InMemoryQueue, name: str) -> None:
+def test_no_parameter_changes_the_target_of_a_redirect(client: FlaskClient, queue: InMemoryQueue, name: str) -> None:
     url = started(client, f"/report?{name}=http://evil.example/")
     queue.deliver_all(client)
     assert urlsplit(client.get(url).headers["Location"]).path == "/report"
@@ -612,7 +612,7 @@ def test_parameters_that_do_not_serialize_are_an_error_that_names_class_and_reme
     assert not queue.tasks
 
 
-def test_a_browser_is_told_readably_of_parameters_that_do_not_serialize(client: FlaskClient) -> None:
+def test_a_browser_gets_a_page_about_parameters_that_do_not_serialize(client: FlaskClient) -> None:
     Asking.make = Point
     answer = client.post("/asking")
     assert answer.status_code == 500
@@ -672,7 +672,7 @@ def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
     client: FlaskClient, stored: Callable[[], list[LongTask]], ndb_client: ndb.Client
 ) -> None:
     upload = FileStorage(BytesIO(os.urandom(32 * MIB + 1)), "big.zip")
-    boundary, body = encode_multipart({"file": upload})  # the client would put it in a file that it leaves open
+    boundary, body = encode_multipart({"file": upload})  # otherwise, the client leaves a file open
     answer = client.post("/report", data=body, content_type=f"multipart/form-data; boundary={boundary}", headers=JSON)
     assert answer.status_code == 413
     assert answer.mimetype == "application/problem+json"
@@ -682,7 +682,7 @@ def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
         assert LongTaskChunk.query().count(1, keys_only=True) == 0
 
 
-# What a careless author reports.
+# Odd reports of authors.
 
 
 @pytest.mark.parametrize(
@@ -700,7 +700,7 @@ def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
     ],
     ids=repr,
 )
-def test_whatever_steps_are_reported_the_page_is_shown_and_the_work_goes_on(
+def test_odd_steps_stop_neither_the_page_nor_the_work(
     client: FlaskClient, queue: InMemoryQueue, step: Any, total_steps: Any
 ) -> None:
     seen: list[TestResponse] = []
@@ -775,7 +775,7 @@ def test_a_message_of_megabytes_does_not_stop_the_work(client: FlaskClient, queu
 
 @pytest.mark.parametrize("departure", [SystemExit("bad arguments"), asyncio.CancelledError()], ids=repr)
 @pytest.mark.parametrize("yields", [False, True], ids=["at once", "while it yields"])
-def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
+def test_work_that_calls_sys_exit_fails_like_any_other(
     app: Flask, client: FlaskClient, queue: InMemoryQueue, departure: BaseException, yields: bool
 ) -> None:
     def leave(handler: LongRunningTaskHandler) -> Any:
@@ -794,7 +794,7 @@ def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
     assert (document["status"], document["attempt"]) == ("error", 2)
 
 
-def test_a_failure_that_says_megabytes_is_a_failure_at_once(client: FlaskClient, queue: InMemoryQueue) -> None:
+def test_a_failure_with_a_message_of_megabytes_is_permanent(client: FlaskClient, queue: InMemoryQueue) -> None:
     def work(handler: LongRunningTaskHandler) -> Any:
         raise PermanentTaskFailure("x" * 2 * MIB)
 
@@ -804,12 +804,12 @@ def test_a_failure_that_says_megabytes_is_a_failure_at_once(client: FlaskClient,
     assert client.get(url, headers=JSON).json["status"] == "failed"
 
 
-# Settings that are missing.
+# Missing settings.
 
 
 @pytest.fixture
 def no_metadata_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody answers where an instance on Google's platform would ask about itself."""
+    """The metadata server of Google's platform is missing."""
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
 
@@ -859,7 +859,7 @@ def test_a_handler_without_a_manager_says_what_is_missing() -> None:
     assert "LongTaskManager(app)" in str(told[0])
 
 
-# Time and silence.
+# Expired tasks, and services that do not answer.
 
 
 @pytest.mark.parametrize("name", ["query", "showresult", "retry"])
@@ -902,7 +902,7 @@ def test_a_damaged_result_is_an_error_and_not_half_a_result(
 
 
 @pytest.mark.parametrize("headers", [{}, JSON])
-def test_a_start_while_datastore_is_silent_is_answered_503_and_asks_to_come_back(
+def test_a_start_while_datastore_is_silent_is_answered_503_with_retry_after(
     client: FlaskClient, queue: InMemoryQueue, faults: Faults, headers: dict[str, str]
 ) -> None:
     silence(faults)
@@ -926,7 +926,7 @@ def test_a_visit_while_datastore_and_memcache_are_silent_is_answered_503(
 
 
 @pytest.mark.parametrize("name", ["cancel", "retry"])
-def test_steering_while_datastore_is_silent_is_answered_503_though_memcache_knows_the_task(
+def test_cancel_and_retry_while_datastore_is_silent_are_answered_503(
     client: FlaskClient, faults: Faults, name: str
 ) -> None:
     url = started(client)
@@ -942,7 +942,7 @@ def test_the_page_is_shown_from_memcache_while_datastore_is_silent(client: Flask
     assert client.get(url).status_code == 200
 
 
-def test_a_delivery_while_datastore_is_silent_is_repeated_and_counts_for_nothing(
+def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     client: FlaskClient, queue: InMemoryQueue, faults: Faults
 ) -> None:
     url = started(client)
@@ -953,7 +953,7 @@ def test_a_delivery_while_datastore_is_silent_is_repeated_and_counts_for_nothing
     assert (document["status"], document["attempt"]) == ("done", 1)
 
 
-def test_a_database_that_nobody_serves_is_answered_503(
+def test_without_a_database_the_answer_is_503(
     queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
@@ -969,7 +969,7 @@ def test_a_database_that_nobody_serves_is_answered_503(
     assert client.get(f"/report?_longtaskjob=execute&_longtaskid={UNKNOWN}").status_code == 403
 
 
-def test_nothing_that_strangers_send_makes_a_task_of_another_state(
+def test_no_request_of_strangers_changes_the_state_of_a_task(
     client: FlaskClient, stored: Callable[[], list[LongTask]]
 ) -> None:
     url = started(client)

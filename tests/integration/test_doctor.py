@@ -1,4 +1,4 @@
-"""The doctor finds nothing wrong with the sample application, and every misconfiguration that is planted."""
+"""The doctor finds no problem in the sample application, and finds every misconfiguration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Report(LongRunningTaskHandler):
 
 
 class Server:
-    """The deployed application, which need not be the one that is looked at."""
+    """The deployed application. It may differ from the examined one."""
 
     def __init__(self) -> None:
         self.app: Any = None
@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """The sample application's files, to be spoilt."""
+    """A copy of the sample application's files, which tests can change."""
     for name in ("app.yaml", "cron.yaml", "queue.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -109,7 +109,7 @@ Doctor = Callable[..., list[Finding]]
 
 @pytest.fixture
 def doctor(environment: None, server: Server, directory: Path, start_queue: Callable[[], Emulator]) -> Doctor:
-    """Look at an application in its surroundings, where it is deployed as it is, unless it is said what else is."""
+    """A function that examines an application. The same application is deployed, unless another one is given."""
 
     def look(app: Flask, *, deployed: Any = None) -> list[Finding]:
         start_queue()
@@ -163,7 +163,7 @@ def test_nothing_is_left_behind(doctor: Doctor) -> None:
         assert [key.kind() for key in ndb.Query(namespace="").fetch(keys_only=True)] == []
 
 
-# Misconfigurations, one at a time, and what finds them.
+# Misconfigurations and the checks that find them.
 
 Plant = Callable[[pytest.MonkeyPatch, Path], Flask]
 
@@ -409,7 +409,7 @@ def test_a_queue_that_was_paused_is_found(
     assert set(problems(findings)) == {QUEUE}
 
 
-# What the queue meets that this process does not.
+# Problems that only deliveries find.
 
 
 def answering(status: int, text: str = "", **headers: str) -> Flask:
@@ -475,7 +475,7 @@ def test_an_application_behind_a_proxy_fix_is_well(
         ("/r/<own:name>", False),
     ],
 )
-def test_urls_with_arguments_are_made_up(doctor: Doctor, rule: str, reached: bool) -> None:
+def test_urls_with_arguments_are_checked_with_sample_values(doctor: Doctor, rule: str, reached: bool) -> None:
     from werkzeug.routing import BaseConverter
 
     app = make()
@@ -494,10 +494,10 @@ def test_an_application_below_a_root_is_reached(doctor: Doctor) -> None:
     assert set(found) == {"cron"}  # which calls URLs without it
 
 
-# What can't be checked.
+# Checks that are not possible.
 
 
-def test_files_that_are_not_here_are_not_checked(doctor: Doctor, directory: Path) -> None:
+def test_missing_files_are_not_checked(doctor: Doctor, directory: Path) -> None:
     app = make()
     (directory / "app.yaml").unlink()
     (directory / "cron.yaml").unlink()
@@ -507,7 +507,7 @@ def test_files_that_are_not_here_are_not_checked(doctor: Doctor, directory: Path
     assert findings["cron"].outcome is Outcome.NOT_CHECKED
 
 
-def test_a_password_of_the_progress_store_is_not_told(doctor: Doctor) -> None:
+def test_the_password_of_the_progress_store_is_not_shown(doctor: Doctor) -> None:
     app = make(LONGTASK_PROGRESS_URL="redis://user:secret@127.0.0.1:1?socket_timeout=1")
     said = [finding.document() for finding in doctor(app)]
     assert "127.0.0.1:1" in json.dumps(said)
@@ -539,7 +539,7 @@ def test_an_entrypoint_that_is_not_gunicorns_is_not_checked(
 
 
 @pytest.mark.usefixtures("in_production")
-def test_who_is_not_logged_in_is_told_how(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_the_advice_is_to_log_in(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(directory / "missing.json"))
     findings = {finding.check: finding for finding in examine(make(), directory=directory)}
@@ -557,7 +557,7 @@ def test_who_is_not_logged_in_is_told_how(directory: Path, monkeypatch: pytest.M
     ],
     ids=str,
 )
-def test_what_datastore_says_decides_what_is_advised(doctor: Doctor, code: grpc.StatusCode, remedy: str) -> None:
+def test_the_advice_depends_on_datastores_error(doctor: Doctor, code: grpc.StatusCode, remedy: str) -> None:
     app = make()
     put_between(services_of(app).ndb_context.client()).lose_request("BeginTransaction", code)
     [found] = problems(doctor(app, deployed=make())).values()
@@ -581,7 +581,7 @@ def test_a_hook_that_raises_in_debug_mode_is_found_too(doctor: Doctor) -> None:
     assert "KeyError" in found[DELIVERY].text
 
 
-def test_a_check_that_fails_itself_does_not_keep_the_others_from_looking(
+def test_a_check_that_raises_does_not_stop_the_others(
     doctor: Doctor, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = doctor(in_yaml("app.yaml", "requests: 8", "requests: many")(monkeypatch, directory))
@@ -589,12 +589,12 @@ def test_a_check_that_fails_itself_does_not_keep_the_others_from_looking(
     assert findings[-1].check == "TTL policy"
 
 
-# What only Google's administration knows.
+# Checks with Google's administration API.
 
 
 @pytest.fixture
 def google() -> Iterator[tuple[dict[str, Any], AdminApi]]:
-    """Google's REST interfaces: documents by path; everything else is 404, and None is 403."""
+    """A simulation of Google's REST APIs: documents by path. Other paths are 404, and None is 403."""
     documents: dict[str, Any] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -683,7 +683,9 @@ def test_a_missing_ttl_policy_is_found(google: tuple[dict[str, Any], AdminApi], 
 
 @pytest.mark.usefixtures("in_production")
 @pytest.mark.parametrize("check", [check_services, check_ttl])
-def test_who_may_not_look_is_told_how_to_see_it(google: tuple[dict[str, Any], AdminApi], check: Any) -> None:
+def test_without_permission_the_advice_is_how_to_check_it_manually(
+    google: tuple[dict[str, Any], AdminApi], check: Any
+) -> None:
     documents, admin = google
     documents |= {f"{SERVICES}/default": None, f"{FIELDS}/LongTask/fields/expires_at": None}
     [found] = check(patient(make(), admin))

@@ -1,4 +1,4 @@
-"""How long an endpoint's tasks usually take, found out without a cost that anybody notices."""
+"""The usual duration of an endpoint's tasks, and the low cost of determining it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def app(make_app: Callable[..., Flask], clock: ManualClock) -> Flask:
 
 @pytest.fixture
 def progress() -> InMemoryProgressStore:
-    """Nobody beats while a test has the clock jump."""
+    """A store with such a long interval that no beat happens when a test advances the clock."""
     return InMemoryProgressStore(interval_seconds=3600)
 
 

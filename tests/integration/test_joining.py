@@ -1,4 +1,4 @@
-"""Equal requests lead to the same task while it lives."""
+"""Equal requests lead to the same task until it ends."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def tasks(app: Flask) -> list[LongTask]:
         return LongTask.query().fetch()
 
 
-def test_an_equal_request_joins_the_task_that_runs(app: Flask, queue: InMemoryQueue) -> None:
+def test_an_equal_request_joins_the_running_task(app: Flask, queue: InMemoryQueue) -> None:
     assert start(app, "/report?month=1", user="a") == start(app, "/report?month=1", user="a")
     assert len(queue.tasks) == len(tasks(app)) == 1
 
 
-def test_a_key_that_is_no_text_is_refused_to_the_author(
+def test_a_key_that_is_no_text_is_an_error(
     make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]
 ) -> None:
     class Numbered(Report):
@@ -93,7 +93,7 @@ def test_the_key_is_free_again_when_its_task_ends(ending: str, app: Flask, queue
     assert start(app, "/report?month=1") != first
 
 
-def test_a_shared_key_joins_those_whom_the_handler_lets_in(app: Flask) -> None:
+def test_a_shared_key_joins_users_with_access(app: Flask) -> None:
     first = start(app, "/shared?month=1", user="a", team="ours")
     assert start(app, "/shared?month=1", user="b", team="ours") == first
 

@@ -1,4 +1,4 @@
-"""Starting from code, and how the manager lives with an application's own NDB: contexts, transactions, namespaces."""
+"""Starting tasks from code, and the application's own NDB: contexts, transactions and namespaces."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIB = 1024 * 1024
 
 
 class Note(ndb.Model):
-    """An entity of the application's."""
+    """An entity of the application."""
 
     text = ndb.StringProperty()
 
@@ -52,7 +52,7 @@ class Report(LongRunningTaskHandler):
 
 
 class Spy(LongRunningTaskHandler):
-    """Notes in which context the hooks are called."""
+    """Records the context in which each hook is called."""
 
     seen: ClassVar[list[tuple[str, Any]]] = []
     look: ClassVar[Callable[[], Any]]
@@ -106,7 +106,7 @@ def everything(client: ndb.Client) -> list[LongTask]:
 
 
 def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> None:
-    """Call all hooks as a visitor and the queue do."""
+    """Call all hooks, like a visitor and the queue do."""
     client = app.test_client()
     status = client.get(url).headers["Location"]
     assert client.get(status).status_code == 200
@@ -130,14 +130,14 @@ def test_a_task_that_is_started_from_code_is_stored_and_delivered(
     assert client.get(task.url.replace("=query", "=showresult")).json == {"result": {"month": "3"}}
 
 
-def test_a_task_that_is_started_from_code_knows_where_and_by_whom(app: Flask) -> None:
+def test_a_task_that_is_started_from_code_has_its_url_and_owner(app: Flask) -> None:
     with app.app_context():
         task = LongTaskManager.start("report", {}, created_by="cron")
     assert (task.endpoint, task.path, task.created_by) == ("report", "/report", "cron")
     assert (task.status, task.attempt) == (Status.READY, 1)
 
 
-def test_a_task_that_is_started_from_code_belongs_to_nobody_unless_somebody_is_named(app: Flask) -> None:
+def test_a_task_that_is_started_from_code_is_anonymous_unless_an_owner_is_given(app: Flask) -> None:
     with app.app_context():
         assert LongTaskManager.start("report", {}).created_by is None
 
@@ -152,7 +152,7 @@ def test_url_values_fill_the_rule_and_join_the_parameters(app: Flask, queue: InM
     assert result.json == {"result": {"a": 1, "name": "ä/b c", "number": 7}}
 
 
-def test_url_values_leave_the_callers_parameters_alone(app: Flask) -> None:
+def test_url_values_do_not_change_the_callers_parameters(app: Flask) -> None:
     parameters = {"a": 1}
     with app.app_context():
         LongTaskManager.start("item", parameters, url_values={"name": "x", "number": 7})
@@ -377,7 +377,7 @@ def test_the_work_may_use_transactions_and_start_tasks_of_its_own(
     assert len(everything(ndb_client)) == 2
 
 
-# Enqueuing that goes wrong.
+# Errors in enqueuing.
 
 
 def test_a_refused_enqueuing_raises_and_leaves_a_failed_task_that_can_be_retried(
@@ -445,7 +445,7 @@ def test_a_program_whose_task_the_queue_refuses_is_told_where_to_try_again(app: 
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered_all_the_same(
+def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered(
     app: Flask, queue: InMemoryQueue, clock: ManualClock, is_kept: bool
 ) -> None:
     queue.errors.append(EnqueueUncertainError("no answer"))
@@ -481,7 +481,7 @@ def test_init_app_does_what_the_constructor_does(
     assert visit.get(url).status_code == 303
 
 
-def test_one_manager_serves_several_applications_that_know_nothing_of_each_other(
+def test_one_manager_serves_several_independent_applications(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     manager = LongTaskManager(ndb_client=ndb_client, queue=queue, progress=progress, clock=clock)
@@ -528,7 +528,7 @@ def test_the_page_finds_its_style_sheet(app: Flask) -> None:
 
 
 def in_context(client: ndb.Client, wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Wrap an application as the documentation of NDB shows it."""
+    """Wrap an application like the documentation of NDB shows it."""
 
     def middleware(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with client.context():
@@ -551,7 +551,7 @@ def test_hooks_run_in_the_context_of_the_applications_own_middleware(
 def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_middleware(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
-    """The reporter's thread has no context of its own, and the manager was not given the application's client."""
+    """The reporter's thread has no context, and the manager does not know the application's client."""
 
     class Long(LongRunningTaskHandler):
         def execute_task(self, parameters: Any) -> str:
@@ -574,7 +574,7 @@ def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_midd
     assert client.get(url, headers=JSON).json["status"] == "done"
 
 
-def test_hooks_run_in_a_context_of_the_managers_where_there_is_none(
+def test_without_a_context_hooks_run_in_one_of_the_manager(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     Spy.look = lambda: ndb.get_context().client
@@ -590,7 +590,7 @@ def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
     assert ndb.get_context(raise_context_error=False) is None
 
 
-def test_without_a_client_of_the_applications_the_manager_makes_one_for_the_project(
+def test_without_a_client_of_the_application_the_manager_creates_one(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore
 ) -> None:
     app = Flask("tests")
@@ -601,7 +601,7 @@ def test_without_a_client_of_the_applications_the_manager_makes_one_for_the_proj
     assert len(everything(ndb_client)) == 1
 
 
-def test_progress_in_datastore_works_without_any_context_of_the_applications(
+def test_progress_in_datastore_works_without_a_context_of_the_application(
     ndb_client: ndb.Client, queue: InMemoryQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
@@ -634,7 +634,7 @@ def test_a_context_that_caches_everything_does_not_hide_a_change_of_the_task(
 # Namespaces.
 
 
-def test_hooks_run_in_the_namespace_of_whoever_started_the_task(
+def test_hooks_run_in_the_namespace_in_which_the_task_was_started(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     Spy.look = lambda: ndb.get_context().get_namespace()
@@ -663,7 +663,7 @@ def test_hooks_leave_the_namespace_of_the_request_for_the_default_one_of_the_tas
     assert {namespace or None for _, namespace in Spy.seen} == {None}
 
 
-def test_what_the_work_stores_lies_in_the_starters_namespace(
+def test_entities_of_the_work_are_stored_in_the_namespace_of_the_start(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     class Storing(LongRunningTaskHandler):

@@ -1,4 +1,4 @@
-"""What operators learn of all tasks, and what that costs: bounded queries, whatever is stored."""
+"""The overview for operators and its cost: the number of queries does not depend on the number of tasks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def services(app: Flask) -> Services:
 
 @pytest.fixture
 def faults(ndb_client: ndb.Client, services: Services) -> Faults:
-    """Counts what the test asks of Datastore from now on."""
+    """Counts the calls to Datastore from now on."""
     return put_between(ndb_client)
 
 
@@ -68,7 +68,7 @@ def test_the_youngest_tasks_come_first(services: Services, stock: Stock) -> None
     assert listed(services) == ["new", "old"]
 
 
-def test_a_row_says_what_there_is_to_say(services: Services, stock: Stock, clock: ManualClock) -> None:
+def test_a_row_shows_all_details(services: Services, stock: Stock, clock: ManualClock) -> None:
     stock(id="a", endpoint="report", status=Status.ERROR, failures=2, age=HOUR)
     with services.ndb_context():
         [row] = overview.tasks(services, Filter()).rows
@@ -89,13 +89,11 @@ def test_a_row_says_what_there_is_to_say(services: Services, stock: Stock, clock
         ({"endpoint": "report", "younger_than": 4 * HOUR}, ["d", "b"]),
         ({"status": Status.FAILED, "older_than": 4 * HOUR}, ["b"]),
         ({"endpoint": "other", "status": Status.FAILED, "younger_than": HOUR}, []),
-        ({"endpoint": "nobody's"}, []),
+        ({"endpoint": "unknown"}, []),
     ],
     ids=str,
 )
-def test_a_filter_leaves_the_rest_out(
-    services: Services, stock: Stock, wanted: dict[str, Any], found: list[str]
-) -> None:
+def test_a_filter_hides_other_tasks(services: Services, stock: Stock, wanted: dict[str, Any], found: list[str]) -> None:
     stock(id="a", endpoint="report", status=Status.READY, age=5 * HOUR)
     stock(id="b", endpoint="report", status=Status.FAILED, age=4 * HOUR)
     stock(id="c", endpoint="other", status=Status.FAILED, age=3 * HOUR)
@@ -121,7 +119,7 @@ def test_a_cursor_goes_through_all_of_them_once_even_where_time_has_moved_on(
 
 
 @pytest.mark.parametrize("cursor", ["x", "1.x", "1.AAAA", "1.Zm9v", "é", "99999999999999.AAAA", "1.", ".AAAA", "1.é"])
-def test_what_is_no_cursor_is_refused(services: Services, stock: Stock, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(services: Services, stock: Stock, cursor: str) -> None:
     stock()
     with services.ndb_context(), pytest.raises(ValueError, match="cursor"):
         overview.tasks(services, Filter(), cursor=cursor)
@@ -140,7 +138,7 @@ def test_a_task_at_work_has_its_latest_progress(
     assert row.live.info.progress.percent == 75
 
 
-def test_without_a_progress_store_the_list_is_still_there(
+def test_the_list_works_without_a_progress_store(
     services: Services, stock: Stock, progress: InMemoryProgressStore
 ) -> None:
     stock(id="a", status=Status.STARTED)
@@ -148,7 +146,7 @@ def test_without_a_progress_store_the_list_is_still_there(
     assert listed(services) == ["a"]
 
 
-# What it costs.
+# Cost.
 
 
 @pytest.mark.parametrize("stored", [30, 300])
@@ -161,8 +159,8 @@ def test_a_list_costs_the_same_however_many_tasks_there_are(
     assert faults.calls == ["RunQuery"]
 
 
-def test_large_payloads_do_not_travel_to_a_list(services: Services, stock: Stock) -> None:
-    """All of them would be more than gRPC takes."""
+def test_a_list_does_not_load_large_values(services: Services, stock: Stock) -> None:
+    """All of them would exceed gRPC's limit."""
     for _ in range(20):
         stock(parameters_blob=b"x" * 250_000)
     assert len(listed(services)) == 20
@@ -209,7 +207,7 @@ def test_statistics_cost_one_query_for_each_endpoint(services: Services, stock: 
 
 
 class Recorder(grpc.UnaryUnaryClientInterceptor):
-    """Keeps the queries that pass."""
+    """Records all queries."""
 
     def __init__(self) -> None:
         self.queries: list[Query] = []
@@ -221,7 +219,7 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
 
 
 def legacy(query: Query) -> datastore_pb.Query:
-    """Say the same in the words of App Engine's first runtime, as its index tools read it."""
+    """Return a query in the format of App Engine's first runtime, which its index tools read."""
     translated = datastore_pb.Query(app="tests", kind=query.kind[0].name)
     for one in _conditions(query.filter):
         condition = translated.filter.add(op=getattr(datastore_pb.Query.Filter, PropertyFilter.Operator(one.op).name))
@@ -246,7 +244,7 @@ def _conditions(found: QueryFilter) -> list[PropertyFilter]:
 def test_index_yaml_has_what_every_query_needs_and_nothing_else(
     services: Services, stock: Stock, ndb_client: ndb.Client
 ) -> None:
-    """The emulators need no index.yaml; production refuses a query without its index."""
+    """The emulators need no index.yaml, but production refuses a query without its index."""
     recorder = Recorder()
     channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), recorder)
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
@@ -311,7 +309,7 @@ def test_an_id_that_others_begin_with_is_found_all_the_same(services: Services, 
         assert overview.find(services, "abc").id == "abc"
 
 
-def test_stale_news_do_not_hide_what_is_durable(
+def test_a_stale_snapshot_does_not_hide_the_durable_state(
     app: Flask, services: Services, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     with app.app_context():
