@@ -1,4 +1,4 @@
-"""What is refused when a handler class, or its view, is made: mistakes that no request could put right."""
+"""Checks a handler when its class or view is created, so that mistakes do not wait for the first request."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import inspect
 from datetime import timedelta
 from typing import Any
 
-#: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
+#: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 _LONGEST_KEPT = timedelta(days=36_525)
 
 
 def check_attributes(cls: Any) -> None:
-    """Raise `TypeError` where an attribute of a handler class can't work, whatever type is declared for it."""
+    """Raise `TypeError` if an attribute of a handler class has an invalid type or value."""
     name = cls.__qualname__
     for attribute in ("time_limit", "keep_result"):
         value = getattr(cls, attribute)
@@ -53,7 +53,7 @@ def check_attributes(cls: Any) -> None:
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:
-    """Raise `TypeError` where ``execute_task`` is still the `placeholder`, or would have to be awaited."""
+    """Raise `TypeError` if ``execute_task`` is still the `placeholder`, or is async."""
     if cls.execute_task is placeholder:
         message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
         raise TypeError(message)
@@ -63,7 +63,7 @@ def check_work(cls: Any, *, placeholder: Any) -> None:
 
 
 def takes_task(display_result: Any) -> bool:
-    """Return whether ``display_result`` has the original's signature, which ends in `task`; the article's does not."""
+    """Return whether ``display_result`` accepts `task`: it does in the original library, but not in the article."""
     try:
         inspect.signature(display_result).bind(None, None, None, None)
     except TypeError:
