@@ -18,7 +18,7 @@ def services_of_current_app() -> Services:
     """Return the current application's services; raise `ConfigurationError` if it has no manager."""
     services = current_app.extensions.get(EXTENSION)
     if not isinstance(services, Services):
-        message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."
+        message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
     return services
 

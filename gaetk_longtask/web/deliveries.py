@@ -55,7 +55,7 @@ def _deliver(hooks: Hooks, delivery: Delivery, work: Work) -> execution.Reply:
             return execution.deliver(services, delivery, hooks.options(services.config), _Job(execute=work))
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        return execution.Reply(code=500, reason="this attempt has failed, see the log")
+        return execution.Reply(code=500, reason="the attempt failed, see the log")
 
 
 def _forbidden() -> Response:

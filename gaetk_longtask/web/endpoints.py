@@ -59,7 +59,7 @@ def start(
     try:
         path, base_url = _place(endpoint, values)
     except (BuildError, ValueError) as exc:
-        message = f"The URL of {endpoint!r} can't be built; does url_values hold all its arguments? {exc}"
+        message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
         raise LongTaskError(message) from exc
     draft = Draft(
         endpoint=endpoint,
@@ -79,8 +79,8 @@ def start(
 def unknown(endpoint: str) -> str:
     """Return the error message for an unknown endpoint, with the closest known one."""
     near = difflib.get_close_matches(endpoint, handlers(), n=1)
-    hint = f"do you mean {near[0]!r}?" if near else "give the name given to as_view()."
-    return f"There is no long-running task at the endpoint {endpoint!r}: {hint}"
+    hint = f"Did you mean {near[0]!r}?" if near else "Use the name that you passed to as_view()."
+    return f"There is no long-running task at the endpoint {endpoint!r}. {hint}"
 
 
 def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:

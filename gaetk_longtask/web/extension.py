@@ -74,7 +74,7 @@ class LongTaskManager:
 
         """
         if EXTENSION in app.extensions:
-            raise ConfigurationError("This application has a LongTaskManager already: make one, or call init_app once.")
+            raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
         progress, queue = self._progress, self._queue
@@ -139,7 +139,7 @@ def _purge() -> ResponseReturnValue:
 def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnValue:
     """Run `work` if App Engine's cron asks for it; App Engine removes this header from all other requests."""
     if request.headers.get("X-Appengine-Cron") != "true":
-        return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
+        return Response("Only cron may send this request.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
     services = services_of_current_app()
     with services.ndb_context():
         report = work(services)

@@ -83,13 +83,13 @@ class IdentityAwareProxy:
         """
         if audience is None or not _AUDIENCE.fullmatch(audience):
             message = (
-                f"The audience is /projects/NUMBER/apps/PROJECT, with the number and the id of the project "
-                f"(gcloud projects describe PROJECT), or /projects/NUMBER/global/backendServices/ID behind a load "
-                f"balancer, not {audience!r}."
+                "The audience must be /projects/NUMBER/apps/PROJECT, with the number and the id of the project (see "
+                "gcloud projects describe PROJECT). Behind a load balancer, it must be "
+                f"/projects/NUMBER/global/backendServices/ID. It is {audience!r}."
             )
             raise ConfigurationError(message)
         if find_spec("cryptography") is None:
-            raise ConfigurationError('Signatures need cryptography: pip install "gaetk-longtask[iap]".')
+            raise ConfigurationError('cryptography is not installed. Run: pip install "gaetk-longtask[iap]"')
         self._audience = audience
         self._keys = _Keys(keys_url, monotonic)
 
@@ -103,10 +103,10 @@ class IdentityAwareProxy:
         try:
             return self.verify(request.headers.get(HEADER, ""))
         except IdentityError as exc:
-            log.warning("no identity: %s", exc)
+            log.warning("visitor not identified: %s", exc)
             problem = ProblemError(HTTPStatus.FORBIDDEN, "You are not signed in.")
         except KeysUnavailableError as exc:
-            log.error("no identity: %s", exc)
+            log.error("visitor not identified: %s", exc)
             problem = ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "We can't check your sign-in at the moment. Try again shortly.",
@@ -123,14 +123,14 @@ class IdentityAwareProxy:
 
         """
         if not assertion:
-            message = f"there is no {HEADER}"
+            message = f"the header {HEADER} is missing"
             raise IdentityError(message)
         try:
             # The assertion must not choose the algorithm. Without a key id, google-auth would try every key.
             header = jwt.decode_header(assertion)  # type: ignore[no-untyped-call]  # google-auth is untyped
             key_id = header.get("kid")
             if header.get("alg") != "ES256" or not isinstance(key_id, str):
-                message = "it is not signed with ES256 and a key of a name"
+                message = "the assertion is not signed with ES256, or has no key id"
                 raise IdentityError(message)
             claims: Any = jwt.decode(  # type: ignore[no-untyped-call]  # google-auth is untyped
                 assertion,
@@ -144,11 +144,11 @@ class IdentityAwareProxy:
             message = f"{type(exc).__name__}: {str(exc).replace(assertion, '…'):.300}"
             raise IdentityError(message) from exc
         if claims.get("iss") != ISSUER:
-            message = f"it was issued by {claims.get('iss')!r}"
+            message = f"the assertion was issued by {claims.get('iss')!r}"
             raise IdentityError(message)
         subject, email = claims.get("sub"), claims.get("email")
         if not isinstance(subject, str) or not subject:
-            message = "it names nobody"
+            message = "the assertion names no user"
             raise IdentityError(message)
         return IapUser(id=subject, email=email if isinstance(email, str) else "")
 
@@ -179,7 +179,7 @@ class _Keys:
             finally:
                 self._lock.release()
         if self._age() > _OLDEST_KEYS:
-            message = f"no keys from {self._url}"
+            message = f"Google's keys can't be fetched from {self._url}"
             raise KeysUnavailableError(message)
         try:
             return self._keys[key_id]
@@ -201,11 +201,11 @@ class _Keys:
             with urllib.request.urlopen(self._url, timeout=_ASKING_SECONDS) as response:  # noqa: S310  # the author's
                 keys = json.loads(response.read(_LARGEST_ANSWER))
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            log.warning("no keys from %s: %s", self._url, exc)
+            log.warning("keys not fetched from %s: %s", self._url, exc)
             if isinstance(exc, urllib.error.HTTPError):
                 exc.close()
             return
         if isinstance(keys, dict) and keys and all(isinstance(key, str) for key in keys.values()):
             self._keys, self._got_at = keys, self._monotonic()
         else:
-            log.warning("no keys from %s, but something else", self._url)
+            log.warning("keys not fetched from %s: the answer contains no keys", self._url)

@@ -127,7 +127,7 @@ def reaching_the_store() -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as exc:
-        log.warning("the store does not answer a visitor: %s", exc)
+        log.warning("Datastore does not respond to a visitor's request: %s", exc)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "The database is not responding. Try again in a moment.",
@@ -142,4 +142,4 @@ def report_exception(exc: BaseException) -> None:
         app.log_exception((type(exc), exc, exc.__traceback__))
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
     except Exception:  # a failure to report an error must not change the answer to the queue
-        log.exception("reporting an exception has failed")
+        log.exception("an exception could not be reported")

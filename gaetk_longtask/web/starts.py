@@ -46,8 +46,8 @@ class Start:
                 allow=allowed,
             )
         if request.url_rule is not None and "GET" not in (request.url_rule.methods or ()):
-            message = f"The rule {request.url_rule} must take GET besides {request.method}, for the page that watches."
-            raise ConfigurationError(f"{message} Restrict starting by start_methods on the class, not by methods.")
+            message = f"The rule {request.url_rule} must accept GET as well as {request.method}, for the waiting page."
+            raise ConfigurationError(f"{message} To start only by POST, set start_methods on the class, not methods.")
         return self._ask_first() if is_cross_site(request) else self._lead_to(self._start())
 
     def _start(self) -> LongTask:

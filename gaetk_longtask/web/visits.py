@@ -173,7 +173,7 @@ class _Visit:
         if task is None:
             raise self._answers.unknown()
         if _whose(task.info) != _whose(snapshot.info):
-            log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
+            log.error("the progress store and Datastore disagree about the owner of %s", task_id[:8])
             raise _not_yours()
         if not task.status.has_result:
             if self._answers.as_json:
@@ -190,7 +190,7 @@ class _Visit:
             with reaching_the_store():
                 parameters = self._services.load(task, "parameters", self._hooks.serializer)
         except DamagedDataError as exc:
-            log.exception("parameters of %s are damaged", task_id[:8])
+            log.exception("the parameters of %s are damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "The stored data of this task is damaged. Start again.",
@@ -203,7 +203,7 @@ class _Visit:
             self._hooks.task = task
             return self._show(parameters, result, task)
         except DamagedDataError as exc:
-            log.exception("result of %s is damaged", task_id[:8])
+            log.exception("the result of %s is damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "The stored result is damaged and can't be shown. Try again to repeat the work.",
