@@ -1,4 +1,4 @@
-"""JSON with tags: which objects it carries, and how."""
+"""JSON with tags for the types that JSON lacks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from zoneinfo import ZoneInfo
 
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 
-#: How many containers may be in one another. A value of this depth needs about a third of Python's default recursion
-#: limit, so that a web framework's own stack fits beside it.
+#: How deep containers may be nested. A value of this depth needs about a third of Python's default recursion limit,
+#: which leaves room for a web framework's own stack.
 MAX_DEPTH = 100
 
 _ITEM, _MEMBER, _ZONE = "{path}[{step}]", "list({path})[{step}]", "{path}.tzinfo"
 
-#: What damaged data makes the readers of the tags raise; a missing time zone is a LookupError or an OSError.
+#: The exceptions that damaged data causes in the readers of tags; a missing time zone is a LookupError or an OSError.
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 
 
 def dumps(value: Any, field: str) -> bytes:
-    """Write as UTF-8; raise `SerializationError`, whose path begins with the field, for what would not come back."""
+    """Return the value as UTF-8; raise `SerializationError`, whose path begins with the field, if it can't be stored."""
     try:
         packed = _Packer(field).pack(value)
         return json.dumps(packed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -40,7 +40,7 @@ def dumps(value: Any, field: str) -> bytes:
 
 
 def loads(data: bytes, field: str) -> Any:
-    """Read what `dumps` has written, and raise `DamagedDataError` for what it would never write."""
+    """Return the value that `dumps` has written; raise `DamagedDataError` for data that it does not write."""
     try:
         return json.loads(str(data, "utf-8"), object_hook=_revive, parse_constant=_no_constant)
     except _DAMAGE as exc:
@@ -48,7 +48,7 @@ def loads(data: bytes, field: str) -> Any:
 
 
 class _Packer:
-    """Turns one value into what `json` writes as it is, and knows the way to where it stands."""
+    """Converts a value to what `json` can write, and keeps the path to the current part for error messages."""
 
     def __init__(self, field: str) -> None:
         self._field = field
@@ -111,7 +111,7 @@ class _Packer:
         return {"$timezone": [self.pack(offset), *([self.pack(name)] if named else [])]}
 
     def pack_zone(self, value: ZoneInfo) -> Any:
-        # Times are only equal for sure, also in the hour that comes twice (PEP 495), if they share the zone object.
+        # In the hour that clocks repeat (PEP 495), times are only equal if they share the zone object.
         try:
             shared = ZoneInfo(value.key)
         except _DAMAGE:  # read from a file, it may have any name or none
@@ -169,7 +169,7 @@ _PACKERS: dict[type, Callable[[_Packer, Any], Any]] = {
 
 
 def _revive(packed: dict[str, Any]) -> Any:
-    """Undo a tag: an object with one key that begins with ``$``; `json` calls it from the inside out."""
+    """Return the value of a tagged object, which has one key that begins with ``$``. `json` calls it inside out."""
     if len(packed) != 1:
         return packed
     [(tag, content)] = packed.items()
@@ -210,7 +210,7 @@ _REVIVERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-#: What makes a plain object of one whose class derives from this; the first that fits.
+#: How to convert an object to plain data, by its base class; the first match counts.
 _REMEDIES: dict[type, str] = {
     **{base: f"convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
     tzinfo: "use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
@@ -227,7 +227,7 @@ _REMEDIES: dict[type, str] = {
 
 
 def _remedy(cls: type) -> str:
-    """Return what the author can do with an object of a class that JSON does not take."""
+    """Return how the author can convert an object of a class that is not supported."""
     if issubclass(cls, Enum):
         return "store its .value"
     for method in ("to_dict", "tolist"):
