@@ -1,4 +1,4 @@
-"""The library's kinds: what a task's entity says of itself."""
+"""The library's entity kinds and the properties of a task's entity."""
 
 from __future__ import annotations
 

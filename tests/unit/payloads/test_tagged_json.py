@@ -1,4 +1,4 @@
-"""How the tags look, and what an author is told about a value that JSON can't carry."""
+"""The form of the tags, and the errors for values that JSON does not support."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refusal(value: Any) -> SerializationError:
     return caught.value
 
 
-# How it looks: what is stored has to be readable for as long as results are kept
+# The stored form. It has to stay readable for as long as results are kept.
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def refusal(value: Any) -> SerializationError:
         ({"$set": [1], "a": 2}, '{"$set":[1],"a":2}'),
     ],
 )
-def test_the_form_stays_as_it_is(value: Any, written: str) -> None:
+def test_the_stored_form_does_not_change(value: Any, written: str) -> None:
     assert dumps(value, "result").decode() == written
     assert same(value, loads(written.encode(), "result"))
 
@@ -74,11 +74,11 @@ def test_the_form_stays_as_it_is(value: Any, written: str) -> None:
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_equal_sets_have_the_same_bytes(kind: type) -> None:
     one, other = kind([0, 8]), kind([8, 0])
-    assert list(one) != list(other)  # as those of two processes may differ, each with a seed of its own
+    assert list(one) != list(other)  # as in two processes, whose hash seeds differ
     assert dumps(one, "state") == dumps(other, "state")
 
 
-# What a careless encoder gets wrong
+# Values that a careless encoder gets wrong
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_equal_sets_have_the_same_bytes(kind: type) -> None:
     ],
     ids=repr,
 )
-def test_it_comes_back_as_it_was(value: Any) -> None:
+def test_a_difficult_value_comes_back_equal(value: Any) -> None:
     assert same(value, loads(dumps(value, "result"), "result"))
 
 
@@ -117,7 +117,7 @@ def test_a_date_in_a_zone_is_in_that_zone_when_it_comes_back() -> None:
     assert (summer + timedelta(days=1)).utcoffset() == timedelta(hours=1)
 
 
-def test_what_is_shared_comes_back_equal() -> None:
+def test_a_shared_value_comes_back_equal() -> None:
     row = [1]
     assert loads(dumps([row, row, {"a": row}], "result"), "result") == [[1], [1], {"a": [1]}]
 
@@ -146,17 +146,17 @@ WRAPS = pytest.mark.parametrize(
 
 
 @WRAPS
-def test_what_is_nested_as_deep_as_allowed_comes_back(wrap: Callable[[Any], Any]) -> None:
+def test_the_deepest_nesting_that_is_allowed_comes_back(wrap: Callable[[Any], Any]) -> None:
     value = nested(MAX_DEPTH, wrap) if wrap(()) != {(): 1} else nested(2, wrap)
     assert same(value, loads(dumps(value, "result"), "result"))
 
 
 @given(st.integers(MAX_DEPTH + 1, 3000), st.sampled_from([lambda v: [v], lambda v: (v,), lambda v: {"a": v}]))
-def test_what_is_nested_deeper_is_refused(depth: int, wrap: Callable[[Any], Any]) -> None:
+def test_deeper_nesting_is_refused(depth: int, wrap: Callable[[Any], Any]) -> None:
     assert f"it is nested more than {MAX_DEPTH} deep. Flatten it." in str(refusal(nested(depth, wrap)))
 
 
-def test_what_contains_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     through_a_list: list[Any] = [1]
     through_a_list.append({"a": (through_a_list,)})
     through_a_dict: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def test_what_contains_itself_is_refused() -> None:
     assert refusal(through_a_dict).path == "result['self']"
 
 
-# What the author is told
+# Error messages for the author
 
 
 def rows() -> Iterator[int]:
@@ -214,7 +214,7 @@ def test_the_class_and_the_remedy_are_named(value: Any, type_name: str, remedy: 
 
 
 class Table:
-    """As the tables and arrays of the libraries for numbers are."""
+    """A class like the tables and arrays of numeric libraries."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -224,7 +224,7 @@ class Table:
 
 
 @pytest.mark.parametrize("method", ["to_dict", "tolist"])
-def test_a_class_that_converts_itself_is_to_be_asked(method: str) -> None:
+def test_the_message_suggests_a_classs_own_conversion(method: str) -> None:
     class Own(Table, method=method):
         pass
 
@@ -259,7 +259,7 @@ def test_the_path_begins_with_the_field() -> None:
         dumps({"a": object()}, "parameters")
 
 
-def test_a_long_way_is_shortened_in_the_message_alone() -> None:
+def test_a_long_path_is_shortened_only_in_the_message() -> None:
     value: Any = object()
     for _ in range(50):
         value = {"longish key": value}
