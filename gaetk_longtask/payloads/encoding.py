@@ -108,7 +108,7 @@ def _utf8(text: str, signer: Signer, *, at: int = 0) -> bytes:
         type_name = describe_type(text)
         message = (
             f"{signer.field}, of class {type_name}, can't be stored: the character at index {at + exc.start} is a "
-            "surrogate, which is no text; return bytes, for instance from os.fsencode(…)."
+            "surrogate, which UTF-8 can't encode. Use bytes, for instance from os.fsencode(…)."
         )
         raise SerializationError(message, path=signer.field, type_name=type_name) from exc
 
@@ -123,8 +123,8 @@ def _serializer(name: str, own: Serializer, signer: Signer) -> Serializer:
             return PickleSerializer()
         case _:
             message = (
-                f"The stored {signer.field} was written by the serializer {name!r}, but the handler's is {own.name!r}; "
-                "give the handler the former one back, or start the task again."
+                f"The stored {signer.field} was written by the serializer {name!r}, but the handler's is {own.name!r}. "
+                "Give the handler the former serializer again, or start the task again."
             )
             raise DamagedDataError(message)
 

@@ -47,7 +47,7 @@ class Signer:
 
     def _signer(self) -> itsdangerous.Signer:
         if not self._secret_keys:
-            message = "A pickle has to be signed: set SECRET_KEY in app.config, or use JSONSerializer."
+            message = "Pickles must be signed. Set SECRET_KEY in app.config, or use JSONSerializer."
             raise ConfigurationError(message, key="SECRET_KEY")
         # itsdangerous signs with the last key.
         keys = self._secret_keys[::-1]
@@ -99,7 +99,7 @@ class PickleSerializer:
             data = pickle.dumps(value, protocol=5)
         except Exception as exc:  # an object's own __reduce__ may raise anything
             type_name = describe_type(value)
-            message = f"{signer.field}, of class {type_name}, can't be pickled: {exc}; leave that part out."
+            message = f"{signer.field}, of class {type_name}, can't be pickled: {exc}. Leave that part out."
             raise SerializationError(message, path=signer.field, type_name=type_name) from exc
         return signer.sign(data)
 
@@ -110,8 +110,8 @@ class PickleSerializer:
             return pickle.loads(pickled)  # noqa: S301 - signed by ourselves, verified in the line above
         except (ImportError, AttributeError) as exc:
             message = (
-                f"The stored {signer.field} needs a class that this version of the code does not have ({exc}); "
-                "bring it back under its old name, or start the task again."
+                f"The stored {signer.field} needs a class that this version of the code does not have ({exc}). "
+                "Restore the class under its old name, or start the task again."
             )
             raise DamagedDataError(message) from exc
         except Exception as exc:  # an object's own __setstate__ may raise anything

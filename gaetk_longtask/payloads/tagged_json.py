@@ -29,13 +29,13 @@ _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, OSError, Recursi
 
 
 def dumps(value: Any, field: str) -> bytes:
-    """Return the value as UTF-8; raise `SerializationError`, whose path begins with the field, if it can't be stored."""
+    """Return the value as UTF-8; raise `SerializationError`, with a path that begins with `field`, if it is refused."""
     try:
         packed = _Packer(field).pack(value)
         return json.dumps(packed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError as exc:
         type_name = describe_type(value)
-        message = f"{field}, of class {type_name}, can't be stored: it is nested too deeply; flatten it."
+        message = f"{field}, of class {type_name}, can't be stored: it is nested too deeply. Flatten it."
         raise SerializationError(message, path=field, type_name=type_name) from exc
 
 
@@ -58,7 +58,7 @@ class _Packer:
     def pack(self, value: Any) -> Any:
         packer = _PACKERS.get(type(value))
         if packer is None:
-            self._refuse(value, "it would not come back as what it is", _remedy(type(value)))
+            self._refuse(value, "JSONSerializer does not support this class", _remedy(type(value)))
         return packer(self, value)
 
     def pack_text(self, value: str) -> str:
@@ -66,7 +66,7 @@ class _Packer:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                self._refuse(value, "it holds surrogates, which are no text", "convert it with os.fsencode(…)")
+                self._refuse(value, "it contains surrogates, which are not text", "Convert it with os.fsencode(…)")
         return value
 
     def pack_int(self, value: int) -> int:
@@ -74,19 +74,19 @@ class _Packer:
             try:
                 str(value)
             except ValueError:
-                self._refuse(value, "it has more digits than Python reads", "convert it with hex(…)")
+                self._refuse(value, "it has more digits than Python can read", "Convert it with hex(…)")
         return value
 
     def pack_float(self, value: float) -> Any:
         if isfinite(value):
             return value
         if isnan(value):
-            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+            self._refuse(value, "NaN is not equal to itself", "Use None for unknown values")
         return {"$float": str(value)}
 
     def pack_decimal(self, value: Decimal) -> Any:
         if value.is_nan():
-            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+            self._refuse(value, "NaN is not equal to itself", "Use None for unknown values")
         return {"$decimal": str(value)}
 
     def pack_list(self, value: Iterable[Any], step: str = _ITEM) -> list[Any]:
@@ -117,14 +117,14 @@ class _Packer:
         except _DAMAGE:  # read from a file, it may have any name or none
             shared = None
         if shared is not value:
-            self._refuse(value, "it is not the zone of its name", "make it with zoneinfo.ZoneInfo(…)")
+            self._refuse(value, "it is not the zone that its key names", "Create it with zoneinfo.ZoneInfo(…)")
         return {"$zone": value.key}
 
     def _each(self, container: Any, steps: Iterable[tuple[Any, Any]], how: str) -> list[Any]:
         if id(container) in self._open:
-            self._refuse(container, "it contains itself", "take the inner one out")
+            self._refuse(container, "it contains itself", "Remove the inner one")
         if len(self._path) >= MAX_DEPTH:
-            self._refuse(container, f"it is nested more than {MAX_DEPTH} deep", "flatten it")
+            self._refuse(container, f"it is nested more than {MAX_DEPTH} deep", "Flatten it")
         packed = []
         here = [how, None]
         self._path.append(here)
@@ -141,7 +141,7 @@ class _Packer:
             path = how.format(path=path, step=reprlib.repr(step))
         short = path if len(path) <= 100 else f"{path[:48]}…{path[-48:]}"
         type_name = describe_type(value)
-        message = f"{short}, of class {type_name}, can't be stored: {reason}; {remedy}."
+        message = f"{short}, of class {type_name}, can't be stored: {reason}. {remedy}."
         raise SerializationError(message, path=path, type_name=type_name)
 
 
@@ -212,27 +212,27 @@ _REVIVERS: dict[str, Callable[[Any], Any]] = {
 
 #: How to convert an object to plain data, by its base class; the first match counts.
 _REMEDIES: dict[type, str] = {
-    **{base: f"convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
-    tzinfo: "use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
+    **{base: f"Convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
+    tzinfo: "Use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
     **{
-        base: f"convert it with {base.__name__}(…)"
+        base: f"Convert it with {base.__name__}(…)"
         for base in (str, int, float, tuple, list, dict, set, frozenset, bytes, Decimal)
     },
-    bytearray: "convert it with bytes(…)",
-    memoryview: "convert it with bytes(…)",
-    Mapping: "convert it with dict(…)",
-    Iterable: "convert it with list(…)",
-    object: "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
+    bytearray: "Convert it with bytes(…)",
+    memoryview: "Convert it with bytes(…)",
+    Mapping: "Convert it with dict(…)",
+    Iterable: "Convert it with list(…)",
+    object: "Use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
 }
 
 
 def _remedy(cls: type) -> str:
     """Return how the author can convert an object of a class that is not supported."""
     if issubclass(cls, Enum):
-        return "store its .value"
+        return "Store its .value"
     for method in ("to_dict", "tolist"):
         if hasattr(cls, method) and cls not in _REMEDIES:
-            return f"convert it with its {method}()"
+            return f"Convert it with its {method}()"
     if dataclasses.is_dataclass(cls):
-        return "convert it with dataclasses.asdict(…)"
+        return "Convert it with dataclasses.asdict(…)"
     return next(remedy for base, remedy in _REMEDIES.items() if issubclass(cls, base))
