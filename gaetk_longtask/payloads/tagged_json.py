@@ -29,7 +29,7 @@ _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, OSError, Recursi
 
 
 def dumps(value: Any, field: str) -> bytes:
-    """Return the value as UTF-8; raise `SerializationError`, with a path from `field`, if it can't be stored."""
+    """Return the value as UTF-8; raise `SerializationError`, with a path that begins with `field`, if it is refused."""
     try:
         packed = _Packer(field).pack(value)
         return json.dumps(packed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
