@@ -65,20 +65,19 @@ def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
     One that is not gunicorn's gives the defaults. A task's request may start or watch another task, so that an app
     that serves one request at a time would wait for itself.
     """
+    from gunicorn.config import Config  # noqa: PLC0415 - of an extra that may be missing
+
     words = shlex.split(entrypoint)
     if not any(Path(word).name == "gunicorn" for word in words):
         return AppSettings().options
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-w", "--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-k", "--worker-class")
-    parser.add_argument("-t", "--timeout", type=int)
+    parser = Config().parser()
+    parser.exit_on_error = False
     try:
         found, _ = parser.parse_known_args(words)
     except argparse.ArgumentError as exc:
         raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
-    threads = found.threads if found.workers * found.threads > 1 else 2
-    options = ["--workers", str(found.workers), "--threads", str(threads)]
+    workers, threads = found.workers or 1, found.threads or 1
+    options = ["--workers", str(workers), "--threads", str(threads if workers * threads > 1 else 2)]
     if found.worker_class:
         options += ["--worker-class", found.worker_class]
     if found.timeout is not None:

@@ -64,8 +64,8 @@ def _check_entrypoint(patient: Patient, name: str, content: dict[str, Any]) -> I
     except NotUnderstoodError as exc:
         yield not_checked(
             check,
-            f"It is not understood: {exc}.",
-            f"See for yourself that a request may take {_longest(patient)} and that several are served at a time.",
+            f"It can't be read: {exc}.",
+            f"Check it yourself: a request may take {_longest(patient)}, and several are served at a time.",
         )
         return
     found = [*_judge_time(patient, check, gunicorn), *_judge_room(check, content, gunicorn)]
@@ -147,7 +147,7 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
         "App Engine takes X-AppEngine-QueueName from strangers' requests, but not X_AppEngine_QueueName, which is the "
         "same to an application."
     )
-    named = [name for name in gunicorn.forwarder_headers.upper().split(",") if name.strip().startswith("X_APPENGINE")]
+    named = [name for name in gunicorn.forwarder_headers if name.upper().startswith("X_APPENGINE")]
     if gunicorn.header_map == "dangerous" or named:
         yield problem(
             check,
@@ -168,7 +168,7 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
 
 def _judge_scheme(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     fixed = isinstance(patient.app.wsgi_app, ProxyFix)
-    if gunicorn.forwarded_allow_ips != "*" and not patient.config.base_url and not fixed:
+    if "*" not in gunicorn.forwarded_allow_ips and not patient.config.base_url and not fixed:
         yield problem(
             check,
             "gunicorn does not believe App Engine that a visitor came by https, so that a task's absolute URL begins "
