@@ -102,6 +102,7 @@ class App:
             **os.environ,
             **settings.env_variables,
             "GAE_ENV": "localdev",
+            "GAE_APPLICATION": f"dev~{env['GOOGLE_CLOUD_PROJECT']}",
             "GAE_SERVICE": settings.service,
             "GAE_VERSION": "dev",
             "GAE_INSTANCE": "dev-0",

@@ -13,11 +13,10 @@ from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from gaetk_longtask.dev.cloud_sdk import find_emulator, find_java
 from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, answers, discard, free_port
+from gaetk_longtask.dev.stoppable import Stoppable
 
 _START_TIMEOUT_SECONDS = 60.0
 #: A port found free may be taken by the time the program binds it.
@@ -48,7 +47,7 @@ _JARS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class Piece(Stoppable):
     """A running service of the local stack; a context manager that stops it."""
 
     name: str
@@ -71,14 +70,6 @@ class Piece:
         request = urllib.request.Request(f"http://{self.host}/reset", data=b"", method="POST")
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310 - http, written above
             pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def start_datastore(

@@ -7,17 +7,17 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn, Self
 
 from gaetk_longtask.dev.app import App, check_installed, read_app_yaml
 from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, StackError, answers, discard, free_port
+from gaetk_longtask.dev.stoppable import Stoppable
 
 _CHECK_SECONDS = 0.2
 
 
-class Stack:
+class Stack(Stoppable):
     """The app with a Datastore, memcached and Cloud Tasks; a context manager that starts and ends all of it.
 
     Services that the environment names (``DATASTORE_EMULATOR_HOST``, ``MEMCACHED_HOSTS``,
@@ -41,6 +41,8 @@ class Stack:
         self.port = port
         #: The services beside the app, in the order of their start.
         self.pieces: list[Piece] = []
+        #: The variables by which the app finds them, from `start` on.
+        self.environment: dict[str, str] = {}
         self._target = app
         self._queue_yaml = queue_yaml
         self._data_dir = data_dir.absolute() if data_dir else None
@@ -68,7 +70,7 @@ class Stack:
         settings = read_app_yaml(Path("app.yaml"))
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)
-        env = {"GOOGLE_CLOUD_PROJECT": self.project, "GAE_APPLICATION": f"dev~{self.project}"}
+        self.environment = env = {"GOOGLE_CLOUD_PROJECT": self.project}
         env["DATASTORE_EMULATOR_HOST"] = self._take(
             "datastore",
             "DATASTORE_EMULATOR_HOST",
@@ -125,11 +127,6 @@ class Stack:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _checked_port(port: int) -> int:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import grpc
 
+from gaetk_longtask.dev.stoppable import Stoppable
 from gaetk_longtask.dev.tasks_emulator.acceptance import DEFAULT_DEADLINE
 from gaetk_longtask.dev.tasks_emulator.dispatcher import Dispatcher
 from gaetk_longtask.dev.tasks_emulator.queue_yaml import QueueYamlWatch, read
@@ -38,7 +37,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Emulator:
+class Emulator(Stoppable):
     """A running emulator; a context manager that stops it."""
 
     def __init__(self, *, host: str, server: grpc.Server, dispatcher: Dispatcher, store: Store) -> None:
@@ -61,14 +60,6 @@ class Emulator:
         self._server.stop(grace=_GRACE_SECONDS).wait()
         self._dispatcher.stop()
         self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def serve(
