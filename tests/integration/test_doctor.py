@@ -24,8 +24,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PickleSerial
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.dev.tasks_emulator import Emulator, serve
 from gaetk_longtask.operators.doctor import AdminApi, Finding, Outcome, examine
-from gaetk_longtask.operators.doctor.patient import Patient
 from gaetk_longtask.operators.doctor.platform import check_services, check_ttl
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.testing import put_between
 from tests.integration.conftest import services_of
@@ -623,8 +623,8 @@ def in_production(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def patient(app: Flask, admin: AdminApi) -> Patient:
-    return Patient(app, services_of(app), directory=Path(), admin=admin, patience=timedelta(0))
+def subject(app: Flask, admin: AdminApi) -> Subject:
+    return Subject(app, services_of(app), directory=Path(), admin=admin, patience=timedelta(0))
 
 
 SERVICES = f"/v1/apps/{PROJECT}/services"
@@ -639,7 +639,7 @@ def test_services_that_are_deployed_are_well(google: tuple[dict[str, Any], Admin
     class Work(Report):
         service = "worker"
 
-    found = list(check_services(patient(make(Report, Work, LONGTASK_SERVICE="default", LONGTASK_VERSION="v1"), admin)))
+    found = list(check_services(subject(make(Report, Work, LONGTASK_SERVICE="default", LONGTASK_VERSION="v1"), admin)))
     assert [(finding.check, finding.outcome) for finding in found] == [
         ("service default, version v1", Outcome.OK),
         ("service worker", Outcome.OK),
@@ -653,7 +653,7 @@ def test_a_service_or_version_that_is_not_deployed_is_found(
 ) -> None:
     documents, admin = google
     documents[f"{SERVICES}/default"] = {}
-    [found] = check_services(patient(make(**setting), admin))
+    [found] = check_services(subject(make(**setting), admin))
     assert found.outcome is Outcome.PROBLEM
     assert next(iter(setting)) in found.remedy
 
@@ -664,7 +664,7 @@ def test_ttl_policies_are_well(google: tuple[dict[str, Any], AdminApi], state: s
     documents, admin = google
     for kind in ("LongTask", "LongTaskChunk", "LongTaskProgress"):
         documents[f"{FIELDS}/{kind}/fields/expires_at"] = {"ttlConfig": {"state": state}}
-    [found] = check_ttl(patient(make(), admin))
+    [found] = check_ttl(subject(make(), admin))
     assert found.outcome is Outcome.OK
 
 
@@ -675,7 +675,7 @@ def test_a_missing_ttl_policy_is_found(google: tuple[dict[str, Any], AdminApi], 
     for kind in ("LongTask", "LongTaskChunk"):
         documents[f"{FIELDS}/{kind}/fields/expires_at"] = {"ttlConfig": {"state": "ACTIVE"}}
     documents[f"{FIELDS}/LongTaskProgress/fields/expires_at"] = field
-    [found] = check_ttl(patient(make(), admin))
+    [found] = check_ttl(subject(make(), admin))
     assert found.outcome is Outcome.PROBLEM
     assert "--collection-group=LongTaskProgress --enable-ttl" in found.remedy
     assert "LongTaskChunk" not in found.remedy
@@ -686,7 +686,7 @@ def test_a_missing_ttl_policy_is_found(google: tuple[dict[str, Any], AdminApi], 
 def test_who_may_not_look_is_told_how_to_see_it(google: tuple[dict[str, Any], AdminApi], check: Any) -> None:
     documents, admin = google
     documents |= {f"{SERVICES}/default": None, f"{FIELDS}/LongTask/fields/expires_at": None}
-    [found] = check(patient(make(), admin))
+    [found] = check(subject(make(), admin))
     assert found.outcome is Outcome.NOT_CHECKED
     assert "403" in found.text
     assert "gcloud" in found.remedy

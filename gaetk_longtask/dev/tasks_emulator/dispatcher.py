@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from gaetk_longtask.dev.tasks_emulator.answers import Answer
 from gaetk_longtask.dev.tasks_emulator.exchange import exchange
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Scheduler
 
@@ -42,7 +42,7 @@ class Dispatcher:
         self._routes = routes
         self._default_deadline = default_deadline
         self._on_tick = on_tick
-        self._under_way: set[asyncio.Task[Outcome]] = set()
+        self._under_way: set[asyncio.Task[Answer]] = set()
         self._capacity = _capacity()
         self._loop: asyncio.AbstractEventLoop
         self._woken = asyncio.Event()
@@ -118,18 +118,18 @@ class Dispatcher:
         self._under_way.add(task)
         task.add_done_callback(lambda task: self._finish(task, attempt, request, started))
 
-    def _finish(self, task: asyncio.Task[Outcome], attempt: Attempt, request: Outgoing, started: float) -> None:
+    def _finish(self, task: asyncio.Task[Answer], attempt: Attempt, request: Outgoing, started: float) -> None:
         self._under_way.discard(task)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:  # a mistake of ours must not end the emulator, nor keep the task's place
             logger.error("%s: the emulator failed", attempt.task.name, exc_info=error)
-        outcome = task.result() if error is None else Outcome(detail=f"the emulator failed: {type(error).__name__}")
+        answer = task.result() if error is None else Answer(detail=f"the emulator failed: {type(error).__name__}")
         with self._lock:
-            verdict = self._scheduler.finish(attempt, outcome, self._clock())
+            ending = self._scheduler.finish(attempt, answer, self._clock())
         took = timedelta(seconds=time.monotonic() - started)
-        logger.info("%s", describe(attempt, request, outcome, verdict, took))
+        logger.info("%s", describe(attempt, request, answer, ending, took))
         self._woken.set()
 
 

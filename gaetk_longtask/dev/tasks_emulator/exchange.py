@@ -13,7 +13,7 @@ import ssl
 import urllib.parse
 from datetime import timedelta
 
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
+from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing
 
 #: Of the answer's head; what is longer is no answer.
@@ -33,18 +33,18 @@ class _MalformedAnswerError(ValueError):
     """What came back is not HTTP."""
 
 
-async def exchange(request: Outgoing, deadline: timedelta) -> Outcome:
+async def exchange(request: Outgoing, deadline: timedelta) -> Answer:
     """Send the request and return how it ended, at the deadline at the latest; redirects are not followed."""
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             return await _exchange(request)
     except TimeoutError:
-        return Outcome(silence=Silence.DEADLINE, detail=f"no answer within {deadline.total_seconds():g} s")
+        return Answer(silence=Silence.DEADLINE, detail=f"no answer within {deadline.total_seconds():g} s")
     except _ERRORS as exc:
-        return Outcome(detail=f"{type(exc).__name__}: {exc}"[:300])
+        return Answer(detail=f"{type(exc).__name__}: {exc}"[:300])
 
 
-async def _exchange(request: Outgoing) -> Outcome:
+async def _exchange(request: Outgoing) -> Answer:
     parts = urllib.parse.urlsplit(request.url)
     if not parts.hostname:
         raise ValueError("the URL names no host")
@@ -77,7 +77,7 @@ def _head(request: Outgoing, parts: urllib.parse.SplitResult) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def _answer(reader: asyncio.StreamReader, method: str) -> Outcome:
+async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
     for _ in range(_MAX_INTERIM_RESPONSES):
         status, headers = await _read_head(reader)
         if not 100 <= status < 200 or status == 101:
@@ -86,7 +86,7 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> Outcome:
         raise _MalformedAnswerError("nothing but interim responses")
     if method != "HEAD" and status not in _BODILESS_STATUSES:
         await _skip_body(reader, headers)
-    return Outcome(status=status, retry_after=_retry_after(headers))
+    return Answer(status=status, retry_after=_retry_after(headers))
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

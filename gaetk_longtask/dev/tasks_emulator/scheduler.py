@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from gaetk_longtask.dev.tasks_emulator.acceptance import accept
+from gaetk_longtask.dev.tasks_emulator.answers import Answer
 from gaetk_longtask.dev.tasks_emulator.errors import already_exists, invalid, not_found
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Task, moment_of, set_moment
 from gaetk_longtask.dev.tasks_emulator.names import parse_queue, parse_task, task_name
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome
 from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.registry import Registry
 from gaetk_longtask.dev.tasks_emulator.retry import RetrySchedule
@@ -50,7 +50,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Ending:
     """How an attempt ended, for the log."""
 
     fate: Fate
@@ -135,48 +135,48 @@ class Scheduler:
         moments = [moment for queue in self._registry.all() if (moment := queue.wakes_at(now)) is not None]
         return min(moments, default=None)
 
-    def finish(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
+    def finish(self, attempt: Attempt, answer: Answer, now: datetime) -> Ending:
         """Take note of how an attempt ended: the task is done, gets another attempt, or is given up."""
         queue, record = attempt.queue, attempt.record
         queue.end(record)
-        if outcome.is_overload(app_engine=record.is_app_engine):
+        if answer.is_overload(app_engine=record.is_app_engine):
             queue.bucket.throttle(now)
         message = record.message
         attempts = message.dispatch_count
         if queue.tasks.get(record.name) is not record:
-            return Verdict(fate=Fate.DONE if outcome.is_success else Fate.GONE, attempts=attempts)
+            return Ending(fate=Fate.DONE if answer.is_success else Fate.GONE, attempts=attempts)
         set_moment(message.last_attempt.response_time, now)
-        message.last_attempt.response_status.code = outcome.code.value[0]
-        message.last_attempt.response_status.message = outcome.message
-        if outcome.status is not None:
+        message.last_attempt.response_status.code = answer.code.value[0]
+        message.last_attempt.response_status.message = answer.message
+        if answer.status is not None:
             message.response_count += 1
-            record.executions += outcome.is_execution(app_engine=record.is_app_engine)
-        record.previous = outcome.as_previous(app_engine=record.is_app_engine)
-        if outcome.is_success:
+            record.executions += answer.is_execution(app_engine=record.is_app_engine)
+        record.previous = answer.as_previous(app_engine=record.is_app_engine)
+        if answer.is_success:
             self._bury(queue, record, now)
-            return Verdict(fate=Fate.DONE, attempts=attempts)
-        return self._retry(attempt, outcome, now)
+            return Ending(fate=Fate.DONE, attempts=attempts)
+        return self._retry(attempt, answer, now)
 
-    def _retry(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
+    def _retry(self, attempt: Attempt, answer: Answer, now: datetime) -> Ending:
         queue, record = attempt.queue, attempt.record
         message = record.message
         attempts = message.dispatch_count
         if record.running:  # RunTask began another attempt: that one decides
             self._store.put_task(record, str(queue.name))
-            return Verdict(fate=Fate.GONE, attempts=attempts)
+            return Ending(fate=Fate.GONE, attempts=attempts)
         schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
         elapsed = now - moment_of(message.first_attempt.dispatch_time)
         if schedule.is_exhausted(attempts, elapsed):
             self._bury(queue, record, now)
-            return Verdict(fate=Fate.GAVE_UP, attempts=attempts)
+            return Ending(fate=Fate.GAVE_UP, attempts=attempts)
         delay = schedule.delay(attempts)
         if not record.is_app_engine:
-            delay = max(delay, outcome.retry_after)
+            delay = max(delay, answer.retry_after)
         # After RunTask the delay counts from the call (its documentation).
         set_moment(message.schedule_time, (attempt.began if attempt.forced else now) + delay)
         self._store.put_task(record, str(queue.name))
         queue.schedule(record)
-        return Verdict(fate=Fate.RETRY, attempts=attempts, again_in=delay)
+        return Ending(fate=Fate.RETRY, attempts=attempts, again_in=delay)
 
     def _attempt(self, queue: TaskQueue, record: TaskRecord, now: datetime, *, forced: bool = False) -> Attempt:
         message = record.message

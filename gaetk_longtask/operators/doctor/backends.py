@@ -19,7 +19,7 @@ from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.urls import without_password
@@ -34,18 +34,18 @@ _TRIED_TASKS = 8
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
-def check_project(patient: Patient) -> Iterator[Finding]:
+def check_project(subject: Subject) -> Iterator[Finding]:
     """See that the project is known."""
     try:
-        yield ok("project", need_project(patient.config))
+        yield ok("project", need_project(subject.config))
     except ConfigurationError as exc:
         yield problem("project", "It is not known.", str(exc))
 
 
-def check_location(patient: Patient) -> Iterator[Finding]:
+def check_location(subject: Subject) -> Iterator[Finding]:
     """See that it is known where the queues are."""
     try:
-        yield ok("location", find_location(patient.config, os.environ))
+        yield ok("location", find_location(subject.config, os.environ))
     except ConfigurationError as exc:
         yield problem("location", "It is not known where the queues are.", str(exc))
 
@@ -53,14 +53,14 @@ def check_location(patient: Patient) -> Iterator[Finding]:
 # Queues.
 
 
-def check_queues(patient: Patient) -> Iterator[Finding]:
+def check_queues(subject: Subject) -> Iterator[Finding]:
     """See that each queue is there, runs, and leaves it to the library to give up."""
-    for name in sorted({patient.config.queue} | {rule.options.queue for rule in patient.rules}):
-        yield from _check_queue(patient, name)
+    for name in sorted({subject.config.queue} | {rule.options.queue for rule in subject.rules}):
+        yield from _check_queue(subject, name)
 
 
-def _check_queue(patient: Patient, name: str) -> Iterator[Finding]:
-    check, queues = f"queue {name}", patient.services.queue
+def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
+    check, queues = f"queue {name}", subject.services.queue
     if not isinstance(queues, CloudTasksQueue):
         yield not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
         return
@@ -88,7 +88,7 @@ def _check_queue(patient: Patient, name: str) -> Iterator[Finding]:
         )
     else:
         found = [*_judge_state(check, name, queue), *_judge_retries(check, name, queue)]
-        found += _judge_routing(patient, check, name, queue)
+        found += _judge_routing(subject, check, name, queue)
         limits = queue.rate_limits
         numbers = f"{limits.max_dispatches_per_second:g} a second, {limits.max_concurrent_dispatches} at a time"
         yield from found or [ok(check, f"It runs and never gives up; {numbers}.")]
@@ -127,12 +127,12 @@ def _judge_retries(check: str, name: str, queue: Any) -> Iterator[Finding]:
         )
 
 
-def _judge_routing(patient: Patient, check: str, name: str, queue: Any) -> Iterator[Finding]:
+def _judge_routing(subject: Subject, check: str, name: str, queue: Any) -> Iterator[Finding]:
     if not queue.HasField("app_engine_routing_override"):
         return
     override = queue.app_engine_routing_override
-    wanted = {rule.service for rule in patient.rules if rule.options.queue == name}
-    elsewhere = {override.service or "default"} != (wanted or {patient.config.service or "default"})
+    wanted = {rule.service for rule in subject.rules if rule.options.queue == name}
+    elsewhere = {override.service or "default"} != (wanted or {subject.config.service or "default"})
     if elsewhere or override.version or override.instance:
         there = ".".join(part for part in (override.instance, override.version, override.service or "default") if part)
         yield problem(
@@ -147,7 +147,7 @@ def _judge_routing(patient: Patient, check: str, name: str, queue: Any) -> Itera
 # Datastore.
 
 
-def check_datastore(patient: Patient) -> Iterator[Finding]:
+def check_datastore(subject: Subject) -> Iterator[Finding]:
     """Write, read and delete in a kind of ours, in a transaction as the library does, and read by the one index."""
     name = f"doctor-{new_token()}"
     options = {**UNCACHED, "retries": 0, "timeout": SECONDS}
@@ -158,7 +158,7 @@ def check_datastore(patient: Patient) -> Iterator[Finding]:
         LongTaskProgress(key=LongTaskProgress.key_of(name), snapshot=b"", expires_at=expires_at).save()
 
     try:
-        with patient.services.ndb_context():
+        with subject.services.ndb_context():
             ndb.transaction(write, retries=0)
             found = LongTaskProgress.load(name, retries=0, timeout=SECONDS)
             LongTaskProgress.key_of(name).delete(**options)
@@ -166,7 +166,7 @@ def check_datastore(patient: Patient) -> Iterator[Finding]:
                 yield problem("datastore", "What was written can't be read.", "Is this Firestore in Datastore mode?")
                 return
             yield ok("datastore", "Written, read and deleted.")
-            yield from _check_index(patient)
+            yield from _check_index(subject)
     except ConfigurationError:
         yield not_checked("datastore", "The project is not known.")
     except GoogleAuthError as exc:
@@ -175,9 +175,9 @@ def check_datastore(patient: Patient) -> Iterator[Finding]:
         yield problem("datastore", _short(exc), _datastore_remedy(exc))
 
 
-def _check_index(patient: Patient) -> Iterator[Finding]:
+def _check_index(subject: Subject) -> Iterator[Finding]:
     try:
-        patient.services.store.last_runs("doctor", 1)
+        subject.services.store.last_runs("doctor", 1)
     except api_exceptions.FailedPrecondition:
         yield problem(
             "index",
@@ -207,18 +207,18 @@ def _datastore_remedy(exc: Exception) -> str:
 # Progress.
 
 
-def check_progress(patient: Patient) -> Iterator[Finding]:
+def check_progress(subject: Subject) -> Iterator[Finding]:
     """See that what is reported can be read."""
     try:
-        yield from _check_progress(patient)
+        yield from _check_progress(subject)
     except ConfigurationError:
         yield not_checked("progress", "The project is not known.")
     except GoogleAuthError as exc:
         yield not_checked("progress", _short(exc), LOGIN)
 
 
-def _check_progress(patient: Patient) -> Iterator[Finding]:
-    where, store = patient.config.progress_url, patient.services.progress
+def _check_progress(subject: Subject) -> Iterator[Finding]:
+    where, store = subject.config.progress_url, subject.services.progress
     text = f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
         # One for each: several servers share the tasks.
@@ -226,10 +226,10 @@ def _check_progress(patient: Patient) -> Iterator[Finding]:
         written = store.write(_snapshot(task_id))
         read = store.read(task_id)
         if where == "datastore:":
-            _forget(patient, task_id)
+            _forget(subject, task_id)
         if written is Written.YES and read is not None and read.info.progress.message == task_id:
             continue
-        if where.startswith("memcached:") and not (patient.is_deployed or _is_local(where)):
+        if where.startswith("memcached:") and not (subject.is_deployed or _is_local(where)):
             yield not_checked("progress", f"No answer from here: {text}. An address inside a VPC answers only there.")
         else:
             yield problem(
@@ -258,9 +258,9 @@ def _snapshot(task_id: str) -> Snapshot:
     return Snapshot(info=info, fence=1)
 
 
-def _forget(patient: Patient, task_id: str) -> None:
+def _forget(subject: Subject, task_id: str) -> None:
     try:
-        with patient.services.ndb_context():
+        with subject.services.ndb_context():
             LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
     except (*STORE_ERRORS, GoogleAuthError, ConfigurationError):
         pass  # another check tells of that

@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import LONGEST_URI
 
 #: What App Engine's front end and the queue add, with room to spare; a header of Identity-Aware Proxy has 2 kB.
@@ -31,24 +31,24 @@ _ENTRYPOINT = (
 )
 
 
-def check_files(patient: Patient) -> Iterator[Finding]:
+def check_files(subject: Subject) -> Iterator[Finding]:
     """See that the files can be read at all."""
-    for name, content in (patient.yaml_files or {}).items():
+    for name, content in (subject.yaml_files or {}).items():
         if isinstance(content, Exception):
             text = " ".join(str(content).split())[:300]
             yield problem(name, f"It can't be read: {text}", "gcloud app deploy would refuse it, too: correct it.")
 
 
-def check_entrypoints(patient: Patient) -> Iterator[Finding]:
+def check_entrypoints(subject: Subject) -> Iterator[Finding]:
     """See that a task has the time that it needs, that others are served meanwhile, and that headers come through."""
-    files = patient.service_files()
+    files = subject.service_files()
     if not files:
-        yield _no_file(patient, "entrypoint", "app.yaml")
+        yield _no_file(subject, "entrypoint", "app.yaml")
     for name, content in files.items():
-        yield from _check_entrypoint(patient, name, content)
+        yield from _check_entrypoint(subject, name, content)
 
 
-def _check_entrypoint(patient: Patient, name: str, content: dict[str, Any]) -> Iterator[Finding]:
+def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> Iterator[Finding]:
     check = f"entrypoint in {name}"
     entrypoint = content.get("entrypoint")
     if not entrypoint:
@@ -60,30 +60,30 @@ def _check_entrypoint(patient: Patient, name: str, content: dict[str, Any]) -> I
         return
     env = {str(key): str(value) for key, value in (content.get("env_variables") or {}).items()}
     try:
-        gunicorn = read_entrypoint(str(entrypoint), env, patient.directory)
+        gunicorn = read_entrypoint(str(entrypoint), env, subject.directory)
     except NotUnderstoodError as exc:
         yield not_checked(
             check,
             f"It can't be read: {exc}.",
-            f"Check it yourself: a request may take {_longest(patient)}, and several are served at a time.",
+            f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time.",
         )
         return
-    found = [*_judge_time(patient, check, gunicorn), *_judge_room(check, content, gunicorn)]
+    found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has the time that it needs, and others are served meanwhile.")]
-    yield from _check_headers(patient, name, gunicorn)
+    yield from _check_headers(subject, name, gunicorn)
 
 
-def _no_file(patient: Patient, check: str, name: str) -> Finding:
-    remedy = _READ_THEM if patient.yaml_files is None else f"Run this where {name} is."
-    return not_checked(check, f"There is no {name} in {patient.directory} that could be read.", remedy)
+def _no_file(subject: Subject, check: str, name: str) -> Finding:
+    remedy = _READ_THEM if subject.yaml_files is None else f"Run this where {name} is."
+    return not_checked(check, f"There is no {name} in {subject.directory} that could be read.", remedy)
 
 
-def _longest(patient: Patient) -> timedelta:
-    return max((rule.options.time_limit for rule in patient.rules), default=timedelta(minutes=10))
+def _longest(subject: Subject) -> timedelta:
+    return max((rule.options.time_limit for rule in subject.rules), default=timedelta(minutes=10))
 
 
-def _judge_time(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    longest = _longest(patient)
+def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+    longest = _longest(subject)
     if 0 < gunicorn.kills_after_seconds <= longest.total_seconds():
         yield problem(
             check,
@@ -121,9 +121,9 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
         )
 
 
-def _check_headers(patient: Patient, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+def _check_headers(subject: Subject, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     check = f"headers in {name}"
-    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(patient, check, gunicorn)]
+    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
     yield from found or [ok(check, "Those of the queue and of App Engine come through, and nobody can forge them.")]
 
 
@@ -166,9 +166,9 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
         )
 
 
-def _judge_scheme(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    fixed = isinstance(patient.app.wsgi_app, ProxyFix)
-    if "*" not in gunicorn.forwarded_allow_ips and not patient.config.base_url and not fixed:
+def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+    fixed = isinstance(subject.app.wsgi_app, ProxyFix)
+    if "*" not in gunicorn.forwarded_allow_ips and not subject.config.base_url and not fixed:
         yield problem(
             check,
             "gunicorn does not believe App Engine that a visitor came by https, so that a task's absolute URL begins "
@@ -178,14 +178,14 @@ def _judge_scheme(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[
         )
 
 
-def check_cron(patient: Patient) -> Iterator[Finding]:
+def check_cron(subject: Subject) -> Iterator[Finding]:
     """See that cron heals what nobody watches, and deletes what has expired."""
-    content = (patient.yaml_files or {}).get("cron.yaml")
+    content = (subject.yaml_files or {}).get("cron.yaml")
     if not isinstance(content, dict):
-        yield _no_file(patient, "cron", "cron.yaml")
+        yield _no_file(subject, "cron", "cron.yaml")
         return
-    urls = {str(job.get("url")) for job in _list(content, "cron")}
-    root = str(patient.app.config["APPLICATION_ROOT"]).rstrip("/")
+    urls = {str(entry.get("url")) for entry in _list(content, "cron")}
+    root = str(subject.app.config["APPLICATION_ROOT"]).rstrip("/")
     missing = [url for url in (_SWEEP, _PURGE) if root + url not in urls]
     if missing:
         yield problem(
@@ -198,10 +198,10 @@ def check_cron(patient: Patient) -> Iterator[Finding]:
         yield ok("cron", "It looks after lost tasks and deletes expired ones.")
 
 
-def check_dispatch(patient: Patient) -> Iterator[Finding]:
+def check_dispatch(subject: Subject) -> Iterator[Finding]:
     """See that dispatch.yaml, which goes for the queue's requests too, sends none to another service."""
-    rules = _list((patient.yaml_files or {}).get("dispatch.yaml"), "dispatch")
-    for rule in patient.rules:
+    rules = _list((subject.yaml_files or {}).get("dispatch.yaml"), "dispatch")
+    for rule in subject.rules:
         if rule.path is None:
             continue
         match = next((each for each in rules if _dispatches(str(each.get("url")), rule.path)), None)

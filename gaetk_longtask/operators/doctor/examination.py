@@ -10,21 +10,21 @@ from pathlib import Path
 from flask import Flask
 from jinja2 import TemplateError, TemplateNotFound
 
-from gaetk_longtask.operators.doctor import arrival, backends, deployment, platform
+from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
 from gaetk_longtask.web.current import services_of_current_app
 
 log = logging.getLogger(__name__)
 
 
-def check_secret(patient: Patient) -> Iterator[Finding]:
+def check_secret(subject: Subject) -> Iterator[Finding]:
     """See that what is pickled can be signed."""
-    if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in patient.rules):
+    if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in subject.rules):
         return
-    if patient.services.secret_keys():
+    if subject.services.secret_keys():
         yield ok("SECRET_KEY", "It signs what is pickled.")
     else:
         yield problem(
@@ -34,11 +34,11 @@ def check_secret(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def check_templates(patient: Patient) -> Iterator[Finding]:
+def check_templates(subject: Subject) -> Iterator[Finding]:
     """See that every handler's waiting page can be made."""
-    for rule in patient.rules:
+    for rule in subject.rules:
         try:
-            patient.app.jinja_env.get_template(rule.handler.status_template)
+            subject.app.jinja_env.get_template(rule.handler.status_template)
         except TemplateError as exc:
             yield problem(
                 f"waiting page of {rule.endpoint}",
@@ -49,7 +49,7 @@ def check_templates(patient: Patient) -> Iterator[Finding]:
             )
 
 
-_CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     backends.check_project,
     backends.check_location,
     backends.check_queues,
@@ -57,8 +57,8 @@ _CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     backends.check_progress,
     check_secret,
     check_templates,
-    arrival.check_deliveries,
-    arrival.check_queue_ways,
+    deliveries.check_deliveries,
+    deliveries.check_queue_ways,
     deployment.check_files,
     deployment.check_entrypoints,
     deployment.check_dispatch,
@@ -83,10 +83,10 @@ def examine(
     """
     with app.app_context():
         services = services_of_current_app()
-    patient = Patient(app, services, directory=directory, admin=admin or AdminApi(), patience=patience)
+    subject = Subject(app, services, directory=directory, admin=admin or AdminApi(), patience=patience)
     for check in _CHECKS:
         try:
-            yield from check(patient)
+            yield from check(subject)
         except Exception as exc:  # the application's own code, its files and the network may do anything
             log.exception("%s", check.__name__)
             name = check.__name__.removeprefix("check_")

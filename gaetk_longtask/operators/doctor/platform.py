@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from gaetk_longtask.operators.doctor.admin_api import LOGIN, NoAnswerError
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import EMULATOR_VARIABLE
 
 _KINDS = ("LongTask", "LongTaskChunk", "LongTaskProgress")
 
 
-def check_services(patient: Patient) -> Iterator[Finding]:
+def check_services(subject: Subject) -> Iterator[Finding]:
     """See that the services and versions that tasks go to are deployed."""
-    project = patient.config.project
-    ways = {(rule.service, rule.options.version) for rule in patient.rules}
+    project = subject.config.project
+    ways = {(rule.service, rule.options.version) for rule in subject.rules}
     for service, version in sorted(ways, key=str):
         check = f"service {service}" + (f", version {version}" if version else "")
         if project is None:
@@ -24,19 +24,19 @@ def check_services(patient: Patient) -> Iterator[Finding]:
         elif os.environ.get(EMULATOR_VARIABLE):
             yield not_checked(check, "The emulator of Cloud Tasks sends everything to one application.")
         else:
-            yield _check_service(patient, check, project, service, version)
+            yield _check_service(subject, check, project, service, version)
 
 
-def _check_service(patient: Patient, check: str, project: str, service: str, version: str | None) -> Finding:
+def _check_service(subject: Subject, check: str, project: str, service: str, version: str | None) -> Finding:
     try:
-        if patient.admin.service(project, service) is None:
+        if subject.admin.service(project, service) is None:
             return problem(
                 check,
                 f"{project} has no service {service}: its tasks go to the default service.",
                 f"Deploy it, or correct LONGTASK_SERVICE or the handler's service = {service!r}. "
                 f"gcloud app services list --project={project} shows what there is.",
             )
-        if version and patient.admin.version(project, service, version) is None:
+        if version and subject.admin.version(project, service, version) is None:
             return problem(
                 check,
                 f"{service} has no version {version}.",
@@ -47,9 +47,9 @@ def _check_service(patient: Patient, check: str, project: str, service: str, ver
     return ok(check, "It is deployed.")
 
 
-def check_ttl(patient: Patient) -> Iterator[Finding]:
+def check_ttl(subject: Subject) -> Iterator[Finding]:
     """See that what has expired is deleted, should cron not do it."""
-    project = patient.config.project
+    project = subject.config.project
     show = f"gcloud firestore fields ttls list --project={project or 'PROJECT'}"
     if os.environ.get("DATASTORE_EMULATOR_HOST"):
         yield not_checked("TTL policy", "An emulator has none.", f"In production: {show}.")
@@ -58,7 +58,7 @@ def check_ttl(patient: Patient) -> Iterator[Finding]:
         yield not_checked("TTL policy", "The project is not known.")
         return
     try:
-        without = [kind for kind in _KINDS if not _has_policy(patient.admin.field(project, kind, "expires_at"))]
+        without = [kind for kind in _KINDS if not _has_policy(subject.admin.field(project, kind, "expires_at"))]
     except NoAnswerError as exc:
         yield not_checked("TTL policy", str(exc), f"{show} shows them. {LOGIN}")
         return

@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 
 from gaetk_longtask.dev.tasks_emulator.acceptance import accept
+from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
 from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
-from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Fate, Verdict
+from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Ending, Fate
 from gaetk_longtask.dev.tasks_emulator.settings import created
 from gaetk_longtask.dev.tasks_emulator.tasks import Previous
 from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task, http_task, queue
@@ -181,31 +181,31 @@ TOOK = timedelta(seconds=0.123)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdict", "rest"),
+    ("answer", "ending", "rest"),
     [
-        (Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), "200 in 0.12 s"),
-        (Outcome(status=200), Verdict(fate=Fate.DONE, attempts=4), "200 in 0.12 s (attempt 4)"),
+        (Answer(status=200), Ending(fate=Fate.DONE, attempts=1), "200 in 0.12 s"),
+        (Answer(status=200), Ending(fate=Fate.DONE, attempts=4), "200 in 0.12 s (attempt 4)"),
         (
-            Outcome(status=500),
-            Verdict(fate=Fate.RETRY, attempts=2, again_in=timedelta(seconds=1.5)),
+            Answer(status=500),
+            Ending(fate=Fate.RETRY, attempts=2, again_in=timedelta(seconds=1.5)),
             "500 in 0.12 s (attempt 2); again in 1.5 s",
         ),
         (
-            Outcome(silence=Silence.DEADLINE, detail="no answer within 15 s"),
-            Verdict(fate=Fate.GAVE_UP, attempts=5),
+            Answer(silence=Silence.DEADLINE, detail="no answer within 15 s"),
+            Ending(fate=Fate.GAVE_UP, attempts=5),
             "no answer within 15 s in 0.12 s (attempt 5); gave up, the task is deleted",
         ),
         (
-            Outcome(status=500),
-            Verdict(fate=Fate.GONE, attempts=1),
+            Answer(status=500),
+            Ending(fate=Fate.GONE, attempts=1),
             "500 in 0.12 s; the task was deleted meanwhile or has another attempt",
         ),
     ],
 )
-def test_an_attempt_is_told_in_one_line_without_its_secrets(outcome, verdict, rest):
+def test_an_attempt_is_told_in_one_line_without_its_secrets(answer, ending, rest):
     made = attempt(SECRETIVE)
 
-    line = describe(made, outgoing(made, ROUTES), outcome, verdict, TOOK)
+    line = describe(made, outgoing(made, ROUTES), answer, ending, TOOK)
 
     assert line == f"default/t: POST {APP}/work?a=b -> {rest}"
 
@@ -213,7 +213,7 @@ def test_an_attempt_is_told_in_one_line_without_its_secrets(outcome, verdict, re
 def test_a_long_url_is_shortened_in_the_log():
     made = attempt(app_engine_task(uri="/" + "x" * 2000))
 
-    line = describe(made, outgoing(made, ROUTES), Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), TOOK)
+    line = describe(made, outgoing(made, ROUTES), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
 
     assert len(line) < 300
     assert "…" in line
@@ -222,7 +222,7 @@ def test_a_long_url_is_shortened_in_the_log():
 def test_a_password_in_a_url_is_not_logged():
     made = attempt(http_task(url="http://user:s3cret@h/x@y"))
 
-    line = describe(made, outgoing(made, ROUTES), Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), TOOK)
+    line = describe(made, outgoing(made, ROUTES), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
 
     assert "POST http://h/x@y ->" in line
 

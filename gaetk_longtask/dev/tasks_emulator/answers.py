@@ -34,7 +34,7 @@ class Silence(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Answer:
     """A response, or the reason why there is none."""
 
     status: int | None = None  #: the HTTP status; None without a complete response

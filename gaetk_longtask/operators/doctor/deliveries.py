@@ -19,7 +19,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import job_url
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
-from gaetk_longtask.operators.doctor.patient import HandlerRule, Patient
+from gaetk_longtask.operators.doctor.subject import HandlerRule, Subject
 from gaetk_longtask.queues import KEY_HEADER, CloudTasksQueue, QueueRequest, cloud_task
 from gaetk_longtask.store import new_token
 from gaetk_longtask.web.deliveries import NO_SUCH_TASK
@@ -48,19 +48,19 @@ _HTTPS = (
 # In this process.
 
 
-def check_deliveries(patient: Patient) -> Iterator[Finding]:
+def check_deliveries(subject: Subject) -> Iterator[Finding]:
     """Send each handler what the queue sends, through all that the application puts before a view."""
-    if not patient.rules:
+    if not subject.rules:
         yield problem(
             "handlers",
             "The application has no long-running task.",
             'Add one: app.add_url_rule("/report", view_func=Report.as_view("report")).',
         )
-    for rule in patient.rules:
-        yield _check_delivery(patient, rule)
+    for rule in subject.rules:
+        yield _check_delivery(subject, rule)
 
 
-def _check_delivery(patient: Patient, rule: HandlerRule) -> Finding:
+def _check_delivery(subject: Subject, rule: HandlerRule) -> Finding:
     check = f"delivery to {rule.endpoint}"
     if "GET" not in (rule.rule.methods or ()):
         return problem(
@@ -78,10 +78,10 @@ def _check_delivery(patient: Patient, rule: HandlerRule) -> Finding:
         "X-AppEngine-TaskExecutionCount": "0",
         "User-Agent": "AppEngine-Google; (+http://code.google.com/appengine)",
     }
-    root = str(patient.app.config["APPLICATION_ROOT"]).rstrip("/")
-    host = f"{patient.config.project or 'doctor'}.appspot.com"
+    root = str(subject.app.config["APPLICATION_ROOT"]).rstrip("/")
+    host = f"{subject.config.project or 'doctor'}.appspot.com"
     try:
-        answer = patient.app.test_client(use_cookies=False).get(
+        answer = subject.app.test_client(use_cookies=False).get(
             job_url(rule.path.removeprefix(root), _NO_ID, JobName.EXECUTE),
             base_url=f"http://{host}{root}",
             headers=headers,
@@ -128,15 +128,15 @@ class _Probe:
     text: str = ""
 
 
-def check_queue_ways(patient: Patient) -> Iterator[Finding]:
+def check_queue_ways(subject: Subject) -> Iterator[Finding]:
     """Have the real queue deliver to one handler for each queue and service, and see what it is answered."""
-    ways = {(rule.options.queue, rule.service): rule for rule in reversed(patient.rules) if rule.path is not None}
+    ways = {(rule.options.queue, rule.service): rule for rule in reversed(subject.rules) if rule.path is not None}
     for (queue, service), rule in sorted(ways.items()):
-        yield _check_way(patient, rule, f"way through {queue} to {service}")
+        yield _check_way(subject, rule, f"way through {queue} to {service}")
 
 
-def _check_way(patient: Patient, rule: HandlerRule, check: str) -> Finding:
-    queues = patient.services.queue
+def _check_way(subject: Subject, rule: HandlerRule, check: str) -> Finding:
+    queues = subject.services.queue
     if not isinstance(queues, CloudTasksQueue):
         return not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
     try:
@@ -147,7 +147,7 @@ def _check_way(patient: Patient, rule: HandlerRule, check: str) -> Finding:
             return not_checked(check, "The queue does not run.")
         if 0 < queue.retry_config.max_attempts < _FEW_ATTEMPTS:
             return not_checked(check, "The queue gives up too soon to tell.")
-        return _judge(patient, check, rule, *_try(client, path, rule, patient.patience))
+        return _judge(subject, check, rule, *_try(client, path, rule, subject.patience))
     except ConfigurationError:
         return not_checked(check, "Project or location are not known.")
     except api_exceptions.NotFound:
@@ -200,12 +200,12 @@ def _look(client: tasks_v2.CloudTasksClient, probe: _Probe) -> None:
         probe.code = int(found[1])
 
 
-def _judge(patient: Patient, check: str, rule: HandlerRule, proper: _Probe, bare: _Probe) -> Finding:
+def _judge(subject: Subject, check: str, rule: HandlerRule, proper: _Probe, bare: _Probe) -> Finding:
     match proper.code, bare.code:
         case None, _:
             return problem(
                 check,
-                f"No answer to {rule.path} in {patient.patience.seconds} seconds. {proper.text}".strip(),
+                f"No answer to {rule.path} in {subject.patience.seconds} seconds. {proper.text}".strip(),
                 "Is the application deployed, and does it start? See its log, and gcloud tasks queues describe "
                 f"{rule.options.queue}.",
             )

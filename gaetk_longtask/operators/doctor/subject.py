@@ -47,7 +47,7 @@ class HandlerRule:
         return self.options.service or _DEFAULT_SERVICE
 
 
-class Patient:
+class Subject:
     """What the checks look at."""
 
     def __init__(
