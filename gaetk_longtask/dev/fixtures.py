@@ -1,4 +1,4 @@
-"""The fixtures for pytest that start something; `gaetk_longtask.pytest_plugin` has them, too."""
+"""The fixtures for pytest that start services; `gaetk_longtask.pytest_plugin` offers them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
 def longtask_datastore_host() -> Iterator[str]:
     """``host:port`` of a Datastore emulator that tests may empty: the embedded one.
 
-    Override it to use another one. ``DATASTORE_EMULATOR_HOST`` does not matter: that may be the one you work with.
+    Override it to use another one. ``DATASTORE_EMULATOR_HOST`` is ignored: it may name the one of your daily work.
     """
     with start_datastore(DatastoreKind.EMBEDDED, log=_log) as datastore:
         yield datastore.host
@@ -25,17 +25,17 @@ def longtask_datastore_host() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalStack:
-    """A local stack that runs."""
+    """A running local stack."""
 
     url: str  #: the application's
-    environment: dict[str, str]  #: the variables by which the application finds its services
+    environment: dict[str, str]  #: the variables that tell the application where its services are
 
 
 @pytest.fixture(scope="session")
 def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
-    """Start the local stack for an application: ``longtask_stack("main:app").url``.
+    """A function that starts the local stack for an application: ``longtask_stack("main:app").url``.
 
-    Further arguments are options of ``python -m gaetk_longtask.dev``. Everything ends with the test run.
+    Further arguments are options of ``python -m gaetk_longtask.dev``. The stack ends with the test run.
     """
     with ExitStack() as running:
 
@@ -47,5 +47,5 @@ def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
 
 
 def _log(name: str, line: str) -> None:
-    """Write where the program itself would, so that pytest shows it where a test fails."""
+    """Write to standard error, so that pytest shows the line with a test that fails."""
     os.write(2, f"{name:<10} | {line}\n".encode())

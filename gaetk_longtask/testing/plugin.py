@@ -1,4 +1,4 @@
-"""The fixtures for pytest that need nothing but a Datastore; `gaetk_longtask.pytest_plugin` has them."""
+"""The fixtures for pytest that need a Datastore only; `gaetk_longtask.pytest_plugin` offers them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def longtask_datastore(longtask_datastore_host: str, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def longtask_queue() -> InMemoryQueue:
-    """The queue: delivers when it is told to."""
+    """The queue; it delivers when the test says so."""
     return InMemoryQueue()
 
 
@@ -38,7 +38,7 @@ def longtask_progress() -> InMemoryProgressStore:
 
 @pytest.fixture
 def longtask_clock() -> ManualClock:
-    """The library's clock: stands still until it is told to advance."""
+    """The library's clock; it stands still until the test moves it."""
     return ManualClock()
 
 
@@ -50,7 +50,7 @@ def longtask(
     longtask_progress: InMemoryProgressStore,
     longtask_clock: ManualClock,
 ) -> Iterator[TaskRunner]:
-    """Run the tasks of the application that your fixture ``app`` gives."""
+    """A runner for the tasks of the application in your fixture ``app``."""
     runner = TaskRunner(app, queue=longtask_queue, progress=longtask_progress, clock=longtask_clock)
     with runner.opened():
         yield runner
@@ -58,7 +58,7 @@ def longtask(
 
 @pytest.fixture
 def longtask_faults(longtask: TaskRunner) -> Iterator[Faults]:
-    """Lose calls to Datastore, or crash at them."""
+    """Faults between the application and Datastore."""
     with longtask.app.app_context():
         client = services_of_current_app().ndb_context.client()
     untroubled = client.stub

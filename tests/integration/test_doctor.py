@@ -331,7 +331,7 @@ PLANTED: Mapping[str, tuple[Plant, set[str], str]] = {
     "a template that is none": (a_template_that_is_none, {"waiting page of waiting"}, "Waiting.status_template"),
     "no handler": (no_handler, {"handlers"}, "as_view"),
     "no entrypoint": (in_yaml("app.yaml", "entrypoint:", "x:"), {ENTRYPOINT}, "--timeout 0"),
-    "a broken file": (in_yaml("cron.yaml", "cron:", "cron: ["), {"cron.yaml"}, "correct it"),
+    "a broken file": (in_yaml("cron.yaml", "cron:", "cron: ["), {"cron.yaml"}, "Correct it"),
     "a time-out": (
         in_entrypoint("--worker-class gthread --threads 8 --timeout 0", "--workers 8"),
         {ENTRYPOINT},
@@ -424,7 +424,7 @@ def answering(status: int, text: str = "", **headers: str) -> Flask:
         (answering(302, Location="/login"), "redirected"),
         (answering(200, "please log in"), "answers /report with 200"),
         (answering(403), "403"),
-        (answering(404), "no /report"),
+        (answering(404), "does not know /report"),
         (answering(500), "500"),
         (answering(503), "503"),
     ],

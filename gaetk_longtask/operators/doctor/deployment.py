@@ -15,12 +15,12 @@ from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodErro
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import LONGEST_URI
 
-#: What App Engine's front end and the queue add, with room to spare; a header of Identity-Aware Proxy has 2 kB.
+#: Headers that App Engine's front end and the queue add, with room to spare; one of Identity-Aware Proxy has 2 kB.
 _HEADERS, _HEADER_BYTES = 50, 4096
 _REQUEST_LINE = LONGEST_URI + len("GET  HTTP/1.1")
-#: Requests that App Engine gives an instance at a time, where app.yaml does not say.
+#: App Engine's default of max_concurrent_requests.
 _CONCURRENT_REQUESTS = 10
-#: Since then gunicorn drops headers whose names have underscores.
+#: The first version that drops headers with underscores in their names.
 _SAFE_GUNICORN = 22
 _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
 
@@ -32,15 +32,15 @@ _ENTRYPOINT = (
 
 
 def check_files(subject: Subject) -> Iterator[Finding]:
-    """See that the files can be read at all."""
+    """Check that the files can be read."""
     for name, content in (subject.yaml_files or {}).items():
         if isinstance(content, Exception):
             text = " ".join(str(content).split())[:300]
-            yield problem(name, f"It can't be read: {text}", "gcloud app deploy would refuse it, too: correct it.")
+            yield problem(name, f"It can't be read: {text}", "Correct it: gcloud app deploy would refuse it, too.")
 
 
 def check_entrypoints(subject: Subject) -> Iterator[Finding]:
-    """See that a task has the time that it needs, that others are served meanwhile, and that headers come through."""
+    """Check that a task has enough time, that other requests are served meanwhile, and that headers arrive."""
     files = subject.service_files()
     if not files:
         yield _no_file(subject, "entrypoint", "app.yaml")
@@ -54,8 +54,8 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
     if not entrypoint:
         yield problem(
             check,
-            "There is none. App Engine's own has the time-out and the one thread of gunicorn's defaults.",
-            f"Write one: {_ENTRYPOINT}",
+            "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time.",
+            f"Add one: {_ENTRYPOINT}",
         )
         return
     env = {str(key): str(value) for key, value in (content.get("env_variables") or {}).items()}
@@ -69,13 +69,13 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
         )
         return
     found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
-    yield from found or [ok(check, "A task has the time that it needs, and others are served meanwhile.")]
+    yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
     yield from _check_headers(subject, name, gunicorn)
 
 
 def _no_file(subject: Subject, check: str, name: str) -> Finding:
     remedy = _READ_THEM if subject.yaml_files is None else f"Run this where {name} is."
-    return not_checked(check, f"There is no {name} in {subject.directory} that could be read.", remedy)
+    return not_checked(check, f"There is no {name} to read in {subject.directory}.", remedy)
 
 
 def _longest(subject: Subject) -> timedelta:
@@ -87,15 +87,15 @@ def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Fi
     if 0 < gunicorn.kills_after_seconds <= longest.total_seconds():
         yield problem(
             check,
-            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, and a task may take {longest}.",
-            "Add --timeout 0: App Engine ends what takes too long.",
+            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}.",
+            "Add --timeout 0: App Engine ends requests that take too long.",
         )
     if gunicorn.max_requests and gunicorn.graceful_timeout < longest.total_seconds():
         yield problem(
             check,
-            f"gunicorn ends a worker after {gunicorn.max_requests} requests, and with it a task that takes more than "
-            f"{gunicorn.graceful_timeout} seconds from then on.",
-            f"Leave out --max-requests, or add --graceful-timeout {longest.total_seconds():.0f}.",
+            f"gunicorn ends a worker after {gunicorn.max_requests} requests, and with it a task that needs more than "
+            f"{gunicorn.graceful_timeout} seconds longer.",
+            f"Remove --max-requests, or add --graceful-timeout {longest.total_seconds():.0f}.",
         )
 
 
@@ -104,7 +104,7 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
     if room == 1:
         yield problem(
             check,
-            "An instance serves one request at a time: while it works on a task, nobody else gets an answer from it.",
+            "An instance serves one request at a time. While it works on a task, all other requests wait.",
             "Add --worker-class gthread --threads 8.",
         )
         return
@@ -115,16 +115,16 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
     if 0 < room < concurrent:
         yield problem(
             check,
-            f"App Engine gives an instance up to {concurrent} requests at a time, and {room} are served: the others, "
-            "polls of a waiting page say, wait for a task to end.",
-            f"Under automatic_scaling set max_concurrent_requests: {room}, or have more threads.",
+            f"App Engine sends an instance up to {concurrent} requests at a time, but it serves only {room}. The "
+            "others, for instance polls of a waiting page, wait until a task ends.",
+            f"Under automatic_scaling set max_concurrent_requests: {room}, or use more threads.",
         )
 
 
 def _check_headers(subject: Subject, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     check = f"headers in {name}"
     found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
-    yield from found or [ok(check, "Those of the queue and of App Engine come through, and nobody can forge them.")]
+    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
 
 
 def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
@@ -138,21 +138,21 @@ def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
             yield problem(
                 check,
                 f"--{option} {limit} refuses requests that the queue may send.",
-                f"Leave it out, or allow {least} at the least.",
+                f"Remove it, or allow at least {least}.",
             )
 
 
 def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     remedy = (
-        "App Engine takes X-AppEngine-QueueName from strangers' requests, but not X_AppEngine_QueueName, which is the "
+        "App Engine removes X-AppEngine-QueueName from visitors' requests, but not X_AppEngine_QueueName, which is the "
         "same to an application."
     )
     named = [name for name in gunicorn.forwarder_headers if name.upper().startswith("X_APPENGINE")]
     if gunicorn.header_map == "dangerous" or named:
         yield problem(
             check,
-            "gunicorn takes underscores in the names of headers for hyphens, so that anybody can pass for the queue.",
-            f"Leave out --header-map and --forwarder-headers. {remedy}",
+            "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue.",
+            f"Remove --header-map and --forwarder-headers. {remedy}",
         )
     try:
         installed = version("gunicorn")
@@ -161,7 +161,7 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     if int(installed.split(".")[0]) < _SAFE_GUNICORN:
         yield problem(
             check,
-            f"gunicorn {installed} takes underscores in the names of headers for hyphens.",
+            f"gunicorn {installed} treats underscores in header names as hyphens.",
             f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}",
         )
 
@@ -171,15 +171,14 @@ def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[
     if "*" not in gunicorn.forwarded_allow_ips and not subject.config.base_url and not fixed:
         yield problem(
             check,
-            "gunicorn does not believe App Engine that a visitor came by https, so that a task's absolute URL begins "
-            "with http.",
-            "Add --forwarded-allow-ips '*': nobody but App Engine's front end reaches an instance. Or set "
+            "gunicorn ignores App Engine's header for https, so a task's absolute URL begins with http.",
+            "Add --forwarded-allow-ips '*': only App Engine's front end can reach an instance. Or set "
             "LONGTASK_BASE_URL.",
         )
 
 
 def check_cron(subject: Subject) -> Iterator[Finding]:
-    """See that cron heals what nobody watches, and deletes what has expired."""
+    """Check that cron heals lost tasks and deletes expired ones."""
     content = (subject.yaml_files or {}).get("cron.yaml")
     if not isinstance(content, dict):
         yield _no_file(subject, "cron", "cron.yaml")
@@ -191,15 +190,15 @@ def check_cron(subject: Subject) -> Iterator[Finding]:
         yield problem(
             "cron",
             f"cron.yaml does not call {' and '.join(missing)}.",
-            "Without the first, a task that is lost is found only when its visitor looks; without the second, or TTL "
-            "policies, what has expired stays. Take them over from our cron.yaml: gcloud app deploy cron.yaml.",
+            "Without sweep, a lost task is found only when its visitor looks at it. Without purge or TTL policies, "
+            "expired tasks are never deleted. Copy the entries of our cron.yaml and run gcloud app deploy cron.yaml.",
         )
     else:
-        yield ok("cron", "It looks after lost tasks and deletes expired ones.")
+        yield ok("cron", "It heals lost tasks and deletes expired ones.")
 
 
 def check_dispatch(subject: Subject) -> Iterator[Finding]:
-    """See that dispatch.yaml, which goes for the queue's requests too, sends none to another service."""
+    """Check that dispatch.yaml, which also applies to the queue's requests, sends none to another service."""
     rules = _list((subject.yaml_files or {}).get("dispatch.yaml"), "dispatch")
     for rule in subject.rules:
         if rule.path is None:
@@ -208,14 +207,14 @@ def check_dispatch(subject: Subject) -> Iterator[Finding]:
         if match is not None and match.get("service") != rule.service:
             yield problem(
                 f"dispatch of {rule.endpoint}",
-                f"dispatch.yaml sends {match.get('url')} to the service {match.get('service')}, also what the queue "
-                f"sends to {rule.service}.",
+                f"dispatch.yaml sends {match.get('url')} to the service {match.get('service')}, even the queue's "
+                f"requests for {rule.service}.",
                 f"Add a rule before it, or set service = {match.get('service')!r} on the handler.",
             )
 
 
 def _dispatches(pattern: str, path: str) -> bool:
-    """Match as dispatch.yaml does: ``*`` at the beginning of the host and at the end of the path."""
+    """Return whether a pattern of dispatch.yaml matches; it may have ``*`` before the host and after the path."""
     host, slash, rest = pattern.partition("/")
     ours = host.startswith("*") or host.endswith(".appspot.com")
     return ours and fnmatch.fnmatchcase(path, slash + rest)

@@ -1,4 +1,4 @@
-"""The whole examination: which checks there are, and in which order."""
+"""The whole examination: all checks, in their order."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 
 
 def check_secret(subject: Subject) -> Iterator[Finding]:
-    """See that what is pickled can be signed."""
+    """Check that there is a key to sign pickles with."""
     if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in subject.rules):
         return
     if subject.services.secret_keys():
-        yield ok("SECRET_KEY", "It signs what is pickled.")
+        yield ok("SECRET_KEY", "It signs the pickles.")
     else:
         yield problem(
             "SECRET_KEY",
-            "There is none, and a handler has PickleSerializer.",
-            "Set SECRET_KEY in app.config, the same for all instances and versions.",
+            "It is not set, and a handler uses PickleSerializer.",
+            "Set SECRET_KEY in app.config, to the same value in all instances and versions.",
         )
 
 
 def check_templates(subject: Subject) -> Iterator[Finding]:
-    """See that every handler's waiting page can be made."""
+    """Check that every handler's waiting page has a template that compiles."""
     for rule in subject.rules:
         try:
             subject.app.jinja_env.get_template(rule.handler.status_template)
@@ -44,7 +44,7 @@ def check_templates(subject: Subject) -> Iterator[Finding]:
                 f"waiting page of {rule.endpoint}",
                 f"There is no template {exc}."
                 if isinstance(exc, TemplateNotFound)
-                else f"Its template is wrong: {exc}",
+                else f"Its template does not compile: {exc}",
                 f"Correct {rule.handler.__name__}.status_template, or the template that it names.",
             )
 
@@ -75,7 +75,7 @@ def examine(
     admin: AdminApi | None = None,
     patience: timedelta = timedelta(seconds=30),
 ) -> Iterator[Finding]:
-    """Give what is found, one check after the other.
+    """Yield the findings, one check after the other.
 
     Raises:
         ConfigurationError: the application has no `LongTaskManager`.
@@ -87,7 +87,7 @@ def examine(
     for check in _CHECKS:
         try:
             yield from check(subject)
-        except Exception as exc:  # the application's own code, its files and the network may do anything
+        except Exception as exc:  # the application's own code and files may raise anything
             log.exception("%s", check.__name__)
             name = check.__name__.removeprefix("check_")
-            yield problem(name, f"The check itself has failed: {type(exc).__name__}: {exc}", "See the traceback.")
+            yield problem(name, f"The check itself failed: {type(exc).__name__}: {exc}", "See the traceback.")
