@@ -1,4 +1,4 @@
-"""``python -m gaetk_longtask.dev MODULE:APP``: the local stack, in the foreground until Ctrl-C or SIGTERM."""
+"""``python -m gaetk_longtask.dev MODULE:APP``: runs the local stack until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ended(BaseException):
-    """Somebody asked the runner to end."""
+    """A signal asked the stack to end."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stack; 0 when it was asked to end, 1 when it could not start or go on."""
+    """Run the stack and return the exit code: 0 after a signal, 1 after an error."""
     stack = stack_of(arguments, say=_say, log=_log)
     for number in _END_SIGNALS:
-        # Also SIGINT: a shell that starts us in the background has it ignored.
+        # SIGINT, too: a shell that starts us in the background makes us ignore it.
         signal.signal(number, _end)
     try:
         stack.start()
@@ -42,13 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def stack_of(arguments: list[str] | None, **outputs: Any) -> Stack:
-    """Return the stack that the arguments ask for, or end the process as argparse does; `outputs` go to `Stack`."""
+    """Return the stack that the arguments ask for; `SystemExit` if they are wrong. `outputs` go to `Stack`."""
     parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev", description=__doc__)
-    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as gunicorn takes it")
-    parser.add_argument("--port", type=int, default=8080, help="the app's port; 0 takes a free one")
+    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as for gunicorn")
+    parser.add_argument("--port", type=int, default=8080, help="the app's port; 0 for a free one")
     parser.add_argument("--project", default="demo", help="the project's id")
-    parser.add_argument("--queue-yaml", type=Path, help="the queues (default: queue.yaml, where there is one)")
-    parser.add_argument("--data-dir", type=Path, help="keep the data here over a restart")
+    parser.add_argument("--queue-yaml", type=Path, help="the queues (default: queue.yaml, if it exists)")
+    parser.add_argument("--data-dir", type=Path, help="keep the data here between runs")
     options = parser.parse_args(arguments)
     queue_yaml: Path | None = options.queue_yaml or Path("queue.yaml")
     if queue_yaml is not None and not queue_yaml.exists():
@@ -70,7 +70,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # whoever read it is gone; the stack is not about its output
+    with contextlib.suppress(OSError):  # the reader is gone; the stack goes on
         print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The whole local stack: which pieces it takes, in which order they start and end."""
+"""The whole local stack: its pieces, and the order in which they start and end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CHECK_SECONDS = 0.2
 
 
 class Stack(Stoppable):
-    """The app with a Datastore, memcached and Cloud Tasks; a context manager that starts and ends all of it.
+    """The app with a Datastore, memcached and Cloud Tasks; a context manager that starts and ends all of them.
 
-    Services that the environment names (``DATASTORE_EMULATOR_HOST``, ``MEMCACHED_HOSTS``,
-    ``CLOUD_TASKS_EMULATOR_HOST``) are taken and not started. ``say`` gets a line about each piece, ``log`` the lines
-    that the app and Cloud Tasks write. Errors are :class:`StackError`.
+    It uses the services that the environment names (``DATASTORE_EMULATOR_HOST``, ``MEMCACHED_HOSTS``,
+    ``CLOUD_TASKS_EMULATOR_HOST``) and starts the others. ``say`` gets a line about each piece, ``log`` the output of
+    the app and of Cloud Tasks. Errors are :class:`StackError`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Stack(Stoppable):
         self.port = port
         #: The services beside the app, in the order of their start.
         self.pieces: list[Piece] = []
-        #: The variables by which the app finds them, from `start` on.
+        #: The variables that tell the app where they are; set by `start`.
         self.environment: dict[str, str] = {}
         self._target = app
         self._queue_yaml = queue_yaml
@@ -57,7 +57,7 @@ class Stack(Stoppable):
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start every piece, and return when the app answers requests; on an error nothing is left running."""
+        """Start every piece, and return when the app answers requests. After an error, nothing is left running."""
         try:
             self._start()
         except BaseException:
@@ -90,7 +90,7 @@ class Stack(Stoppable):
         self._app.wait_until_ready()
 
     def _take(self, name: str, variable: str, start: Callable[[], Piece]) -> str:
-        """Take what the environment variable names, else start it; return its ``host:port``, or several."""
+        """Use what the environment variable names, else start it; return its ``host:port``, or several."""
         if found := os.environ.get(variable):
             for host in found.split():
                 if not answers(host):
@@ -103,7 +103,7 @@ class Stack(Stoppable):
         return piece.host
 
     def watch(self) -> NoReturn:
-        """Stay until a piece ends by itself; a :class:`PieceEndedError` then says which, and what it wrote last."""
+        """Wait until a piece ends by itself, then raise :class:`PieceEndedError` with its last lines of output."""
         while True:
             self.check()
             time.sleep(_CHECK_SECONDS)
@@ -117,7 +117,7 @@ class Stack(Stoppable):
             self._app.check()
 
     def stop(self) -> None:
-        """End everything that was started, the app first."""
+        """End everything that we started, the app first."""
         if self._app is not None:
             self._app.stop()
         for piece in reversed(self.pieces):

@@ -1,4 +1,4 @@
-"""What runs until it is stopped."""
+"""Something that runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Stoppable(ABC):
-    """A context manager that stops what runs."""
+    """A context manager that calls `stop` at its end."""
 
     @abstractmethod
     def stop(self) -> None:

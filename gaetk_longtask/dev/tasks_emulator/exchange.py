@@ -1,7 +1,7 @@
-"""Sends one HTTP request and reads as much of the answer as it takes to know how the attempt ended.
+"""Sends one HTTP request and reads the answer as far as the attempt's end depends on it.
 
-A connection of its own for each attempt: a kept one may be closed by the app in the moment it is used again, which
-would be an attempt that failed for no reason the app knows.
+Each attempt has a connection of its own: the app may close an idle connection just when it is used again, and the
+attempt would fail without a reason.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from datetime import timedelta
 from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing
 
-#: Of the answer's head; what is longer is no answer.
+#: A longer head is not accepted.
 _MAX_HEAD_BYTES = 256 * 1024
-#: Of the answer's body, which nobody wants: what goes beyond is not waited for.
+#: The rest of a longer body is not read; its content does not matter.
 _MAX_BODY_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _MAX_INTERIM_RESPONSES = 100
@@ -30,11 +30,11 @@ _ERRORS = (OSError, EOFError, ValueError, asyncio.LimitOverrunError)
 
 
 class _MalformedAnswerError(ValueError):
-    """What came back is not HTTP."""
+    """The answer is not HTTP."""
 
 
 async def exchange(request: Outgoing, deadline: timedelta) -> Answer:
-    """Send the request and return how it ended, at the deadline at the latest; redirects are not followed."""
+    """Send the request and return the answer, at the latest at the deadline; redirects are not followed."""
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             return await _exchange(request)
@@ -57,10 +57,10 @@ async def _exchange(request: Outgoing) -> Answer:
     )
     try:
         writer.write(_head(request, parts) + request.body)
-        # Not drained before reading: an app may answer, and close, without having read the body.
+        # No drain before reading: an app may answer and close before it has read the body.
         return await _answer(reader, request.method)
     finally:
-        # Not closed politely: an app that goes on sending must not hold anything here.
+        # Abort instead of close: an app that goes on sending must not keep the connection open.
         writer.transport.abort()
 
 
@@ -100,9 +100,9 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]
 
 
 async def _skip_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
-    """Read the body's end or the most that is read of one.
+    """Read the body to its end or to the limit.
 
-    The work of a handler that yields its answer is done when the body is; one that breaks off has failed.
+    A handler that streams its answer has done its work at the body's end; if the body breaks off, it has failed.
     """
     room = _MAX_BODY_BYTES
     if "chunked" in headers.get("transfer-encoding", "").lower():

@@ -1,4 +1,4 @@
-"""One line for people about each attempt; headers are not in it, they hold secrets."""
+"""The log line of an attempt; it contains no headers, because they hold secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves tasks: in by a call, out to the app when they are due, back for a retry, and away; the clock is passed in."""
+"""Moves tasks: creates them, hands out their attempts when they are due, schedules retries, deletes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOO_RECENT = "The task cannot be created because a task with this name existed 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One dispatch of a task: all that the request needs, as it was when the attempt began."""
+    """One dispatch of a task: everything that its request needs, as it was when the attempt began."""
 
     queue: TaskQueue
     record: TaskRecord
@@ -41,12 +41,12 @@ class Attempt:
 
 
 class Fate(Enum):
-    """What became of a task after an attempt."""
+    """What happens to a task after an attempt."""
 
     DONE = auto()
     RETRY = auto()
-    GAVE_UP = auto()  #: attempts and time are used up: production deletes the task without a word
-    GONE = auto()  #: deleted or purged meanwhile, or another attempt of it is under way
+    GAVE_UP = auto()  #: attempts and time are used up; production deletes the task silently
+    GONE = auto()  #: deleted or purged meanwhile, or another attempt is running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class Scheduler:
         self._sweep_at = now + _SWEEP_EVERY
 
     def create(self, parent: str, given: Message, now: datetime) -> TaskRecord:
-        """Take a task."""
+        """Create a task."""
         queue = self._registry.find(parse_queue(parent), now)
         if given.name:
             named, task_id = parse_task(given.name)
@@ -89,7 +89,7 @@ class Scheduler:
         return record
 
     def get(self, name: str, now: datetime) -> TaskRecord:
-        """Return a task, or refuse the call."""
+        """Return a task; raise `CallError` if it does not exist."""
         _, record = self._find(name, now)
         if record is None:
             raise not_found(_GONE) if self._store.is_buried(name, now) else not_found()
@@ -101,14 +101,14 @@ class Scheduler:
         return [tasks[name] for name in sorted(tasks)]
 
     def delete(self, name: str, now: datetime) -> None:
-        """Delete a task; an attempt under way goes on."""
+        """Delete a task; a running attempt goes on."""
         queue, record = self._find(name, now)
         if record is None:
             raise not_found()
         self._bury(queue, record, now)
 
     def run(self, name: str, now: datetime) -> Attempt:
-        """Begin an attempt of a task whatever the queue's limits and state, and even if one is under way."""
+        """Begin an attempt of a task despite the queue's limits and state, and even if another one is running."""
         queue, record = self._find(name, now)
         if record is None:
             raise not_found()
@@ -117,7 +117,7 @@ class Scheduler:
         return self._attempt(queue, record, now, forced=True)
 
     def due(self, now: datetime, *, limit: int) -> list[Attempt]:
-        """Begin the attempts that are due, as many as the limit allows."""
+        """Begin the attempts that are due, up to the limit."""
         if now >= self._sweep_at:
             self._sweep(now)
         attempts: list[Attempt] = []
@@ -136,7 +136,7 @@ class Scheduler:
         return min(moments, default=None)
 
     def finish(self, attempt: Attempt, answer: Answer, now: datetime) -> Ending:
-        """Take note of how an attempt ended: the task is done, gets another attempt, or is given up."""
+        """Record the end of an attempt: the task is done, gets another attempt, or is given up."""
         queue, record = attempt.queue, attempt.record
         queue.end(record)
         if answer.is_overload(app_engine=record.is_app_engine):
@@ -161,7 +161,7 @@ class Scheduler:
         queue, record = attempt.queue, attempt.record
         message = record.message
         attempts = message.dispatch_count
-        if record.running:  # RunTask began another attempt: that one decides
+        if record.running:  # RunTask began another attempt, which decides
             self._store.put_task(record, str(queue.name))
             return Ending(fate=Fate.GONE, attempts=attempts)
         schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
