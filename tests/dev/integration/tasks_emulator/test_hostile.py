@@ -23,7 +23,7 @@ from gaetk_longtask.dev.tasks_emulator import serve
 from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.exchange import exchange
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing
-from tests.integration.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, wait_until
+from tests.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, wait_until
 
 MIB = 1024 * 1024
 DEADLINE = timedelta(seconds=0.5)

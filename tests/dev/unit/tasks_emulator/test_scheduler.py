@@ -17,7 +17,7 @@ from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.registry import Deployment, Registry
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Ending, Fate, Scheduler
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, PARENT, app_engine_task, http_task, queue
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, PARENT, app_engine_task, http_task, queue
 
 OK, ERROR = Answer(status=200), Answer(status=500)
 SECOND = timedelta(seconds=1)
