@@ -16,6 +16,7 @@ PENDING = [
     "docs/waiting-page.md",
     "gaetk_longtask/checkpoints.py",
     "gaetk_longtask/execution.py",
+    "gaetk_longtask/info.py",
     "gaetk_longtask/models.py",
     "gaetk_longtask/operators/cli.py",
     "gaetk_longtask/operators/overview.py",

@@ -1,4 +1,4 @@
-"""The guard over unit tests guards."""
+"""The guard that keeps unit tests from opening sockets."""
 
 from __future__ import annotations
 
