@@ -96,7 +96,6 @@ class Checkpoints:
 
         Raises:
             DamagedDataError: the state can't be read any more.
-
         """
         if self.resumes:
             self.resumed_from = self._services.load(self._task, "state", self._options.serializer)
@@ -109,7 +108,6 @@ class Checkpoints:
             HandedOver: the next attempt must continue; everything that this one has reached is durable.
             LongTaskError: called in the author's transaction, or on another thread.
             SerializationError, TooLargeError: the state can't be stored.
-
         """
         # A call that is not due must take less than a microsecond.
         context = ndb.context.get_context(raise_context_error=False)

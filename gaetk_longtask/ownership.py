@@ -46,7 +46,6 @@ class Ownership:
 
         Raises:
             TaskCancelled: always.
-
         """
         self.lost = status
         _roll_back()

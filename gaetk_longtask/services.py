@@ -49,12 +49,10 @@ class Services:
 
         Raises:
             DamagedDataError: the field is empty, or its value can't be read any more.
-
         """
         stored = Stored.of(task, field)
         if stored is None:
-            message = f"Task {task.id[:8]} has no stored {field}."
-            raise DamagedDataError(message)
+            raise DamagedDataError(f"Task {task.id[:8]} has no stored {field}.")
         data = Reader(stored, task_id=task.id)
         return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
 
@@ -63,7 +61,6 @@ class Services:
 
         Raises:
             DamagedDataError: there is no result, or it can't be read any more.
-
         """
         stored = Stored.of(task, "result")
         if stored is None or "yielded" not in stored.manifest.layout:

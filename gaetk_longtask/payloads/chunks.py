@@ -65,7 +65,6 @@ class Writer:
 
         Raises:
             DamagedDataError: the inline blocks are not what was sealed; chunks are not checked.
-
         """
         manifest = stored.manifest
         writer = cls(dict(manifest.layout), names, what=what)
@@ -85,7 +84,6 @@ class Writer:
 
         Raises:
             TooLargeError: the value is larger than `LIMIT_BYTES`; the purge deletes the chunks written so far.
-
         """
         self._size += memoryview(buffer).nbytes
         _check_size(self._size, self._what)
@@ -139,7 +137,6 @@ def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
 
     Raises:
         TooLargeError: the value is larger than `LIMIT_BYTES`; nothing was written.
-
     """
     _check_size(encoded.size, what)
     writer = Writer(encoded.layout, names, what=what)
@@ -159,7 +156,6 @@ def read(stored: Stored, *, task_id: str) -> bytes:
 
     Raises:
         DamagedDataError: a block is missing, or its size or content is wrong; nothing is returned.
-
     """
     return Reader(stored, task_id=task_id).read()
 
@@ -181,8 +177,7 @@ class Reader:
             if not self._current:
                 self._current = memoryview(next(self._blocks, b""))
                 if not self._current:
-                    message = f"The blocks of {self._task_id[:8]} do not add up."
-                    raise DamagedDataError(message)
+                    raise DamagedDataError(f"The blocks of {self._task_id[:8]} do not add up.")
             part = self._current[: wanted - raw.tell()]
             self._current = self._current[len(part) :]
             raw.write(part)
@@ -203,7 +198,6 @@ def check_presence(stored: Stored, *, task_id: str) -> None:
 
     Raises:
         DamagedDataError: a chunk is missing, or the inline blocks are not what was stored.
-
     """
     for block, view in inline_blocks(stored):
         unpack(block, view, task_id)

@@ -65,15 +65,12 @@ def unpack(block: Block, data: Buffer, task_id: str) -> Buffer:
 
     Raises:
         DamagedDataError: the data does not have the size and content of the block.
-
     """
     if len(data) != block.stored or _digest(data) != block.digest:
-        message = f"Block {block.number} of {task_id[:8]} is not what was stored."
-        raise DamagedDataError(message)
+        raise DamagedDataError(f"Block {block.number} of {task_id[:8]} is not what was stored.")
     raw = zlib.decompress(data) if block.compressed else data
     if len(raw) != block.size:
-        message = f"The blocks of {task_id[:8]} do not add up."
-        raise DamagedDataError(message)
+        raise DamagedDataError(f"The blocks of {task_id[:8]} do not add up.")
     return raw
 
 

@@ -52,7 +52,6 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
 
     Raises:
         SerializationError: the value can't be stored.
-
     """
     match value:
         case str():
@@ -78,7 +77,6 @@ def decode(layout: dict[str, Any], data: BinaryReader, serializer: Serializer, s
 
     Raises:
         DamagedDataError: the data was not made by `encode`.
-
     """
     match layout:
         case {"kind": Kind.TEXT.value}:
@@ -192,7 +190,6 @@ def encode_pieces(pieces: Iterator[object], layout: dict[str, Any], signer: Sign
 
     Raises:
         SerializationError: a piece has another type than the first one, or can't be encoded.
-
     """
     for piece in pieces:
         number = layout["yielded"]

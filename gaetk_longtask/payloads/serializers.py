@@ -38,7 +38,6 @@ class Signer:
 
         Raises:
             DamagedDataError: the signature is not valid.
-
         """
         try:
             return self._signer().unsign(data)
@@ -72,7 +71,6 @@ class Serializer(Protocol):
 
         Raises:
             SerializationError: ``loads`` could not return an equal object.
-
         """
 
     def loads(self, data: bytes, signer: Signer) -> Any:
@@ -80,7 +78,6 @@ class Serializer(Protocol):
 
         Raises:
             DamagedDataError: ``dumps`` did not return this data.
-
         """
 
 

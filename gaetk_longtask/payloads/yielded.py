@@ -30,7 +30,6 @@ class YieldedResult(Iterator[Any]):
 
         Raises:
             DamagedDataError: a chunk is missing, or the inline blocks are damaged.
-
         """
         chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value

@@ -17,8 +17,7 @@ def check_attributes(cls: Any) -> None:
     for attribute in ("time_limit", "keep_result"):
         value = getattr(cls, attribute)
         if not isinstance(value, timedelta) or value <= timedelta(0):
-            message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
-            raise TypeError(message)
+            raise TypeError(f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}.")
     if cls.keep_result > _LONGEST_KEPT:
         message = f"{name}.keep_result is more than 100 years. Choose a shorter time, such as timedelta(days=30)."
         raise TypeError(message)
@@ -33,33 +32,26 @@ def check_attributes(cls: Any) -> None:
         )
         raise TypeError(message)
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
-        message = f"{name}.max_attempts must be an int of at least 1, not {cls.max_attempts!r}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.max_attempts must be an int of at least 1, not {cls.max_attempts!r}.")
     if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        message = f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}.")
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)
         if isinstance(value, str):
-            message = f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},)."
-            raise TypeError(message)
+            raise TypeError(f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},).")
     unknown = set(cls.start_methods) - {"GET", "POST"}
     if unknown or not cls.start_methods:
-        message = f"{name}.start_methods must contain GET, POST or both, not {sorted(unknown)}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.start_methods must contain GET, POST or both, not {sorted(unknown)}.")
     if not cls.init_every_request:
-        message = f"{name}.init_every_request must stay True, because a handler is the state of one request."
-        raise TypeError(message)
+        raise TypeError(f"{name}.init_every_request must stay True, because a handler is the state of one request.")
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:
     """Raise `TypeError` if ``execute_task`` is still the `placeholder`, or is async."""
     if cls.execute_task is placeholder:
-        message = f"{cls.__qualname__} has no execute_task(self, parameters). Define it to do the work."
-        raise TypeError(message)
+        raise TypeError(f"{cls.__qualname__} has no execute_task(self, parameters). Define it to do the work.")
     if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
-        message = f"{cls.__qualname__}.execute_task must not be async. Call asyncio.run() in it."
-        raise TypeError(message)
+        raise TypeError(f"{cls.__qualname__}.execute_task must not be async. Call asyncio.run() in it.")
 
 
 def takes_task(display_result: Any) -> bool:

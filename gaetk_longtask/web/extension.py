@@ -71,7 +71,6 @@ class LongTaskManager:
         Raises:
             ConfigurationError: a setting is unknown or invalid, or needs a package that is not installed; or the
                 application already has a manager.
-
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
@@ -123,7 +122,6 @@ class LongTaskManager:
             LongTaskError: there is no such handler, or its URL can't be built.
             SerializationError, TooLargeError: the parameters can't be stored; nothing was stored.
             EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
-
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
 

@@ -163,7 +163,6 @@ class LongRunningTaskHandler(View):
 
         Raises:
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
-
         """
         if self._reporter is not None:
             self._reporter.bar.report(message, step, total_steps or (step and self.total_steps))
@@ -196,7 +195,6 @@ class LongRunningTaskHandler(View):
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
             LongTaskError: called inside an NDB transaction, or on another thread.
             SerializationError, TooLargeError: the state can't be stored.
-
         """
         if self._checkpoints is not None:
             self._checkpoints.offer(state)
@@ -210,7 +208,6 @@ class LongRunningTaskHandler(View):
 
         Raises:
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
-
         """
         if self._checkpoints is not None:
             self._checkpoints.assert_current()

@@ -79,7 +79,6 @@ class IdentityAwareProxy:
 
         Raises:
             ConfigurationError: the audience is missing or malformed, or ``cryptography`` is not installed.
-
         """
         if audience is None or not _AUDIENCE.fullmatch(audience):
             message = (
@@ -120,18 +119,15 @@ class IdentityAwareProxy:
         Raises:
             IdentityError: the assertion is missing, forged, expired or for another application.
             KeysUnavailableError: Google's keys can't be fetched.
-
         """
         if not assertion:
-            message = f"the header {HEADER} is missing"
-            raise IdentityError(message)
+            raise IdentityError(f"the header {HEADER} is missing")
         try:
             # The assertion must not choose the algorithm. Without a key id, google-auth would try every key.
             header = jwt.decode_header(assertion)  # type: ignore[no-untyped-call]  # google-auth is untyped
             key_id = header.get("kid")
             if header.get("alg") != "ES256" or not isinstance(key_id, str):
-                message = "the assertion is not signed with ES256, or has no key id"
-                raise IdentityError(message)
+                raise IdentityError("the assertion is not signed with ES256, or has no key id")
             claims: Any = jwt.decode(  # type: ignore[no-untyped-call]  # google-auth is untyped
                 assertion,
                 certs={key_id: self._keys.get(key_id)},
@@ -141,15 +137,12 @@ class IdentityAwareProxy:
         # A forged assertion may raise any of these; RecursionError comes from deeply nested JSON.
         except (GoogleAuthError, ValueError, TypeError, RecursionError) as exc:
             # Some messages quote the assertion, which is a valid credential for ten minutes.
-            message = f"{type(exc).__name__}: {str(exc).replace(assertion, '…'):.300}"
-            raise IdentityError(message) from exc
+            raise IdentityError(f"{type(exc).__name__}: {str(exc).replace(assertion, '…'):.300}") from exc
         if claims.get("iss") != ISSUER:
-            message = f"the assertion was issued by {claims.get('iss')!r}"
-            raise IdentityError(message)
+            raise IdentityError(f"the assertion was issued by {claims.get('iss')!r}")
         subject, email = claims.get("sub"), claims.get("email")
         if not isinstance(subject, str) or not subject:
-            message = "the assertion names no user"
-            raise IdentityError(message)
+            raise IdentityError("the assertion names no user")
         return IapUser(id=subject, email=email if isinstance(email, str) else "")
 
 
@@ -169,7 +162,6 @@ class _Keys:
         Raises:
             IdentityError: there is no such key.
             KeysUnavailableError: the keys can't be fetched.
-
         """
         # One thread fetches the keys. The others wait for it only if their key is not cached.
         if self._needs(key_id) and self._lock.acquire(blocking=key_id not in self._keys):
@@ -179,13 +171,11 @@ class _Keys:
             finally:
                 self._lock.release()
         if self._age() > _OLDEST_KEYS:
-            message = f"Google's keys can't be fetched from {self._url}"
-            raise KeysUnavailableError(message)
+            raise KeysUnavailableError(f"Google's keys can't be fetched from {self._url}")
         try:
             return self._keys[key_id]
         except KeyError:
-            message = f"there is no key {key_id[:80]!r}"
-            raise IdentityError(message) from None
+            raise IdentityError(f"there is no key {key_id[:80]!r}") from None
 
     def _age(self) -> timedelta:
         age = self._monotonic() - self._got_at

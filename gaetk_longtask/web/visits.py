@@ -47,7 +47,6 @@ def answer(hooks: Hooks, show: Show) -> Response:
 
     Raises:
         ConfigurationError: the application has no manager, or its project id is unknown.
-
     """
     services = services_of_current_app()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
