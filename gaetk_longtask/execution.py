@@ -108,7 +108,7 @@ def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: J
         case Objection.BUSY:
             return Reply(code=409, reason=claim.objection.value)
         case None:
-            assert claim.task is not None  # noqa: S101  # a task that does not exist is an objection
+            assert claim.task is not None  # noqa: S101  # without an objection there is a task
             with services.ndb_context.namespace(claim.task.namespace):
                 return _Attempt(services, claim.task, options, job).run()
 

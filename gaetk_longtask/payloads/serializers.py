@@ -122,9 +122,9 @@ class JSONSerializer:
     `tuple`, `set`, `frozenset`, `dict` with keys of any of these types, `uuid.UUID`, `date`, `time`, `datetime` and
     `timedelta`. The time zone must be a `datetime.timezone` or a `zoneinfo.ZoneInfo`.
 
-    It refuses objects of subclasses, which would lose their type; NaN, which is not equal to itself; surrogates in a
-    `str`, which UTF-8 can't encode; integers with more than 4,300 digits, Python's own limit; and containers nested
-    more than 100 deep. An object that occurs twice comes back as two equal objects.
+    It refuses objects of subclasses, which would lose their type, and NaN, which is not equal to itself. It refuses
+    surrogates in a `str`, which UTF-8 can't encode, and integers with more than 4,300 digits, which is Python's own
+    limit. It refuses more than 100 nested containers. An object that occurs twice comes back as two equal objects.
     """
 
     name = "json"

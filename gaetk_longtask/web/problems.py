@@ -46,7 +46,7 @@ class ProblemError(Exception):
         self.kind: Kind = kind
         self.start_url = start_url  #: where the visitor may start again
         self.retry_url = retry_url  #: where the visitor may retry the same task, by POST
-        self.reference = reference  #: the reference of the line in the log
+        self.reference = reference  #: the reference that is also in the log
         self.allow = allow  #: the methods that are allowed instead
         self.retry_after_seconds = retry_after_seconds
 
@@ -84,7 +84,7 @@ class ProblemPage(Page):
     start_url: str | None  #: where to start again, by GET
     retry_url: str | None  #: where to retry the same task, by POST
     again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
-    reference: str | None  #: the reference of the line in the log
+    reference: str | None  #: the reference that is also in the log
 
     @classmethod
     def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
