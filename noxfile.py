@@ -82,12 +82,21 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests in two processes and measure coverage. Arguments after `--` go to pytest instead."""
+    """Run the tests of the library in two processes and measure coverage. Arguments after `--` go to pytest instead."""
     required = os.environ.get("CI") == "true"
     provide(session, "memcached", "redis-server", "chromium", "java", required=required)
     provide_npm_packages(session, required=required)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", *(session.posargs or ["--cov", *IN_PARALLEL]))
+
+
+@nox.session
+def tests_dev(session: nox.Session) -> None:
+    """Run the tests of the local stack, as `tests` runs those of the library."""
+    provide(session, "memcached", "redis-server", "java", required=os.environ.get("CI") == "true")
+    session.install("-e", ".[test]")
+    arguments = session.posargs or ["tests/dev", "--cov=gaetk_longtask/dev", *IN_PARALLEL]
+    session.run("python", "-m", "pytest", *arguments, env={"COVERAGE_OMIT": ""})
 
 
 @nox.session

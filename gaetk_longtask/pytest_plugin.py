@@ -1,15 +1,13 @@
 """Fixtures for pytest: ``pytest_plugins = ["gaetk_longtask.pytest_plugin"]`` in the top ``conftest.py`` brings them."""
 
+from gaetk_longtask.dev.fixtures import LocalStack, longtask_datastore_host, longtask_stack
 from gaetk_longtask.testing.plugin import (
-    LocalStack,
     longtask,
     longtask_clock,
     longtask_datastore,
-    longtask_datastore_host,
     longtask_faults,
     longtask_progress,
     longtask_queue,
-    longtask_stack,
 )
 
 __all__ = [

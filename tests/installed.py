@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.dev.pieces import start_datastore
 from gaetk_longtask.testing import InMemoryQueue
-from gaetk_longtask.testing.programs import Program
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
 QUEUE = InMemoryQueue()
@@ -45,11 +45,8 @@ def main() -> None:
     if importlib.util.find_spec("google.appengine") is None:
         serve("127.0.0.1:1")
     else:
-        datastore = Program("gaetk_longtask.dev.datastore_emulator", "--port", "0")
-        try:
-            work(serve(datastore.address))
-        finally:
-            datastore.stop()
+        with start_datastore("embedded") as datastore:
+            work(serve(datastore.host))
     print(f"gaetk-longtask {importlib.metadata.version('gaetk-longtask')} works in {sys.prefix}")
 
 

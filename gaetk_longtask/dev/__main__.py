@@ -1,4 +1,4 @@
-"""``python -m gaetk_longtask.dev MODULE:APP``: the local stack, in the foreground until Ctrl-C or SIGTERM."""
+"""``python -m gaetk_longtask.dev MODULE:APP``: runs the local stack until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gaetk_longtask.dev.processes import StackError
 from gaetk_longtask.dev.stack import Stack
@@ -17,35 +17,15 @@ _END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ended(BaseException):
-    """Somebody asked the runner to end."""
+    """A signal asked the stack to end."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stack; 0 when it was asked to end, 1 when it could not start or go on."""
-    parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev", description=__doc__)
-    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as gunicorn takes it")
-    parser.add_argument("--port", type=int, default=8080, help="the app's port; 0 takes a free one")
-    parser.add_argument("--project", default="demo", help="the project's id")
-    parser.add_argument("--queue-yaml", type=Path, help="the queues (default: queue.yaml, where there is one)")
-    parser.add_argument("--data-dir", type=Path, help="keep the data here over a restart")
-    options = parser.parse_args(arguments)
-    queue_yaml: Path | None = options.queue_yaml or Path("queue.yaml")
-    if queue_yaml is not None and not queue_yaml.exists():
-        if options.queue_yaml:
-            parser.error(f"{queue_yaml} does not exist")
-        queue_yaml = None
+    """Run the stack and return the exit code: 0 after a signal, 1 after an error."""
+    stack = stack_of(arguments, say=_say, log=_log)
     for number in _END_SIGNALS:
-        # Also SIGINT: a shell that starts us in the background has it ignored.
+        # SIGINT, too: a shell that starts us in the background makes us ignore it.
         signal.signal(number, _end)
-    stack = Stack(
-        options.app,
-        port=options.port,
-        project=options.project,
-        queue_yaml=queue_yaml,
-        data_dir=options.data_dir,
-        say=_say,
-        log=_log,
-    )
     try:
         stack.start()
         _say(f"ready: {stack.url}")
@@ -61,12 +41,36 @@ def main(arguments: list[str] | None = None) -> int:
         stack.stop()
 
 
+def stack_of(arguments: list[str] | None, **outputs: Any) -> Stack:
+    """Return the stack that the arguments ask for; `SystemExit` if they are wrong. `outputs` go to `Stack`."""
+    parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev", description=__doc__)
+    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as for gunicorn")
+    parser.add_argument("--port", type=int, default=8080, help="the app's port; 0 for a free one")
+    parser.add_argument("--project", default="demo", help="the project's id")
+    parser.add_argument("--queue-yaml", type=Path, help="the queues (default: queue.yaml, if it exists)")
+    parser.add_argument("--data-dir", type=Path, help="keep the data here between runs")
+    options = parser.parse_args(arguments)
+    queue_yaml: Path | None = options.queue_yaml or Path("queue.yaml")
+    if queue_yaml is not None and not queue_yaml.exists():
+        if options.queue_yaml:
+            parser.error(f"{queue_yaml} does not exist")
+        queue_yaml = None
+    return Stack(
+        options.app,
+        port=options.port,
+        project=options.project,
+        queue_yaml=queue_yaml,
+        data_dir=options.data_dir,
+        **outputs,
+    )
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise _Ended
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # whoever read it is gone; the stack is not about its output
+    with contextlib.suppress(OSError):  # the reader is gone; the stack goes on
         print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The app under gunicorn: its options as in ``app.yaml``, its environment as App Engine gives it."""
+"""The app under gunicorn: with the options of ``app.yaml`` and an environment like App Engine's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _START_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppSettings:
-    """What the local stack takes from ``app.yaml``; the defaults apply where there is none."""
+    """What the local stack reads from ``app.yaml``; the defaults apply if there is no such file."""
 
     #: Options for gunicorn.
     options: tuple[str, ...] = ("--worker-class", "gthread", "--threads", "8", "--timeout", "0")
@@ -31,14 +31,14 @@ class AppSettings:
 
 
 def check_installed() -> None:
-    """Raise :class:`MissingPieceError` if what runs the app is not there."""
+    """Raise :class:`MissingPieceError` if a package that runs the app is not installed."""
     for module, package in (("gunicorn", "gunicorn"), ("google.appengine", "appengine-python-standard")):
         if find_spec(module) is None:
             raise MissingPieceError(f'app: {package} is not installed; pip install "gaetk-longtask[dev]"')
 
 
 def read_app_yaml(path: Path) -> AppSettings:
-    """Read the settings from ``path``; the defaults where it does not exist."""
+    """Return the settings from ``path``, or the defaults if it does not exist."""
     if not path.exists():
         return AppSettings()
     from google.appengine.api import (  # noqa: PLC0415 - of an extra that may be missing
@@ -60,25 +60,24 @@ def read_app_yaml(path: Path) -> AppSettings:
 
 
 def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
-    """Return those options of an entrypoint that say how requests are served; room for two at once at the least.
+    """Return the options of an entrypoint that say how requests are served, at least two at a time.
 
-    One that is not gunicorn's gives the defaults. A task's request may start or watch another task, so that an app
-    that serves one request at a time would wait for itself.
+    For an entrypoint that does not start gunicorn, return the defaults. A task may start or watch another task: an
+    app that serves one request at a time would wait for itself.
     """
+    from gunicorn.config import Config  # noqa: PLC0415 - of an extra that may be missing
+
     words = shlex.split(entrypoint)
     if not any(Path(word).name == "gunicorn" for word in words):
         return AppSettings().options
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-w", "--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-k", "--worker-class")
-    parser.add_argument("-t", "--timeout", type=int)
+    parser = Config().parser()
+    parser.exit_on_error = False
     try:
         found, _ = parser.parse_known_args(words)
     except argparse.ArgumentError as exc:
         raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
-    threads = found.threads if found.workers * found.threads > 1 else 2
-    options = ["--workers", str(found.workers), "--threads", str(threads)]
+    workers, threads = found.workers or 1, found.threads or 1
+    options = ["--workers", str(workers), "--threads", str(threads if workers * threads > 1 else 2)]
     if found.worker_class:
         options += ["--worker-class", found.worker_class]
     if found.timeout is not None:
@@ -87,7 +86,7 @@ def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
 
 
 class App:
-    """The app's process; started again by gunicorn when its code changes, and by us where gunicorn gives up."""
+    """The app's process. gunicorn restarts the app when its code changes; we do if gunicorn gives up."""
 
     def __init__(
         self, target: str, *, port: int, settings: AppSettings, env: Mapping[str, str], log: Log = discard
@@ -103,6 +102,7 @@ class App:
             **os.environ,
             **settings.env_variables,
             "GAE_ENV": "localdev",
+            "GAE_APPLICATION": f"dev~{env['GOOGLE_CLOUD_PROJECT']}",
             "GAE_SERVICE": settings.service,
             "GAE_VERSION": "dev",
             "GAE_INSTANCE": "dev-0",
@@ -117,13 +117,13 @@ class App:
         return Process("app", self._command, env=self._env, log=self._log)
 
     def wait_until_ready(self) -> None:
-        """Return when a request was answered, however."""
+        """Return when the app has answered a request, with any status."""
         self.process.wait_until_ready(self._answers, timeout_seconds=_START_TIMEOUT_SECONDS)
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(*self._address, timeout=30)
         try:
-            # What App Engine sends to an instance before its first visitor.
+            # App Engine sends this to an instance before the first visitor's request.
             connection.request("GET", "/_ah/warmup")
             connection.getresponse()
         except (OSError, http.client.HTTPException):
@@ -133,7 +133,7 @@ class App:
         return True
 
     def check(self) -> None:
-        """Raise :class:`PieceEndedError` if it ended; if its code does not load, wait for a change instead."""
+        """Raise :class:`PieceEndedError` if it ended; if its code does not load, restart it after a change instead."""
         if self.process.exit_code not in _LOAD_ERRORS:
             self.process.check()
         elif self._code != _code_times():
@@ -143,7 +143,7 @@ class App:
             self._log("app", "the app does not load; it starts again when a .py file changes here")
 
     def stop(self) -> None:
-        """End gunicorn and its workers; a request that runs has two seconds to finish."""
+        """End gunicorn and its workers; running requests get two seconds to finish."""
         self.process.stop()
 
 
@@ -160,7 +160,7 @@ def _code_times() -> dict[Path, float]:
 
 
 def _no_control_socket() -> list[str]:
-    """Spare newer gunicorns the socket in the home directory that two of them would fight over."""
+    """Return the option that keeps newer gunicorns from sharing one socket in the home directory."""
     from gunicorn.config import KNOWN_SETTINGS  # noqa: PLC0415 - of an extra that may be missing
 
     return ["--no-control-socket"] if any(s.name == "control_socket_disable" for s in KNOWN_SETTINGS) else []

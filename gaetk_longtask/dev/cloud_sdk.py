@@ -1,4 +1,4 @@
-"""Where the Cloud SDK's emulators and a Java that runs them are."""
+"""Finds the Cloud SDK's emulators and a Java that runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USUAL_PLACES = (
 
 
 def find_emulator(jar: str) -> Path | None:
-    """Return the path of ``jar``, given relative to the SDK's ``platform`` directory, in the first SDK that has it."""
+    """Return the path of ``jar``, relative to the ``platform`` directory, in the first SDK that has it."""
     roots: list[Path] = []
     if root := os.environ.get("CLOUDSDK_ROOT_DIR"):
         roots.append(Path(root))
@@ -33,7 +33,7 @@ def find_emulator(jar: str) -> Path | None:
 
 
 def find_java() -> str | None:
-    """Return a Java program that runs; macOS has a ``java`` that only tells where to buy one."""
+    """Return a ``java`` that runs; the one that comes with macOS does not."""
     home = os.environ.get("JAVA_HOME")
     for program in (f"{home}/bin/java" if home else None, shutil.which("java")):
         if program and _runs(program):

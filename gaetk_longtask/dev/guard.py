@@ -1,9 +1,9 @@
-"""Runs one program so that neither it nor its children outlive the process that started the guard.
+"""Runs a program so that neither it nor its children outlive the process that started the guard.
 
-``guard.py PROGRAM [ARGUMENT...]``: the first line on standard output is the program's process id, everything after
-it is the program's own output. The guard's standard input is a pipe whose other
-end is held by the starter alone; a byte or its end, however the starter died, ends the program's process group.
-The guard itself is deaf to the usual signals, so that there is one way to end a program and no race between two.
+``guard.py PROGRAM [ARGUMENT...]``: the first line on standard output is the program's process id; the rest is the
+program's own output. Only the starter holds the other end of the guard's standard input. A byte on it, or its end,
+ends the program's process group; the end comes however the starter died. The guard ignores the usual signals, so
+there is only one way to end a program, and no race.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import sys
 import threading
 import time
 
-#: How long a program may take to end on SIGTERM (write its data, finish short requests) before SIGKILL.
+#: The time between SIGTERM and SIGKILL: to write data and to finish short requests.
 GRACE_SECONDS = 3.0
 
 
 def main(command: list[str]) -> int:
     """Run ``command`` until it ends or the starter is gone; return its exit code as a shell would."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A handler, not SIG_IGN: that would be inherited by the program.
+        # A handler, not SIG_IGN: the program would inherit that.
         signal.signal(number, lambda *_: None)
     try:
         program = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             process_group=0,
-            # Told by the child itself, so that it comes before whatever the program writes.
+            # Written by the child itself, so it comes before the program's output.
             preexec_fn=lambda: os.write(1, b"%d\n" % os.getpid()),  # noqa: PLW1509 - there is no other thread yet
         )
     except OSError as exc:

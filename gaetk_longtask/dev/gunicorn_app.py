@@ -1,4 +1,4 @@
-"""gunicorn, whose workers end when they are to, whatever their threads are still at."""
+"""gunicorn with workers that end at once, even while their threads are working."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gunicorn.app.wsgiapp import WSGIApplication
 
 class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn is untyped
     def load_config(self) -> None:
-        """Read all that gunicorn reads, and be called when a worker exits."""
+        """Load gunicorn's configuration, and add a hook to the exit of a worker."""
         super().load_config()
         theirs = self.cfg.worker_exit
 
         def worker_exit(server: Any, worker: Any) -> None:
             theirs(server, worker)
-            # Python would join the thread that works on a task, and until then nobody would serve the changed code.
-            # What tells the arbiter of an application that does not load has no such threads.
+            # Python would wait for the thread that works on a task, and the changed code would not be served.
+            # A worker that could not load the application has no such threads; its exit code matters.
             if worker.booted:
                 sys.stdout.flush()
                 sys.stderr.flush()

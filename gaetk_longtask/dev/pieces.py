@@ -1,4 +1,4 @@
-"""The services beside the app: Datastore, memcached, Redis and Cloud Tasks, each started alone or taken as found."""
+"""The services beside the app: Datastore, memcached, Redis and Cloud Tasks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from gaetk_longtask.dev.cloud_sdk import find_emulator, find_java
 from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, answers, discard, free_port
+from gaetk_longtask.dev.stoppable import Stoppable
 
 _START_TIMEOUT_SECONDS = 60.0
-#: A port found free may be taken by the time the program binds it.
+#: Another program may take the free port before ours binds it.
 _START_ATTEMPTS = 3
 
 
@@ -31,7 +30,7 @@ class DatastoreKind(StrEnum):
     SDK = "sdk"
     #: The Cloud SDK's Firestore emulator in Datastore mode.
     FIRESTORE = "firestore"
-    #: Google's own Python stub behind gRPC; needs neither Java nor the Cloud SDK.
+    #: Google's Python stub behind gRPC; needs neither Java nor the Cloud SDK.
     EMBEDDED = "embedded"
 
 
@@ -48,21 +47,21 @@ _JARS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class Piece(Stoppable):
     """A running service of the local stack; a context manager that stops it."""
 
     name: str
-    #: What it is, for people.
+    #: A description for people.
     what: str
-    #: ``host:port``, as ``DATASTORE_EMULATOR_HOST`` and the like take it.
+    #: ``host:port``, the value for ``DATASTORE_EMULATOR_HOST`` and the like.
     host: str
-    #: Whether something else takes its place in production and on better equipped machines.
+    #: Whether a better equipped machine would run something else.
     stand_in: bool = False
-    #: ``None`` when somebody else started it.
+    #: ``None`` if we did not start it.
     process: Process | None = None
 
     def stop(self) -> None:
-        """End it and its children, unless somebody else started it."""
+        """End it and its children, if we started it."""
         if self.process is not None:
             self.process.stop()
 
@@ -71,14 +70,6 @@ class Piece:
         request = urllib.request.Request(f"http://{self.host}/reset", data=b"", method="POST")
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310 - http, written above
             pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def start_datastore(
@@ -90,9 +81,9 @@ def start_datastore(
 ) -> Piece:
     """Start a Datastore emulator on a free port and return it when it answers.
 
-    Without ``kind`` the Cloud SDK's where it and Java are found, else the embedded one. Reads are strongly consistent
-    with all of them, as in production. ``data_dir`` keeps the data (not with the Firestore emulator).
-    ``memory_mib`` is what Java may use at most; 512 hold some ten thousand tasks.
+    Without ``kind``, start the Cloud SDK's if it and Java are found, else the embedded one. All of them read with
+    strong consistency, as production does. ``data_dir`` keeps the data, but not with the Firestore emulator.
+    ``memory_mib`` limits Java; 512 is enough for some ten thousand tasks.
     """
     if kind is None:
         has_sdk = find_emulator(_JARS[DatastoreKind.SDK][0]) and find_java()
@@ -125,7 +116,7 @@ def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
         )
     if java is None:
         raise MissingPieceError("datastore: the Cloud SDK's emulators need Java; install a Java runtime (17 or newer)")
-    # Quick to start and small: an emulator does not live long enough for the optimising compiler.
+    # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
     jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
 
@@ -155,7 +146,7 @@ def start_memcached(*, log: Log = discard) -> Piece:
 
 
 def start_redis(*, log: Log = discard) -> Piece:
-    """Start the ``redis-server`` program on a free port, keeping nothing, and return it when it answers."""
+    """Start the ``redis-server`` program on a free port, without persistence, and return it when it answers."""
     program = shutil.which("redis-server")
     if program is None:
         raise MissingPieceError("redis-server is not installed; apt install redis-server, or brew install redis")
@@ -168,7 +159,7 @@ def start_redis(*, log: Log = discard) -> Piece:
 def start_tasks(
     app_url: str, *, queue_yaml: Path | None = None, data_dir: Path | None = None, log: Log = discard
 ) -> Piece:
-    """Start the Cloud Tasks emulator on a free port, dispatching App Engine tasks to ``app_url``."""
+    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``."""
     command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0", "--app", app_url]
     if queue_yaml is not None:
         command += ["--queue-yaml", str(queue_yaml)]

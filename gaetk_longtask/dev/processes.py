@@ -1,4 +1,4 @@
-"""A child process of the local stack: started under a guard, heard line by line, ended for certain."""
+"""A child process of the local stack: its guard, its output, its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gaetk_longtask.dev.guard import GRACE_SECONDS
 
-#: Takes a piece's name and a line of its output.
+#: Receives a piece's name and a line of its output.
 Log = Callable[[str, str], None]
 
 _TAIL_LINES = 20
@@ -32,7 +32,7 @@ class MissingPieceError(StackError):
 
 
 class PieceEndedError(StackError):
-    """A piece ended by itself, or was not ready in time; the message shows the last lines it wrote."""
+    """A piece ended by itself or was not ready in time; the message shows its last lines of output."""
 
     #: The piece's name, for instance ``memcached``.
     piece: str
@@ -43,11 +43,11 @@ class PieceEndedError(StackError):
 
 
 def discard(name: str, line: str) -> None:
-    """Drop a line of output; what was last written still shows in errors."""
+    """Ignore a line of output; the last lines still appear in errors."""
 
 
 class Process:
-    """One program and all its children, from start to stop."""
+    """A program and its children, from start to stop."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Log = discard
@@ -62,14 +62,14 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # Away from the terminal's process group: Ctrl-C is for the runner, which then ends the rest in order.
+            # Not in the terminal's process group: Ctrl-C is for the stack, which then ends the rest in order.
             start_new_session=True,
             env={**(os.environ if env is None else env), "PYTHONUNBUFFERED": "1"},
         )
         assert self._guard.stdin is not None  # noqa: S101 - for the type checker, as the next
         assert self._guard.stdout is not None  # noqa: S101  # it was started with a pipe
         self._stdin, self._stdout = self._guard.stdin, self._guard.stdout
-        #: The program's own process id and process group; 0 when there is none, and the first line says why.
+        #: The program's process id and process group; 0 if it did not start, and then its first line says why.
         self.pid = 0
         self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
         try:
@@ -79,7 +79,7 @@ class Process:
             else:
                 self._tail.append(first)
             self._reader.start()
-        except BaseException:  # Ctrl-C, while nobody else knows of this process
+        except BaseException:  # Ctrl-C, while no other code knows this process
             self.stop()
             raise
 
@@ -93,14 +93,14 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """``None`` while it runs; as a shell has it: 128 and the number for a signal."""
+        """``None`` while it runs; after a signal, 128 plus its number, as in a shell."""
         code = self._guard.poll()
         if code is not None and code < 0:
             self._end_what_the_guard_left()
         return code
 
     def wait_until_ready(self, is_ready: Callable[[], bool], *, timeout_seconds: float) -> None:
-        """Return when ``is_ready`` says so; a :class:`PieceEndedError` if it ends or takes too long."""
+        """Return when ``is_ready`` does; raise :class:`PieceEndedError` if the program ends or takes too long."""
         deadline = time.monotonic() + timeout_seconds
         while not is_ready():
             self.check()
@@ -112,7 +112,7 @@ class Process:
             time.sleep(_POLL_SECONDS)
 
     def ready_line(self, *, timeout_seconds: float) -> str:
-        """Wait for the line ``ready: …`` on its output, and return what follows."""
+        """Wait for the line ``ready: …`` of its output, and return the rest of that line."""
         self.wait_until_ready(lambda: self._ready_line is not None, timeout_seconds=timeout_seconds)
         return self._ready_line or ""
 
@@ -124,7 +124,7 @@ class Process:
             raise PieceEndedError(f"{self.name} ended with exit code {code}{self._last_words()}", piece=self.name)
 
     def stop(self) -> None:
-        """End the program and its children: SIGTERM, and SIGKILL to what is left after the guard's grace."""
+        """End the program and its children by SIGTERM, and those that remain by SIGKILL after the grace period."""
         if not self._stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._stdin.fileno(), b"\n")
@@ -151,13 +151,13 @@ class Process:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on 127.0.0.1 now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def answers(host: str) -> bool:
-    """Whether anything accepts connections at ``host:port``."""
+    """Return whether anything accepts connections at ``host:port``."""
     name, _, port = host.rpartition(":")
     try:
         socket.create_connection((name.strip("[]"), int(port)), timeout=1.0).close()

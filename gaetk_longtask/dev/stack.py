@@ -1,4 +1,4 @@
-"""The whole local stack: which pieces it takes, in which order they start and end."""
+"""The whole local stack: its pieces, and the order in which they start and end."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn, Self
 
 from gaetk_longtask.dev.app import App, check_installed, read_app_yaml
 from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, StackError, answers, discard, free_port
+from gaetk_longtask.dev.stoppable import Stoppable
 
 _CHECK_SECONDS = 0.2
 
 
-class Stack:
-    """The app with a Datastore, memcached and Cloud Tasks; a context manager that starts and ends all of it.
+class Stack(Stoppable):
+    """The app with a Datastore, memcached and Cloud Tasks; a context manager that starts and ends all of them.
 
-    Services that the environment names (``DATASTORE_EMULATOR_HOST``, ``MEMCACHED_HOSTS``,
-    ``CLOUD_TASKS_EMULATOR_HOST``) are taken and not started. ``say`` gets a line about each piece, ``log`` the lines
-    that the app and Cloud Tasks write. Errors are :class:`StackError`.
+    It uses the services that the environment names (``DATASTORE_EMULATOR_HOST``, ``MEMCACHED_HOSTS``,
+    ``CLOUD_TASKS_EMULATOR_HOST``) and starts the others. ``say`` gets a line about each piece, ``log`` the output of
+    the app and of Cloud Tasks. Errors are :class:`StackError`.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Stack:
         self.port = port
         #: The services beside the app, in the order of their start.
         self.pieces: list[Piece] = []
+        #: The variables that tell the app where they are; set by `start`.
+        self.environment: dict[str, str] = {}
         self._target = app
         self._queue_yaml = queue_yaml
         self._data_dir = data_dir.absolute() if data_dir else None
@@ -55,7 +57,7 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start every piece, and return when the app answers requests; on an error nothing is left running."""
+        """Start every piece, and return when the app answers requests. After an error, nothing is left running."""
         try:
             self._start()
         except BaseException:
@@ -68,7 +70,7 @@ class Stack:
         settings = read_app_yaml(Path("app.yaml"))
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)
-        env = {"GOOGLE_CLOUD_PROJECT": self.project, "GAE_APPLICATION": f"dev~{self.project}"}
+        self.environment = env = {"GOOGLE_CLOUD_PROJECT": self.project}
         env["DATASTORE_EMULATOR_HOST"] = self._take(
             "datastore",
             "DATASTORE_EMULATOR_HOST",
@@ -88,7 +90,7 @@ class Stack:
         self._app.wait_until_ready()
 
     def _take(self, name: str, variable: str, start: Callable[[], Piece]) -> str:
-        """Take what the environment variable names, else start it; return its ``host:port``, or several."""
+        """Use what the environment variable names, else start it; return its ``host:port``, or several."""
         if found := os.environ.get(variable):
             for host in found.split():
                 if not answers(host):
@@ -101,7 +103,7 @@ class Stack:
         return piece.host
 
     def watch(self) -> NoReturn:
-        """Stay until a piece ends by itself; a :class:`PieceEndedError` then says which, and what it wrote last."""
+        """Wait until a piece ends by itself, then raise :class:`PieceEndedError` with its last lines of output."""
         while True:
             self.check()
             time.sleep(_CHECK_SECONDS)
@@ -115,7 +117,7 @@ class Stack:
             self._app.check()
 
     def stop(self) -> None:
-        """End everything that was started, the app first."""
+        """End everything that we started, the app first."""
         if self._app is not None:
             self._app.stop()
         for piece in reversed(self.pieces):
@@ -125,11 +127,6 @@ class Stack:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _checked_port(port: int) -> int:

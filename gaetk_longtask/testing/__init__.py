@@ -1,4 +1,4 @@
-"""Twins of the services, faults and a runner: what tests of an application's tasks need."""
+"""What tests of an application's tasks need: twins of the services, faults, and a runner."""
 
 from gaetk_longtask.testing.faults import Crash, Faults, RpcFault, put_between
 from gaetk_longtask.testing.runner import StartedTask, TaskRunner

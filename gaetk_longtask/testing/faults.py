@@ -1,7 +1,7 @@
-"""Faults for tests: what may go wrong between an application and a Datastore emulator, on request.
+"""Faults that a test can cause between an application and its Datastore emulator.
 
 ``faults = put_between(ndb_client)``, then for instance ``faults.lose_reply("Commit")``, or
-``faults.crash(before=Status.DONE)`` and catch the `Crash` that comes out of the delivery.
+``faults.crash(before=Status.DONE)`` and catch the `Crash` that the delivery raises.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gaetk_longtask.status import Status
 
 
 class Crash(BaseException):
-    """The process is gone. Derived from `BaseException`, so that no handler of an application holds it up."""
+    """The process has crashed. Derived from `BaseException`, so that no error handler catches it."""
 
 
-class RpcFault(grpc.RpcError, grpc.Call):  # what the real client raises is both
+class RpcFault(grpc.RpcError, grpc.Call):  # the errors of the real client are both
     """An answer that never arrived."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
@@ -29,35 +29,35 @@ class RpcFault(grpc.RpcError, grpc.Call):  # what the real client raises is both
         self._code = code
 
     def code(self) -> grpc.StatusCode:
-        """Give the status that the client makes up for itself."""
+        """Return the status that the client would report."""
         return self._code
 
     def details(self) -> str:
-        """Tell whose fault it is."""
+        """Return a text that names the test as the cause."""
         return "a fault of the test's"
 
     def initial_metadata(self) -> tuple[()]:
-        """Give none: the call is over, as the other methods say too."""
+        """Return none; the call has ended."""
         return ()
 
     def trailing_metadata(self) -> tuple[()]:
-        """Give none."""
+        """Return none."""
         return ()
 
     def is_active(self) -> bool:
-        """Deny it."""
+        """Return False: the call has ended."""
         return False
 
     def time_remaining(self) -> float:
-        """Give none."""
+        """Return zero: the call has ended."""
         return 0.0
 
     def cancel(self) -> bool:
-        """Come too late."""
+        """Return False: it is too late to cancel."""
         return False
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Come too late."""
+        """Return False: the callback will not be called."""
         return False
 
 
@@ -67,7 +67,7 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
     def __init__(self) -> None:
         #: Calls by the last part of the method's name, such as ``Commit``.
         self.calls: list[str] = []
-        #: Called between a call's being carried out and the loss of its reply.
+        #: Called after a call was executed and before its reply is lost.
         self.before_loss: Callable[[], None] = lambda: None
         self._lost_replies: dict[str, list[grpc.StatusCode]] = {}
         self._lost_requests: dict[str, list[grpc.StatusCode]] = {}
@@ -75,11 +75,11 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
         self._rests = False
 
     def lose_reply(self, method: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
-        """Have the next call of this method carried out, and its reply lost."""
+        """Execute the next call of this method, but lose its reply."""
         self._lost_replies.setdefault(method, []).append(code)
 
     def lose_request(self, method: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, *, times: int = 1) -> None:
-        """Have the next calls of this method never arrive."""
+        """Lose the next calls of this method before they arrive."""
         self._lost_requests.setdefault(method, []).extend([code] * times)
 
     def crash(self, *, before: Status | None = None, after: Status | None = None) -> None:
@@ -91,25 +91,25 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
         self._crash = (lambda commit: status in _statuses(commit)), before is not None
 
     def crash_at_commit(self, number: int, *, before: bool) -> None:
-        """Raise `Crash` before or after the commit that comes after `number` others."""
+        """Raise `Crash` before or after a later commit: `number` others come first."""
         left = iter(range(number, -1, -1))
         self._crash = (lambda commit: next(left) == 0), before
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Do nothing for a while."""
+        """Cause no faults and count no calls in the `with` block."""
         self._rests = True
         yield
         self._rests = False
 
     def stop(self) -> None:
-        """Forget all that was to happen."""
+        """Cancel all faults that have not happened yet."""
         self._lost_replies.clear()
         self._lost_requests.clear()
         self._crash = None
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Carry a call out, or not."""
+        """Execute a call, or cause the fault that is due."""
         method = str(details.method).rpartition("/")[2]
         if self._rests:
             return continuation(details, request)
@@ -133,7 +133,7 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
 
 
 def put_between(client: ndb.Client) -> Faults:
-    """Send all that the client says to its emulator through faults of the test's."""
+    """Put `Faults` between an NDB client and its emulator, and return them."""
     faults = Faults()
     channel = grpc.intercept_channel(grpc.insecure_channel(client.host), faults)
     client.stub = DatastoreGrpcTransport(host=client.host, channel=channel)
@@ -141,6 +141,6 @@ def put_between(client: ndb.Client) -> Faults:
 
 
 def _statuses(commit: Any) -> list[str]:
-    """Give the status of each task that a commit writes."""
+    """Return the status of each task that a commit writes."""
     written = [mutation.upsert for mutation in commit.mutations]
     return [entity.properties["status"].string_value for entity in written if "status" in entity.properties]

@@ -1,30 +1,17 @@
-"""Fixtures for pytest: ``pytest_plugins = ["gaetk_longtask.pytest_plugin"]`` in the top ``conftest.py`` brings them."""
+"""The fixtures for pytest that need a Datastore only; `gaetk_longtask.pytest_plugin` offers them."""
 
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
 
 from gaetk_longtask.testing.faults import Faults, put_between
-from gaetk_longtask.testing.programs import Program
 from gaetk_longtask.testing.runner import TEST_PROJECT, TaskRunner
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import services_of_current_app
-
-
-@pytest.fixture(scope="session")
-def longtask_datastore_host() -> Iterator[str]:
-    """``host:port`` of a Datastore emulator that tests may empty: the embedded one.
-
-    Override it to use another one. ``DATASTORE_EMULATOR_HOST`` does not matter: that may be the one you work with.
-    """
-    program = Program("gaetk_longtask.dev.datastore_emulator", "--port", "0")
-    yield program.address
-    program.stop()
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def longtask_datastore(longtask_datastore_host: str, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def longtask_queue() -> InMemoryQueue:
-    """The queue: delivers when it is told to."""
+    """The queue; it delivers when the test says so."""
     return InMemoryQueue()
 
 
@@ -51,7 +38,7 @@ def longtask_progress() -> InMemoryProgressStore:
 
 @pytest.fixture
 def longtask_clock() -> ManualClock:
-    """The library's clock: stands still until it is told to advance."""
+    """The library's clock; it stands still until the test moves it."""
     return ManualClock()
 
 
@@ -63,7 +50,7 @@ def longtask(
     longtask_progress: InMemoryProgressStore,
     longtask_clock: ManualClock,
 ) -> Iterator[TaskRunner]:
-    """Run the tasks of the application that your fixture ``app`` gives."""
+    """A runner for the tasks of the application in your fixture ``app``."""
     runner = TaskRunner(app, queue=longtask_queue, progress=longtask_progress, clock=longtask_clock)
     with runner.opened():
         yield runner
@@ -71,48 +58,9 @@ def longtask(
 
 @pytest.fixture
 def longtask_faults(longtask: TaskRunner) -> Iterator[Faults]:
-    """Lose calls to Datastore, or crash at them."""
+    """Faults between the application and Datastore."""
     with longtask.app.app_context():
         client = services_of_current_app().ndb_context.client()
     untroubled = client.stub
     yield put_between(client)
     client.stub = untroubled
-
-
-#: Where a client finds what the local stack has started.
-_VARIABLES = {
-    "datastore": "DATASTORE_EMULATOR_HOST",
-    "memcached": "MEMCACHED_HOSTS",
-    "tasks": "CLOUD_TASKS_EMULATOR_HOST",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalStack:
-    """A local stack that runs."""
-
-    url: str  #: the application's
-    environment: dict[str, str]  #: the variables by which the application finds its services
-
-
-@pytest.fixture(scope="session")
-def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
-    """Start the local stack for an application: ``longtask_stack("main:app").url``.
-
-    Further arguments are options of ``python -m gaetk_longtask.dev``. Everything ends with the test run.
-    """
-    programs: list[Program] = []
-
-    def start(app: str, *options: str) -> LocalStack:
-        program = Program("gaetk_longtask.dev", app, *options, "--port", "0", "--project", TEST_PROJECT)
-        programs.append(program)
-        environment = {"GOOGLE_CLOUD_PROJECT": TEST_PROJECT}
-        for line in program.lines:
-            name, _, rest = line.partition(" ")
-            if name in _VARIABLES and not rest.lstrip().startswith("stand-in"):
-                environment[_VARIABLES[name]] = rest.strip().partition("  ")[0]
-        return LocalStack(url=program.address, environment=environment)
-
-    yield start
-    for program in programs:
-        program.stop()

@@ -1,4 +1,4 @@
-"""Runs an application's tasks in a test without any service: plays the visitor and the queue."""
+"""Runs an application's tasks in a test, in place of the visitor and the queue."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, M
 from gaetk_longtask.web.current import EXTENSION, services_of_current_app
 from gaetk_longtask.web.requests import ID_FIELD
 
-#: The project of an application that has none.
+#: The project of an application that sets none.
 TEST_PROJECT = "test"
 
 
 class TaskRunner:
-    """Runs an application's long-running tasks in a test: asks as a visitor does, delivers as the queue does.
+    """Runs an application's tasks in a test: sends the visitor's requests and the queue's deliveries.
 
-    Needs a Datastore emulator where ``DATASTORE_EMULATOR_HOST`` says; everything else is a twin, from `opened` on.
+    It needs the Datastore emulator that ``DATASTORE_EMULATOR_HOST`` names. Within `opened`, all else is a twin.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class TaskRunner:
         self.queue = queue or InMemoryQueue()
         self.progress = progress or InMemoryProgressStore()
         self.clock = clock or ManualClock()
-        #: The visitor: keeps cookies, so log in with it where a login is needed.
+        #: The visitor. It keeps cookies: log in with it if your views ask for a login.
         self.client = app.test_client()
-        #: What attempts and views have raised, the latest last.
+        #: Exceptions of attempts and views, the latest last.
         self.exceptions: list[Exception] = []
         self._postman = app.test_client()  # the queue has no cookies
 
     @contextmanager
     def opened(self) -> Iterator[TaskRunner]:
-        """Put the twins into the application, and take them out again."""
+        """Replace the application's services by twins, and restore them at the end."""
         with self.app.app_context():
             services = services_of_current_app()
         self.app.extensions[EXTENSION] = self._with_twins(services)
@@ -66,7 +66,7 @@ class TaskRunner:
 
     def _with_twins(self, services: Services) -> Services:
         store = TaskStore(self.progress, self.clock)
-        # Read anew: an application that was imported before the test has seen another environment.
+        # Read again: the environment may have changed since the application was imported.
         project = self.app.config.get("LONGTASK_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT") or TEST_PROJECT
         return replace(
             services,
@@ -79,7 +79,7 @@ class TaskRunner:
         )
 
     def datastore(self) -> AbstractContextManager[None]:
-        """Enter an NDB context, to store what the test begins with, or to look at what the work has stored."""
+        """Enter an NDB context, to store test data or to read what the work has stored."""
         services: Services = self.app.extensions[EXTENSION]
         return services.ndb_context()
 
@@ -88,44 +88,42 @@ class TaskRunner:
 
     @property
     def last_exception(self) -> Exception | None:
-        """What was raised last, if anything was."""
+        """The latest exception, if there is one."""
         return self.exceptions[-1] if self.exceptions else None
 
     def start(self, url: str, **request: Any) -> StartedTask:
         """Start a task as a browser does; `request` is what the test client takes: ``data=``, ``method=`` and so on.
 
         Raises:
-            AssertionError: the answer is no redirect to a task's page.
-
+            AssertionError: the answer is not a redirect to a task's page.
         """
         answer = self.client.open(url, **request)
         if answer.status_code not in (303, 307) or ID_FIELD not in parse_qs(urlsplit(answer.location or "").query):
-            message = f"{answer.request.method} {url} has started no task: {answer.status}\n{answer.text[:2000]}"
+            message = f"{answer.request.method} {url} started no task: {answer.status}\n{answer.text[:2000]}"
             raise AssertionError(message) from self.last_exception
         return StartedTask(self, str(answer.location))
 
     def started(self, task: LongTask) -> StartedTask:
-        """Follow a task that was started from code."""
+        """Return a task that was started from code, as its visitor sees it."""
         return StartedTask(self, job_url(task.path, task.id, "query"))
 
     def deliver(self) -> TestResponse:
-        """Deliver the oldest task of the queue once; an answer other than 2xx keeps it there."""
+        """Deliver the oldest task of the queue once; it stays in the queue unless the answer is 2xx."""
         return self.queue.deliver(self._postman)
 
     def deliver_again(self) -> TestResponse:
-        """Deliver once more what was delivered last, as Cloud Tasks now and then does."""
+        """Deliver the latest delivery a second time, as Cloud Tasks sometimes does."""
         return self.queue.deliver_again(self._postman)
 
     def deliver_all(self) -> None:
-        """Deliver until the queue is empty: what fails is tried again, as often as it may be."""
+        """Deliver until the queue is empty; what fails is retried as often as the library allows."""
         self.queue.deliver_all(self._postman)
 
     def run(self, url: str, **request: Any) -> TestResponse:
-        """Start a task, have it worked on, and give the answer with its result.
+        """Start a task, deliver everything, and return the response with its result.
 
         Raises:
-            AssertionError: there is no result; the cause is what the last attempt has raised.
-
+            AssertionError: there is no result; its cause is the exception of the last attempt.
         """
         task = self.start(url, **request)
         self.deliver_all()
@@ -137,7 +135,7 @@ class StartedTask:
 
     def __init__(self, runner: TaskRunner, url: str) -> None:
         self._runner = runner
-        #: Of the waiting page.
+        #: The URL of the waiting page.
         self.url = url
 
     @property
@@ -145,25 +143,23 @@ class StartedTask:
         """The status document: ``status``, ``progress``, ``error``, ``links`` and more."""
         answer = self._runner.client.get(self.url, headers={"Accept": "application/json"})
         if answer.status_code != 200:
-            message = f"There is no status document: {answer.status}\n{answer.text[:2000]}"
-            raise AssertionError(message)
+            raise AssertionError(f"There is no status document: {answer.status}\n{answer.text[:2000]}")
         return dict(answer.get_json())
 
     @property
     def status(self) -> Status:
-        """Where it stands."""
+        """The task's status."""
         return Status(self.document["status"])
 
     def page(self) -> TestResponse:
-        """Open the waiting page; it forwards to the result as soon as there is one."""
+        """Return the waiting page; it redirects to the result as soon as there is one."""
         return self._runner.client.get(self.url)
 
     def result(self) -> TestResponse:
-        """Open the result.
+        """Return the response with the result.
 
         Raises:
-            AssertionError: there is none; the cause is what the last attempt has raised.
-
+            AssertionError: there is no result; its cause is the exception of the last attempt.
         """
         document = self.document
         link = document["links"]["result"]
@@ -173,20 +169,18 @@ class StartedTask:
         return self._runner.client.get(link)
 
     def cancel(self) -> None:
-        """Press the button on the waiting page, where there is one."""
+        """Press the cancel button of the waiting page; `AssertionError` if it has none."""
         self._press("cancel")
 
     def retry(self) -> None:
-        """Press the button on the waiting page, where there is one."""
+        """Press the retry button of the waiting page; `AssertionError` if it has none."""
         self._press("retry")
 
     def _press(self, name: str) -> None:
         document = self.document
         link = document["links"][name]
         if link is None:
-            message = f"The page offers no {name}: the task is {document['status']}."
-            raise AssertionError(message)
+            raise AssertionError(f"The page offers no {name}: the task is {document['status']}.")
         answer = self._runner.client.post(link)
         if answer.status_code != 303:
-            message = f"POST {link}: {answer.status}\n{answer.text[:2000]}"
-            raise AssertionError(message)
+            raise AssertionError(f"POST {link}: {answer.status}\n{answer.text[:2000]}")

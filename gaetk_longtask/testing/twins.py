@@ -1,4 +1,4 @@
-"""Twins of the services for tests: a queue that waits to be told, progress in a dict, a clock that stands still."""
+"""Twins of the services: a queue that delivers on demand, progress in a dict, a clock that stands still."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gaetk_longtask.web.requests import QUEUE_HEADER
 
 
 class ManualClock:
-    """A clock that only moves when told to; pass it as the manager's ``clock``."""
+    """A clock that moves only by `advance`; pass it as the manager's ``clock``."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.now = now
 
     def __call__(self) -> datetime:
-        """Give the present."""
+        """Return the clock's time."""
         return self.now
 
     def advance(self, by: timedelta) -> None:
-        """Let time go by."""
+        """Move the clock forward."""
         self.now += by
 
 
@@ -43,7 +43,7 @@ class QueuedTask:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What App Engine sends along with a delivery (documentation of `AppEngineHttpRequest`)."""
+        """The headers of a delivery, as App Engine sends them (documentation of `AppEngineHttpRequest`)."""
         return {
             **self.request.headers,
             QUEUE_HEADER: self.request.queue,
@@ -54,22 +54,22 @@ class QueuedTask:
 
 
 class InMemoryQueue:
-    """A `TaskQueue` for tests: keeps the tasks until `deliver` sends one to the application."""
+    """A `TaskQueue` for tests; it keeps the tasks until `deliver` sends one to the application."""
 
     def __init__(self) -> None:
         self.tasks: list[QueuedTask] = []
-        #: What has been delivered, the latest last.
+        #: All deliveries, the latest last.
         self.delivered: list[QueuedTask] = []
-        #: Raised by the next calls of `enqueue`, one for each.
+        #: Errors that the next calls of `enqueue` raise, one each.
         self.errors: list[EnqueueRefusedError | EnqueueUncertainError] = []
-        #: Whether an uncertain enqueuing has taken the task.
+        #: Whether the queue has a task after an `EnqueueUncertainError`.
         self.keeps_uncertain = False
 
     def check(self) -> None:
-        """Find nothing wrong."""
+        """Do nothing: nothing is missing."""
 
     def enqueue(self, request: QueueRequest) -> None:
-        """Take the request, or raise what the test wants."""
+        """Add the request, or raise the next error of `errors`."""
         error = self.errors.pop(0) if self.errors else None
         if error is None or (isinstance(error, EnqueueUncertainError) and self.keeps_uncertain):
             self.tasks.append(QueuedTask(request=request))
@@ -77,7 +77,7 @@ class InMemoryQueue:
             raise error
 
     def deliver(self, client: FlaskClient) -> TestResponse:
-        """Deliver the oldest task; unless the answer is 2xx it goes to the end, to be tried again."""
+        """Deliver the oldest task; unless the answer is 2xx, it goes to the end of the queue for a retry."""
         task = self.tasks.pop(0)
         try:
             response = self._send(task, client)
@@ -89,7 +89,7 @@ class InMemoryQueue:
         return response
 
     def deliver_again(self, client: FlaskClient) -> TestResponse:
-        """Deliver once more what was delivered last, as Cloud Tasks now and then does."""
+        """Deliver the latest delivery a second time, as Cloud Tasks sometimes does."""
         return self._send(self.delivered[-1], client)
 
     def _try_again(self, task: QueuedTask) -> None:
@@ -97,40 +97,39 @@ class InMemoryQueue:
 
     def _send(self, task: QueuedTask, client: FlaskClient) -> TestResponse:
         self.delivered.append(task)
-        root = str(client.application.config["APPLICATION_ROOT"]).rstrip("/")  # the client puts it in front itself
+        root = str(client.application.config["APPLICATION_ROOT"]).rstrip("/")  # the client adds it itself
         return client.get(task.request.uri.removeprefix(root), headers=task.headers)
 
     def deliver_all(self, client: FlaskClient, *, at_most: int = 100) -> None:
-        """Deliver until nothing is left; raises `AssertionError` after `at_most` deliveries."""
+        """Deliver until the queue is empty; raise `AssertionError` after `at_most` deliveries."""
         for _ in range(at_most):
             if not self.tasks:
                 return
             self.deliver(client)
-        message = f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries."
-        raise AssertionError(message)
+        raise AssertionError(f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries.")
 
 
 class InMemoryProgressStore(ProgressStore):
-    """A `ProgressStore` for tests; `expires` nothing."""
+    """A `ProgressStore` for tests; nothing in it expires."""
 
     def __init__(self, *, interval_seconds: float = 0.5) -> None:
         self.interval_seconds = interval_seconds
-        #: What is kept, as bytes, by task id.
+        #: The stored snapshots, as bytes, by task id.
         self.stored: dict[str, bytes] = {}
-        #: While True, nothing is read or written.
+        #: Whether the store is down: while True, nothing is read or written.
         self.is_down = False
         self._lock = threading.Lock()
 
     def read(self, task_id: str) -> Snapshot | None:
-        """Give the latest snapshot."""
+        """Return the latest snapshot."""
         return None if self.is_down else Snapshot.from_json(self.stored.get(task_id), task_id)
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Give the latest snapshots."""
+        """Return the latest snapshots."""
         return {task_id: snapshot for task_id in task_ids if (snapshot := self.read(task_id)) is not None}
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it unless a later one is there."""
+        """Store the snapshot unless a later one is there."""
         if self.is_down:
             return Written.LOST
         with self._lock:
@@ -141,6 +140,6 @@ class InMemoryProgressStore(ProgressStore):
             return Written.YES
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is none; `seconds` do not matter here."""
+        """Store the snapshot if there is none; `seconds` is ignored."""
         if not self.is_down:
             self.stored.setdefault(snapshot.info.id, snapshot.to_json())

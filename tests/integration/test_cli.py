@@ -164,7 +164,7 @@ def test_an_unknown_endpoint_is_pointed_out(invoke: Invoke) -> None:
     for arguments in (["list", "--endpoint", "reprot"], ["stats", "reprot"]):
         result = invoke(*arguments)
         assert result.exit_code == 0  # it may belong to another service
-        assert "do you mean 'report'?" in result.stderr
+        assert "Did you mean 'report'?" in result.stderr
 
 
 # show
@@ -246,9 +246,9 @@ def test_start_converts_url_values_like_a_request(app: Flask, ask: Callable[...,
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["reprot"], 1, "There is no long-running task at the endpoint 'reprot': do you mean 'report'?"),
+        (["reprot"], 1, "There is no long-running task at the endpoint 'reprot'. Did you mean 'report'?"),
         (["static"], 1, "There is no long-running task at the endpoint 'static'"),
-        (["item"], 1, "does url_values hold all its arguments?"),
+        (["item"], 1, "Check that url_values has all its arguments."),
         (["item", "--url-value", "number=x", "--url-value", "name=x"], 1, "can't be built"),
         (["item", "--url-value", "number"], 2, "--url-value is NAME=VALUE."),
         (["report", "--parameters", "{"], 2, "--parameters is JSON or @FILE"),

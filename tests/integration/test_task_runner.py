@@ -51,7 +51,7 @@ def test_work_that_raises_fails_the_test_with_what_it_raised(longtask: TaskRunne
 
 
 def test_a_request_that_starts_nothing_fails_the_test_with_the_answer(longtask: TaskRunner) -> None:
-    with pytest.raises(AssertionError, match="POST /nowhere has started no task: 404 NOT FOUND"):
+    with pytest.raises(AssertionError, match="POST /nowhere started no task: 404 NOT FOUND"):
         longtask.start("/nowhere", method="POST")
 
 

@@ -106,3 +106,11 @@ def test_pre_commit_uses_the_ruff_of_the_lint_session():
     (ruff,) = [requirement for requirement in groups["lint"] if requirement.startswith("ruff")]
     hooks = re.findall(r'additional_dependencies: \["(ruff.*)"\]', (ROOT / ".pre-commit-config.yaml").read_text())
     assert set(hooks) == {ruff}
+
+
+def test_the_map_names_every_module():
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    package = ROOT / "gaetk_longtask"
+    outside = {package / "dev", package / "operators" / "doctor"}
+    modules = [path for path in package.rglob("*.py") if path.name != "__init__.py" and not outside & {*path.parents}]
+    assert [path.name for path in modules if f"`{path.name}`" not in guide] == []

@@ -1,4 +1,4 @@
-"""``python -m gaetk_longtask.dev.datastore_emulator --port 8081 [--data-dir DIR]``: the embedded Datastore alone."""
+"""``python -m gaetk_longtask.dev.datastore_emulator --port 8081 [--data-dir DIR]``: runs the embedded Datastore."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gaetk_longtask.dev.datastore_emulator.front import Front
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; 1 if the port or the data are in use."""
+    """Serve until SIGINT or SIGTERM, and return the exit code: 1 if the port or the data are in use."""
     parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev.datastore_emulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=8081, help="0 takes a free one")
-    parser.add_argument("--data-dir", type=Path, help="keep the data here over a restart")
+    parser.add_argument("--port", type=int, default=8081, help="0 for a free one")
+    parser.add_argument("--data-dir", type=Path, help="keep the data here between runs")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR)  # what the stub cannot answer; its warnings are about the old API
+    logging.basicConfig(level=logging.ERROR)  # the stub's warnings are about the old API
     path = None
     if options.data_dir is not None:
         options.data_dir.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The one port of the embedded Datastore: gRPC, and the few HTTP requests that the Cloud SDK's emulator answers.
 
-``DATASTORE_EMULATOR_HOST`` then is all that a test needs to know for any emulator, ``POST /reset`` included. grpcio
-cannot answer plain HTTP, so that a connection is looked at once, and passed on to it if it speaks HTTP/2.
+So a test uses any emulator in the same way, ``POST /reset`` included. grpcio can't answer plain HTTP: a connection
+that begins with HTTP/2 is passed on to it, and every other one is answered here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Front:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        # Cancelled is how the loop ends what is open at the end.
+        # The loop cancels the connections that are open at the end.
         with contextlib.suppress(
             OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError
         ):

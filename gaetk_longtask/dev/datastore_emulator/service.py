@@ -1,6 +1,6 @@
 """The gRPC service ``google.datastore.v1.Datastore``, answered by Google's stub.
 
-Import it after :func:`stand_in.install`: the stub looks for ``googledatastore`` once, when it is imported.
+Import it after :func:`stand_in.install`: the stub imports ``googledatastore``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STATUS_BY_DETAIL = {
 
 
 class DatastoreService:
-    """Serves any number of projects, one call at a time: the stub is not thread safe."""
+    """Serves any number of projects, one call at a time, because the stub is not thread safe."""
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class DatastoreService:
         """Start a gRPC server on a free port of 127.0.0.1, and return both."""
         server = grpc.server(
             ThreadPoolExecutor(max_workers=4),
-            # The limit is ours to tell: gRPC's own answer is one that clients repeat the request for.
+            # We check the limit ourselves: after gRPC's own error, clients would repeat the request.
             options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
         handlers = {name: self._handler(name) for name in _METHODS}
@@ -64,7 +64,7 @@ class DatastoreService:
         return server, port
 
     def reset(self) -> None:
-        """Delete all entities; ids that were given away stay so."""
+        """Delete all entities; allocated ids stay allocated."""
         with self._lock:
             self._entities.Clear()
             self._entities.commit()
@@ -83,7 +83,7 @@ class DatastoreService:
                 except apiproxy_errors.ApplicationError as exc:
                     status = _STATUS_BY_DETAIL.get(exc.error_detail) or _STATUS.get(exc.application_error)
                     _abort(context, status or grpc.StatusCode.INTERNAL, exc.error_detail)
-                except (AssertionError, ValueError) as exc:  # the stub's answer to what is newer than it, as `!=`
+                except (AssertionError, ValueError) as exc:  # the stub's answer to newer features such as `!=`
                     _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"The embedded Datastore refuses this: {exc}")
                 finally:
                     self._entities.commit()

@@ -1,6 +1,6 @@
-"""Stands in for ``googledatastore``, a package of Python 2 days that Google's Datastore stub is written against.
+"""Stands in for ``googledatastore``, a Python 2 package that Google's Datastore stub imports.
 
-The stub takes from it the messages of ``google.datastore.v1`` as plain protobuf classes and a few helpers;
+The stub uses its messages of ``google.datastore.v1``, as plain protobuf classes, and a few helpers.
 ``google-cloud-datastore`` has the same messages under another name.
 """
 
@@ -17,17 +17,17 @@ from google.rpc import code_pb2
 
 
 class RPCError(Exception):
-    """Named in ``except`` clauses of the stub, raised by nobody."""
+    """Named in ``except`` clauses of the stub; never raised."""
 
 
 def install() -> None:
-    """Put the stand-in where ``import googledatastore`` finds it; the stub looks for it once, when imported."""
+    """Put the stand-in where ``import googledatastore`` finds it; do this before the stub is imported."""
     module: Any = ModuleType("googledatastore")
     for source in (datastore, entity, query):
         for name in source.__all__:
             setattr(module, name, getattr(source, name).pb())
     operators = dict(module.PropertyFilter.Operator.items())
-    # An operator of the private API; no request carries it.
+    # An operator of the private API; no request contains it.
     module.PropertyFilter = SimpleNamespace(**operators, HAS_PARENT=-1)
     module.VERSION = (6, 0, 0)
     module.NULL_VALUE = NULL_VALUE

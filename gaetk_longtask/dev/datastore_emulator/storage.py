@@ -1,4 +1,4 @@
-"""The entities of the embedded Datastore: in memory, and in a SQLite file where they shall stay."""
+"""The entities of the embedded Datastore: in memory, and in a SQLite file if they are to be kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.appengine.api import datastore_file_stub
 from google.appengine.datastore import datastore_pb, datastore_pbs, datastore_stub_util, entity_bytes_pb2
 from google.appengine.runtime import apiproxy_errors
 
-#: Results in one answer. The stub runs the whole query again for each, so that its own 20 would make them slow.
+#: Results in one answer. The stub runs the whole query again for each answer, so its own limit of 20 is slow.
 _BATCH_SIZE = 1_000
 #: Production's limits for one entity, and for an indexed string or the name in a key.
 _MAX_ENTITY_BYTES = 1_048_572
@@ -23,9 +23,9 @@ create table if not exists counter (space text primary key, value integer not nu
 
 
 class EntityStore(datastore_file_stub.DatastoreFileStub):  # type: ignore[misc]  # untyped base
-    """Google's stub, with its pickle, rewritten whole at the end of the process, replaced by a database.
+    """Google's stub, with a database in place of the pickle that it writes at the end of the process.
 
-    What was answered survives the death of the process once :meth:`commit` was called. Not thread safe.
+    After :meth:`commit`, changes survive the death of the process. Not thread safe.
     """
 
     _commit_timestamp: int
@@ -49,28 +49,28 @@ class EntityStore(datastore_file_stub.DatastoreFileStub):  # type: ignore[misc] 
             super()._SetIdCounter(space, value)
 
     def commit(self) -> None:
-        """Make durable what was changed since the last call; call it after every request."""
-        self._query_cursors.clear()  # of an API that goes on by their number, as nobody does here
+        """Make all changes since the last call durable; call it after every request."""
+        self._query_cursors.clear()  # for an API that we do not serve
         if self._database is not None:
             self._database.commit()
 
     def Write(self) -> None:  # noqa: N802 - the stub's name
-        """Look for nothing to apply: each commit has, and this would go through every entity group at each."""
+        """Do nothing: every commit has applied its changes, and the stub would go through all entity groups."""
 
     def CheckRequest(self, service: str, call: str, request: Any) -> None:  # noqa: N802 - the stub's name
-        """Refuse what production refuses; the stub's own limit of 1 MiB for any request is the old API's."""
+        """Refuse what production refuses; the stub's limit of 1 MiB for a request is the old API's."""
         if call == "Put" and any(entity.ByteSize() > _MAX_ENTITY_BYTES for entity in request.entity):
             raise apiproxy_errors.ApplicationError(
                 datastore_pb.Error.BAD_REQUEST, f"The entity is larger than {_MAX_ENTITY_BYTES} bytes."
             )
 
     def _Dynamic_Rollback(self, transaction: Any, response: Any) -> None:  # noqa: N802 - the stub's name
-        """Roll back what is open: a refused commit ended its transaction, and ndb rolls that back all the same."""
+        """Roll back an open transaction; ndb also rolls back those that a refused commit has ended."""
         if transaction.handle in self._txn_map:
             super()._Dynamic_Rollback(transaction, response)
 
     def Clear(self) -> None:  # noqa: N802 - the stub's name
-        """Delete all entities; ids that were given away stay so."""
+        """Delete all entities; allocated ids stay allocated."""
         super().Clear()
         if self._database is not None:
             self._database.execute("delete from entity")
@@ -94,12 +94,12 @@ class EntityStore(datastore_file_stub.DatastoreFileStub):  # type: ignore[misc] 
             self._database.execute("insert or replace into counter values (?, ?)", (id_space, value))
 
     def _DatastoreStub__UpdateQueryHistory(self, query: Any) -> None:  # noqa: N802 - the stub's name, mangled
-        """Keep no list of every query ever asked; it would grow without end."""
+        """Do nothing: the list of all queries would grow without end."""
 
 
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, timeout=1.0)
-    # One process has it to itself. What the operating system was given survives a kill; only a power cut may lose it.
+    # One process owns the file. Changes survive a kill of the process, but maybe not a power cut.
     database.execute("pragma locking_mode=exclusive")
     database.execute("pragma journal_mode=wal")
     database.execute("pragma synchronous=off")

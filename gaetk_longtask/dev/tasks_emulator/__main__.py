@@ -1,4 +1,4 @@
-"""The command line: starts the emulator and waits for a signal to end it."""
+"""The command line: runs the emulator until a signal ends it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m gaetk_longtask.dev.tasks_emulator",
         description="Cloud Tasks for one machine. Point the client's transport, or CLOUD_TASKS_EMULATOR_HOST, at it.",
     )
-    parser.add_argument("--port", type=int, default=8123, help="port on 127.0.0.1; 0 takes a free one (%(default)s)")
+    parser.add_argument("--port", type=int, default=8123, help="port on 127.0.0.1; 0 for a free one (%(default)s)")
     parser.add_argument(
         "--app",
         type=_url,
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=URL",
         help='where tasks for a service ("worker") or one of its versions ("v2.worker") go; may be repeated',
     )
-    parser.add_argument("--queue-yaml", type=Path, metavar="FILE", help="queues to provide; read again when it changes")
+    parser.add_argument("--queue-yaml", type=Path, metavar="FILE", help="the queues; read again when the file changes")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep queues and tasks there across restarts")
     return parser
 
@@ -86,7 +86,7 @@ def _route(text: str) -> tuple[str, str]:
 
 
 def _allow_many_files() -> None:
-    """Allow as many open files as the system lets us: each attempt under way is one."""
+    """Raise the limit of open files as far as the system allows: each running attempt needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

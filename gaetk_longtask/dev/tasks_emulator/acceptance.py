@@ -1,4 +1,4 @@
-"""Checks a task that a caller hands in, and completes it as production does."""
+"""Checks a task of a caller, and completes it as production does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord, target_of
 APP_ENGINE_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
 HTTP_AGENT = "Google-Cloud-Tasks"
 
-#: Of a stored task as protobuf; measured in production in 2026 (the docstring of CreateTask still says 100 KB).
+#: The size of a stored task as protobuf, measured in production in 2026 (the docstring of CreateTask says 100 KB).
 MAX_TASK_BYTES = 1_048_569
 MAX_URI_LENGTH = 2083
 MAX_HEADER_BYTES = 80 * 1024
@@ -31,7 +31,7 @@ MAX_AHEAD = timedelta(hours=720)
 SHORTEST_DEADLINE = timedelta(seconds=15)
 LONGEST_APP_ENGINE_DEADLINE = timedelta(hours=24, seconds=15)
 LONGEST_HTTP_DEADLINE = timedelta(minutes=30)
-#: Of an HTTP target; App Engine targets have that of the service's scaling, 10 minutes where it is automatic.
+#: Of an HTTP target; for App Engine it depends on the service's scaling and is 10 minutes for automatic scaling.
 DEFAULT_DEADLINE = timedelta(minutes=10)
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -46,7 +46,7 @@ _WITH_BODY = {
 
 
 def accept(given: Message, *, name: str, queue: QueueName, now: datetime) -> TaskRecord:
-    """Return the task as production stores it, or refuse it."""
+    """Return the task as production stores it; raise `CallError` if production refuses it."""
     task = Task(name=name)
     match given.WhichOneof("message_type"):
         case "app_engine_http_request":

@@ -1,4 +1,4 @@
-"""The thread that sends out what is due: an event loop, so that a thousand hanging handlers are a thousand sockets."""
+"""The thread that sends what is due: an event loop, so that a thousand hanging handlers cost only sockets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from gaetk_longtask.dev.tasks_emulator.answers import Answer
 from gaetk_longtask.dev.tasks_emulator.exchange import exchange
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Scheduler
 
 logger = logging.getLogger(__name__)
 
-#: The longest pause between two looks at the clock and at queue.yaml, which nobody announces.
+#: The longest pause between two looks at the clock and at queue.yaml, which may change at any time.
 TICK_SECONDS = 1.0
 _MAX_ATTEMPTS_UNDER_WAY = 5000
 
@@ -42,7 +42,7 @@ class Dispatcher:
         self._routes = routes
         self._default_deadline = default_deadline
         self._on_tick = on_tick
-        self._under_way: set[asyncio.Task[Outcome]] = set()
+        self._under_way: set[asyncio.Task[Answer]] = set()
         self._capacity = _capacity()
         self._loop: asyncio.AbstractEventLoop
         self._woken = asyncio.Event()
@@ -51,36 +51,36 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="tasks-dispatcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to dispatch; the other methods are for afterwards."""
+        """Begin to dispatch; call this before the other methods."""
         self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def stop(self) -> None:
-        """Break off; attempts under way count for nothing, and with a data directory are made again."""
+        """Stop, and cancel running attempts; with a data directory the next emulator repeats them."""
         self._loop.call_soon_threadsafe(self._cancel)
         self._thread.join()
         self._loop.close()
 
     def wake(self) -> None:
-        """Look at once for what is due; for any thread."""
+        """Look at once for what is due. Any thread may call this."""
         self._loop.call_soon_threadsafe(self._woken.set)
 
     def send(self, attempt: Attempt) -> None:
-        """Send an attempt that has begun elsewhere; for any thread."""
+        """Send an attempt that a call has begun. Any thread may call this."""
         self._loop.call_soon_threadsafe(self._begin, attempt)
 
     def _run(self) -> None:
         while not self._stopping:
             self._main = self._loop.create_task(self._dispatch())
             self._loop.run_until_complete(asyncio.wait([self._main]))
-            if not self._main.cancelled():  # a full disk, or a mistake of ours: neither may end the emulator
+            if not self._main.cancelled():  # neither a full disk nor a bug may end the emulator
                 logger.error("the dispatcher failed and goes on", exc_info=self._main.exception())
                 self._loop.run_until_complete(asyncio.sleep(TICK_SECONDS))
         self._loop.run_until_complete(self._close_connections())
 
     async def _close_connections(self) -> None:
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await asyncio.sleep(0)  # a connection that has been aborted is closed in the loop's next turn
+        await asyncio.sleep(0)  # the loop closes aborted connections in its next iteration
 
     def _cancel(self) -> None:
         self._stopping = True
@@ -118,22 +118,22 @@ class Dispatcher:
         self._under_way.add(task)
         task.add_done_callback(lambda task: self._finish(task, attempt, request, started))
 
-    def _finish(self, task: asyncio.Task[Outcome], attempt: Attempt, request: Outgoing, started: float) -> None:
+    def _finish(self, task: asyncio.Task[Answer], attempt: Attempt, request: Outgoing, started: float) -> None:
         self._under_way.discard(task)
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:  # a mistake of ours must not end the emulator, nor keep the task's place
+        if error is not None:  # a bug must neither end the emulator nor block the task
             logger.error("%s: the emulator failed", attempt.task.name, exc_info=error)
-        outcome = task.result() if error is None else Outcome(detail=f"the emulator failed: {type(error).__name__}")
+        answer = task.result() if error is None else Answer(detail=f"the emulator failed: {type(error).__name__}")
         with self._lock:
-            verdict = self._scheduler.finish(attempt, outcome, self._clock())
+            ending = self._scheduler.finish(attempt, answer, self._clock())
         took = timedelta(seconds=time.monotonic() - started)
-        logger.info("%s", describe(attempt, request, outcome, verdict, took))
+        logger.info("%s", describe(attempt, request, answer, ending, took))
         self._woken.set()
 
 
 def _capacity() -> int:
-    """Return how many attempts may be under way: each is an open file, and the API's callers need some too."""
+    """Return how many attempts may run at a time: each needs an open file, and so do the API's callers."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MAX_ATTEMPTS_UNDER_WAY if files == resource.RLIM_INFINITY else min(_MAX_ATTEMPTS_UNDER_WAY, files // 2)

@@ -1,4 +1,4 @@
-"""The one error that a call can end with."""
+"""The error that refuses a call."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import grpc
 
 
 class CallError(Exception):
-    """A call is refused with a status code and a message, both production's where production's are known."""
+    """A call is refused; status code and message are production's if they are known."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         #: The gRPC status code.
         self.code = code
-        #: What the caller reads.
+        #: The caller sees this.
         self.message = message
 
 
 def invalid(message: str) -> CallError:
-    """Return the refusal of a request that can never succeed."""
+    """Return the error for a request that can never succeed."""
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str = "Requested entity was not found.") -> CallError:
-    """Return the refusal of a name that nothing bears."""
+    """Return the error for a name that does not exist."""
     return CallError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def already_exists(message: str) -> CallError:
-    """Return the refusal of a name that is in use, or was a short while ago."""
+    """Return the error for a name that is in use, or was until recently."""
     return CallError(grpc.StatusCode.ALREADY_EXISTS, message)
 
 
 def failed_precondition(message: str) -> CallError:
-    """Return the refusal of what the state of things does not allow now."""
+    """Return the error for a request that is not possible now."""
     return CallError(grpc.StatusCode.FAILED_PRECONDITION, message)

@@ -1,7 +1,7 @@
-"""Sends one HTTP request and reads as much of the answer as it takes to know how the attempt ended.
+"""Sends one HTTP request and reads the answer as far as the attempt's end depends on it.
 
-A connection of its own for each attempt: a kept one may be closed by the app in the moment it is used again, which
-would be an attempt that failed for no reason the app knows.
+Each attempt has a connection of its own: the app may close an idle connection just when it is used again, and the
+attempt would fail without a reason.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import ssl
 import urllib.parse
 from datetime import timedelta
 
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
+from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing
 
-#: Of the answer's head; what is longer is no answer.
+#: A longer head is not accepted.
 _MAX_HEAD_BYTES = 256 * 1024
-#: Of the answer's body, which nobody wants: what goes beyond is not waited for.
+#: The rest of a longer body is not read; its content does not matter.
 _MAX_BODY_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _MAX_INTERIM_RESPONSES = 100
@@ -30,21 +30,21 @@ _ERRORS = (OSError, EOFError, ValueError, asyncio.LimitOverrunError)
 
 
 class _MalformedAnswerError(ValueError):
-    """What came back is not HTTP."""
+    """The answer is not HTTP."""
 
 
-async def exchange(request: Outgoing, deadline: timedelta) -> Outcome:
-    """Send the request and return how it ended, at the deadline at the latest; redirects are not followed."""
+async def exchange(request: Outgoing, deadline: timedelta) -> Answer:
+    """Send the request and return the answer, at the latest at the deadline; redirects are not followed."""
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             return await _exchange(request)
     except TimeoutError:
-        return Outcome(silence=Silence.DEADLINE, detail=f"no answer within {deadline.total_seconds():g} s")
+        return Answer(silence=Silence.DEADLINE, detail=f"no answer within {deadline.total_seconds():g} s")
     except _ERRORS as exc:
-        return Outcome(detail=f"{type(exc).__name__}: {exc}"[:300])
+        return Answer(detail=f"{type(exc).__name__}: {exc}"[:300])
 
 
-async def _exchange(request: Outgoing) -> Outcome:
+async def _exchange(request: Outgoing) -> Answer:
     parts = urllib.parse.urlsplit(request.url)
     if not parts.hostname:
         raise ValueError("the URL names no host")
@@ -57,10 +57,10 @@ async def _exchange(request: Outgoing) -> Outcome:
     )
     try:
         writer.write(_head(request, parts) + request.body)
-        # Not drained before reading: an app may answer, and close, without having read the body.
+        # No drain before reading: an app may answer and close before it has read the body.
         return await _answer(reader, request.method)
     finally:
-        # Not closed politely: an app that goes on sending must not hold anything here.
+        # Abort instead of close: an app that goes on sending must not keep the connection open.
         writer.transport.abort()
 
 
@@ -77,7 +77,7 @@ def _head(request: Outgoing, parts: urllib.parse.SplitResult) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def _answer(reader: asyncio.StreamReader, method: str) -> Outcome:
+async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
     for _ in range(_MAX_INTERIM_RESPONSES):
         status, headers = await _read_head(reader)
         if not 100 <= status < 200 or status == 101:
@@ -86,7 +86,7 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> Outcome:
         raise _MalformedAnswerError("nothing but interim responses")
     if method != "HEAD" and status not in _BODILESS_STATUSES:
         await _skip_body(reader, headers)
-    return Outcome(status=status, retry_after=_retry_after(headers))
+    return Answer(status=status, retry_after=_retry_after(headers))
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
@@ -100,9 +100,9 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]
 
 
 async def _skip_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
-    """Read the body's end or the most that is read of one.
+    """Read the body to its end or to the limit.
 
-    The work of a handler that yields its answer is done when the body is; one that breaks off has failed.
+    A handler that streams its answer has done its work at the body's end; if the body breaks off, it has failed.
     """
     room = _MAX_BODY_BYTES
     if "chunked" in headers.get("transfer-encoding", "").lower():

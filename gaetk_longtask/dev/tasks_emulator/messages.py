@@ -1,4 +1,4 @@
-"""The API's own protobuf messages as plain protobuf classes, which are quick and keep what is odd."""
+"""The API's messages as plain protobuf classes, which are fast and keep even odd values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_DURATION_SECONDS = 315_576_000_000
 
 
 def moment_of(timestamp: timestamp_pb2.Timestamp) -> datetime:
-    """Return the time, to the microsecond; the timestamp is one of ours, so it is in range."""
+    """Return the time, to the microsecond; the timestamp must be in range."""
     return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
 
 
@@ -35,7 +35,7 @@ def set_moment(timestamp: timestamp_pb2.Timestamp, moment: datetime) -> None:
 
 
 def duration_of(duration: duration_pb2.Duration) -> timedelta | None:
-    """Return the duration to the microsecond, or None for one that the protobuf documentation forbids."""
+    """Return the duration, to the microsecond, or None if the protobuf documentation forbids it."""
     seconds, nanos = duration.seconds, duration.nanos
     if abs(seconds) > _MAX_DURATION_SECONDS or abs(nanos) >= _NANOS_PER_SECOND or seconds * nanos < 0:
         return None
@@ -43,5 +43,5 @@ def duration_of(duration: duration_pb2.Duration) -> timedelta | None:
 
 
 def is_timestamp(timestamp: timestamp_pb2.Timestamp) -> bool:
-    """Say whether the nanoseconds are in range; the seconds are checked by who compares them."""
+    """Return whether the nanoseconds are in range; the caller checks the seconds."""
     return bool(0 <= timestamp.nanos < _NANOS_PER_SECOND)

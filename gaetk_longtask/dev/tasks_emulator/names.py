@@ -1,4 +1,4 @@
-"""Reads the resource names of locations, queues and tasks."""
+"""The resource names of locations, queues and tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TASKS = "/tasks/"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueName:
-    """The name of a queue, taken apart."""
+    """The parts of a queue's name."""
 
     project: str
     location: str
@@ -32,14 +32,14 @@ class QueueName:
 
 
 def parse_location(text: str) -> str:
-    """Return the name of a location as it is, or refuse it."""
+    """Return the name of a location unchanged; raise `CallError` if it is not valid."""
     if not _LOCATION_NAME.fullmatch(text):
         raise invalid('Location name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>".')
     return text
 
 
 def parse_queue(text: str) -> QueueName:
-    """Return the name of a queue, or refuse it."""
+    """Return the parts of a queue's name; raise `CallError` if it is not valid."""
     match = _QUEUE_NAME.fullmatch(text)
     if not match:
         raise invalid(
@@ -49,7 +49,7 @@ def parse_queue(text: str) -> QueueName:
 
 
 def parse_task(text: str) -> tuple[QueueName, str]:
-    """Return the queue of a task's name and the task's id, or refuse the name."""
+    """Return the queue and the id in a task's name; raise `CallError` if it is not valid."""
     queue, separator, task_id = text.partition(_TASKS)
     if not separator:
         raise invalid(

@@ -1,4 +1,4 @@
-"""Reads queue.yaml with Google's own parser and as `gcloud app deploy queue.yaml` understands it."""
+"""Reads queue.yaml with Google's own parser, with the same result as `gcloud app deploy queue.yaml`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PARSER_ERRORS = (
 
 
 class QueueYamlError(Exception):
-    """A queue.yaml cannot be used; the message says why."""
+    """A queue.yaml can't be used; the message says why."""
 
 
 def read(path: Path) -> Deployment:
@@ -60,8 +60,8 @@ def parse(text: str) -> Deployment:
 
 
 def _queue(entry: Message) -> Message:
-    # As in the Cloud SDK (api_lib/tasks/app_deploy_migration_util.py, 528): a value of zero counts as missing but for
-    # task_retry_limit, and what is missing gets the defaults of command_lib/tasks/constants.py.
+    # As in the Cloud SDK (api_lib/tasks/app_deploy_migration_util.py, 528): zero counts as missing, except for
+    # task_retry_limit, and the defaults are those of command_lib/tasks/constants.py.
     if not 0 < len(entry.name) <= MAX_NAME_LENGTH:
         raise queueinfo.MalformedQueueConfiguration(f"a queue's name has 1 to {MAX_NAME_LENGTH} characters")
     if not entry.rate:
@@ -71,7 +71,7 @@ def _queue(entry: Message) -> Message:
         raise queueinfo.MalformedQueueConfiguration(
             f'queue "{entry.name}": rate must not exceed {settings.MAX_RATE} per second (is {rate:.1f})'
         )
-    bucket_size = int(entry.bucket_size or DEFAULT_BUCKET_SIZE)  # the parser takes true and false for integers
+    bucket_size = int(entry.bucket_size or DEFAULT_BUCKET_SIZE)  # the parser accepts true and false as integers
     if not 0 < bucket_size <= MAX_BUCKET_SIZE:
         raise queueinfo.MalformedQueueConfiguration(f'queue "{entry.name}": maximum bucket size is {MAX_BUCKET_SIZE}')
     queue = Queue(state=Queue.RUNNING if rate else Queue.PAUSED)
@@ -106,14 +106,14 @@ def _seconds(value: float | None) -> timedelta | None:
 
 
 class QueueYamlWatch:
-    """Says when a queue.yaml has changed."""
+    """Notices changes of a queue.yaml."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen = self._stamp()
 
     def changed(self) -> Deployment | None:
-        """Return the queues if the file has changed since the last call; a broken one is logged and passed over."""
+        """Return the queues if the file has changed since the last call; log and skip a broken one."""
         stamp = self._stamp()
         if stamp == self._seen:
             return None

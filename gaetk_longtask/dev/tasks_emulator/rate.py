@@ -1,30 +1,30 @@
-"""How fast a queue may dispatch: a token bucket that also slows down when the app says that it is overloaded."""
+"""The rate of a queue: a token bucket that also slows down when the app is overloaded."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-#: Below this rate congestion control does not go, unless the queue's own rate is lower still.
+#: Congestion control does not go below this rate, unless the queue's own rate is lower.
 _SLOWEST_PER_SECOND = 0.1
-#: After so much time without a further complaint the throttled rate has doubled.
+#: The throttled rate doubles after this time without another overload.
 _RECOVERY = timedelta(seconds=10)
-#: Farther ahead nobody waits; a rate of next to nothing would leave the calendar.
+#: A limit, because a rate close to zero would give a time beyond the calendar.
 _LONGEST_WAIT = timedelta(days=1)
 
 
 class TokenBucket:
-    """Takes a token for each dispatch; starts full, fills up with `rate` tokens a second to `burst` of them."""
+    """A bucket with a token for each dispatch; it starts full and gets `rate` tokens a second, up to `burst`."""
 
     def __init__(self, *, rate: float, burst: int, now: datetime) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = float(burst)
         self._filled_at = now
-        # The part of the rate that congestion control leaves.
+        # The share of the rate that congestion control allows.
         self._factor = 1.0
 
     def configure(self, *, rate: float, burst: int, now: datetime) -> None:
-        """Change the limits; what has been saved up stays, as far as it fits."""
+        """Change the limits; the tokens stay, up to the new limit."""
         self._fill(now)
         self._rate, self._burst = rate, burst
         self._tokens = min(self._tokens, float(burst))
@@ -43,13 +43,13 @@ class TokenBucket:
         if self._tokens >= 1:
             return now
         seconds = (1 - self._tokens) / max(self._rate * self._factor, 1e-9)
-        # A microsecond more, so that rounding never lets somebody wake up too early.
+        # One microsecond more, so that rounding never wakes the dispatcher too early.
         return now + min(timedelta(seconds=min(seconds, 1e6), microseconds=1), _LONGEST_WAIT)
 
     def throttle(self, now: datetime) -> None:
         """Halve the rate and empty the bucket; the rate recovers with time.
 
-        Production slows a queue down when its tasks get 503 and does not document the curve.
+        Production slows a queue down when its tasks get 503; it does not document the curve.
         """
         self._fill(now)
         self._factor = max(self._factor / 2, min(1.0, _SLOWEST_PER_SECOND / self._rate))

@@ -1,4 +1,4 @@
-"""The queues by name: made by calls, by queue.yaml, and `default`, which is always there."""
+"""The queues by name: created by calls, those of queue.yaml, and `default`, which always exists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.store import Store
 
 DEFAULT_QUEUE = "default"
-#: How long the name of a deleted queue cannot be used again (documentation of DeleteQueue).
+#: How long the name of a deleted queue can't be used again (documentation of DeleteQueue).
 QUEUE_TOMBSTONE = timedelta(days=3)
 #: Per location (quotas page).
 MAX_QUEUES = 1000
@@ -34,7 +34,7 @@ class Deployment:
 
 
 class Registry:
-    """All queues. One named in queue.yaml, or `default`, is there for every project and location that asks for it."""
+    """All queues. `default` and those of queue.yaml exist in every project and location that a call names."""
 
     def __init__(self, store: Store, now: datetime) -> None:
         self._store = store
@@ -52,7 +52,7 @@ class Registry:
         return list(self._queues.values())
 
     def find(self, name: QueueName, now: datetime) -> TaskQueue:
-        """Return the queue, or refuse the call."""
+        """Return the queue; raise `CallError` if it does not exist."""
         queue = self._queues.get(str(name)) or self._from_template(name, now)
         if queue is None:
             raise not_found(_NO_QUEUE)
@@ -69,7 +69,7 @@ class Registry:
         return [self._queues[name] for name in sorted(self._queues) if name.startswith(prefix)]
 
     def create(self, parent: str, given: Message, now: datetime) -> TaskQueue:
-        """Make a queue."""
+        """Create a queue."""
         name = parse_queue(given.name)
         if name.parent != parse_location(parent):
             raise invalid(f"The queue's name must begin with the location from the request, '{parent}'.")
@@ -78,7 +78,7 @@ class Registry:
         return self._make(name, settings.created(given, str(name)), now, from_yaml=False)
 
     def update(self, given: Message, paths: Sequence[str], now: datetime) -> TaskQueue:
-        """Change a queue's settings, or make the queue if it does not exist (documentation of UpdateQueue)."""
+        """Change a queue's settings, or create it if it does not exist (documentation of UpdateQueue)."""
         name = parse_queue(given.name)
         queue = self._queues.get(str(name)) or self._from_template(name, now)
         if queue is None:
@@ -88,12 +88,12 @@ class Registry:
         return queue
 
     def delete(self, name: QueueName, now: datetime) -> None:
-        """Delete a queue with its tasks; attempts under way go on."""
+        """Delete a queue with its tasks; running attempts go on."""
         if str(name) not in self._queues and self._from_template(name, now) is None:
             raise not_found()
         if name.queue == DEFAULT_QUEUE:
             raise failed_precondition("The default queue cannot be deleted.")
-        self._queues.pop(str(name)).tasks.clear()  # so that attempts under way find their task gone
+        self._queues.pop(str(name)).tasks.clear()  # so that running attempts do not find their task
         self._store.bury_queue(str(name), now + QUEUE_TOMBSTONE)
 
     def set_state(self, queue: TaskQueue, state: int) -> None:
@@ -102,16 +102,16 @@ class Registry:
         self._save(queue)
 
     def purge(self, queue: TaskQueue, now: datetime) -> None:
-        """Delete the tasks of a queue, paused or not; attempts under way go on."""
+        """Delete the tasks of a queue, paused or not; running attempts go on."""
         self._store.bury_tasks(str(queue.name), list(queue.tasks), now + queue.tombstone_ttl)
         queue.tasks.clear()
         set_moment(queue.message.purge_time, now)
         self._save(queue)
 
     def deploy(self, deployment: Deployment, now: datetime, *, pause_others: bool) -> None:
-        """Take the queues of a queue.yaml as `gcloud app deploy queue.yaml` does.
+        """Apply a queue.yaml as `gcloud app deploy queue.yaml` does.
 
-        With ``pause_others`` the queues that are not listed, but for `default`, are paused.
+        With ``pause_others``, pause the queues that are not listed, except `default`.
         """
         self._deployed = deployment.queues
         for queue in self.all():

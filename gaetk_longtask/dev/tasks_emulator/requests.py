@@ -1,4 +1,4 @@
-"""Makes the HTTP request of an attempt: where to, with which headers."""
+"""The HTTP request of an attempt: its URL and headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gaetk_longtask.dev.tasks_emulator.names import short_task_name
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt
 
 _SAFE = "/%:?#[]@!$&'()*+,;=~"
-# Headers of the connection, which is ours, and those that only the queue may set.
+# Headers of the connection, and those that only the queue may set.
 _OURS = re.compile(
     r"connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect"
     r"|host|content-length|x-google-.*|x-appengine-.*|x-cloudtasks-.*",
@@ -37,10 +37,10 @@ class Outgoing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Routes:
-    """Where App Engine's services and versions are on this machine."""
+    """The URLs of App Engine's services and versions on this machine."""
 
     app_url: str
-    #: URLs by ``service`` and by ``version.service``; the longer name wins, and `app_url` serves everything else.
+    #: URLs by ``service`` and by ``version.service``; the longer name wins, and `app_url` is for all others.
     named: Mapping[str, str] = field(default_factory=dict)
 
     def url_of(self, routing: Message) -> str:
@@ -59,7 +59,7 @@ def outgoing(attempt: Attempt, routes: Routes) -> Outgoing:
 def _app_engine(attempt: Attempt, routes: Routes) -> Outgoing:
     request = attempt.task.app_engine_http_request
     queue = attempt.queue.message
-    # That of the queue wins over that of the task (documentation of `AppEngineHttpRequest`).
+    # The queue's routing wins over the task's (documentation of `AppEngineHttpRequest`).
     override = queue.HasField("app_engine_routing_override")
     routing = queue.app_engine_routing_override if override else request.app_engine_routing
     headers = _own_headers(request.headers)
@@ -110,7 +110,7 @@ def _eta(timestamp: Message) -> str:
 
 
 def authorization(request: Message, now: datetime) -> str | None:
-    """Return the Authorization header for the token that the target asks for; nobody has signed it."""
+    """Return the Authorization header with the token that the target asks for, unsigned."""
     match request.WhichOneof("authorization_header"):
         case "oidc_token":
             token = request.oidc_token
@@ -125,7 +125,7 @@ def authorization(request: Message, now: datetime) -> str | None:
                 "iat": issued,
                 "exp": issued + int(_TOKEN_LIFETIME.total_seconds()),
             }
-            # RFC 7519, section 6: an unsecured JWT says so and has an empty signature.
+            # RFC 7519, section 6: an unsecured JWT has the algorithm "none" and an empty signature.
             return f"Bearer {_base64url({'alg': 'none', 'typ': 'JWT'})}.{_base64url(claims)}."
         case "oauth_token":
             return f"Bearer unsigned.{_base64url({'email': request.oauth_token.service_account_email})}"

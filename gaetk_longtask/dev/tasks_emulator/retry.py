@@ -1,4 +1,4 @@
-"""When a failed attempt is repeated, and when no more; knows no clock."""
+"""When a failed attempt is repeated, and when no longer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Self
 from gaetk_longtask.dev.tasks_emulator.messages import Message, duration_of
 
 UNLIMITED_ATTEMPTS = -1
-#: Twice as far as a task may be scheduled; a longer back-off is for ever and would leave the calendar.
+#: Twice as far as a task may be scheduled; a time beyond the calendar would be an error.
 _LONGEST_DELAY = timedelta(days=60)
-#: Two to this power is more than any back-off can be multiplied with.
+#: Two to this power is more than any back-off allows.
 _MAX_EXPONENT = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrySchedule:
-    """The retry configuration that holds for a task."""
+    """The retry configuration that applies to a task."""
 
-    max_attempts: int  #: the first one included; UNLIMITED_ATTEMPTS for no limit
+    max_attempts: int  #: including the first one; UNLIMITED_ATTEMPTS for no limit
     max_duration: timedelta  #: since the first attempt; zero for no limit
     min_backoff: timedelta
     max_backoff: timedelta
@@ -27,7 +27,7 @@ class RetrySchedule:
 
     @classmethod
     def of(cls, queue_config: Message, task_config: Message) -> Self:
-        """Return what holds where a task's own configuration wins, field by field, over that of its queue."""
+        """Return what applies to a task: its own configuration wins over the queue's, field by field."""
 
         def duration(field: str) -> timedelta:
             config = task_config if task_config.HasField(field) else queue_config
@@ -42,9 +42,9 @@ class RetrySchedule:
         )
 
     def delay(self, attempts: int) -> timedelta:
-        """Return the pause after so many failed attempts.
+        """Return the pause after this many failed attempts.
 
-        It doubles `max_doublings` times, then grows by the same step, and ends at `max_backoff`: 10, 20, 40, 80, 160,
+        It doubles `max_doublings` times, then grows by equal steps, up to `max_backoff`: 10, 20, 40, 80, 160,
         240, 300, 300 seconds for 10, 300 and three doublings (documentation of `RetryConfig.max_doublings`).
         """
         retry = attempts - 1
@@ -55,10 +55,10 @@ class RetrySchedule:
         return longest if seconds >= longest.total_seconds() else timedelta(seconds=seconds)
 
     def is_exhausted(self, attempts: int, elapsed: timedelta) -> bool:
-        """Say whether no attempt is left: every limit that is set has been reached.
+        """Return whether no attempt is left: every limit that is set has been reached.
 
-        ``elapsed`` is measured from the first attempt. With both limits set, attempts go on until the later of the
-        two (documentation of `RetryConfig.max_attempts`).
+        ``elapsed`` is the time since the first attempt. With both limits, attempts go on until both are reached
+        (documentation of `RetryConfig.max_attempts`).
         """
         limits = []
         if self.max_attempts != UNLIMITED_ATTEMPTS:

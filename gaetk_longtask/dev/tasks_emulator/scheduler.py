@@ -1,4 +1,4 @@
-"""Moves tasks: in by a call, out to the app when they are due, back for a retry, and away; the clock is passed in."""
+"""Moves tasks: creates them, hands out their attempts when they are due, schedules retries, deletes them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from gaetk_longtask.dev.tasks_emulator.acceptance import accept
+from gaetk_longtask.dev.tasks_emulator.answers import Answer
 from gaetk_longtask.dev.tasks_emulator.errors import already_exists, invalid, not_found
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Task, moment_of, set_moment
 from gaetk_longtask.dev.tasks_emulator.names import parse_queue, parse_task, task_name
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome
 from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.registry import Registry
 from gaetk_longtask.dev.tasks_emulator.retry import RetrySchedule
@@ -28,7 +28,7 @@ _TOO_RECENT = "The task cannot be created because a task with this name existed 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One dispatch of a task: all that the request needs, as it was when the attempt began."""
+    """One dispatch of a task: everything that its request needs, as it was when the attempt began."""
 
     queue: TaskQueue
     record: TaskRecord
@@ -41,16 +41,16 @@ class Attempt:
 
 
 class Fate(Enum):
-    """What became of a task after an attempt."""
+    """What happens to a task after an attempt."""
 
     DONE = auto()
     RETRY = auto()
-    GAVE_UP = auto()  #: attempts and time are used up: production deletes the task without a word
-    GONE = auto()  #: deleted or purged meanwhile, or another attempt of it is under way
+    GAVE_UP = auto()  #: attempts and time are used up; production deletes the task silently
+    GONE = auto()  #: deleted or purged meanwhile, or another attempt is running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Ending:
     """How an attempt ended, for the log."""
 
     fate: Fate
@@ -67,7 +67,7 @@ class Scheduler:
         self._sweep_at = now + _SWEEP_EVERY
 
     def create(self, parent: str, given: Message, now: datetime) -> TaskRecord:
-        """Take a task."""
+        """Create a task."""
         queue = self._registry.find(parse_queue(parent), now)
         if given.name:
             named, task_id = parse_task(given.name)
@@ -89,7 +89,7 @@ class Scheduler:
         return record
 
     def get(self, name: str, now: datetime) -> TaskRecord:
-        """Return a task, or refuse the call."""
+        """Return a task; raise `CallError` if it does not exist."""
         _, record = self._find(name, now)
         if record is None:
             raise not_found(_GONE) if self._store.is_buried(name, now) else not_found()
@@ -101,14 +101,14 @@ class Scheduler:
         return [tasks[name] for name in sorted(tasks)]
 
     def delete(self, name: str, now: datetime) -> None:
-        """Delete a task; an attempt under way goes on."""
+        """Delete a task; a running attempt goes on."""
         queue, record = self._find(name, now)
         if record is None:
             raise not_found()
         self._bury(queue, record, now)
 
     def run(self, name: str, now: datetime) -> Attempt:
-        """Begin an attempt of a task whatever the queue's limits and state, and even if one is under way."""
+        """Begin an attempt of a task despite the queue's limits and state, and even if another one is running."""
         queue, record = self._find(name, now)
         if record is None:
             raise not_found()
@@ -117,7 +117,7 @@ class Scheduler:
         return self._attempt(queue, record, now, forced=True)
 
     def due(self, now: datetime, *, limit: int) -> list[Attempt]:
-        """Begin the attempts that are due, as many as the limit allows."""
+        """Begin the attempts that are due, up to the limit."""
         if now >= self._sweep_at:
             self._sweep(now)
         attempts: list[Attempt] = []
@@ -135,48 +135,48 @@ class Scheduler:
         moments = [moment for queue in self._registry.all() if (moment := queue.wakes_at(now)) is not None]
         return min(moments, default=None)
 
-    def finish(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
-        """Take note of how an attempt ended: the task is done, gets another attempt, or is given up."""
+    def finish(self, attempt: Attempt, answer: Answer, now: datetime) -> Ending:
+        """Record the end of an attempt: the task is done, gets another attempt, or is given up."""
         queue, record = attempt.queue, attempt.record
         queue.end(record)
-        if outcome.is_overload(app_engine=record.is_app_engine):
+        if answer.is_overload(app_engine=record.is_app_engine):
             queue.bucket.throttle(now)
         message = record.message
         attempts = message.dispatch_count
         if queue.tasks.get(record.name) is not record:
-            return Verdict(fate=Fate.DONE if outcome.is_success else Fate.GONE, attempts=attempts)
+            return Ending(fate=Fate.DONE if answer.is_success else Fate.GONE, attempts=attempts)
         set_moment(message.last_attempt.response_time, now)
-        message.last_attempt.response_status.code = outcome.code.value[0]
-        message.last_attempt.response_status.message = outcome.message
-        if outcome.status is not None:
+        message.last_attempt.response_status.code = answer.code.value[0]
+        message.last_attempt.response_status.message = answer.message
+        if answer.status is not None:
             message.response_count += 1
-            record.executions += outcome.is_execution(app_engine=record.is_app_engine)
-        record.previous = outcome.as_previous(app_engine=record.is_app_engine)
-        if outcome.is_success:
+            record.executions += answer.is_execution(app_engine=record.is_app_engine)
+        record.previous = answer.as_previous(app_engine=record.is_app_engine)
+        if answer.is_success:
             self._bury(queue, record, now)
-            return Verdict(fate=Fate.DONE, attempts=attempts)
-        return self._retry(attempt, outcome, now)
+            return Ending(fate=Fate.DONE, attempts=attempts)
+        return self._retry(attempt, answer, now)
 
-    def _retry(self, attempt: Attempt, outcome: Outcome, now: datetime) -> Verdict:
+    def _retry(self, attempt: Attempt, answer: Answer, now: datetime) -> Ending:
         queue, record = attempt.queue, attempt.record
         message = record.message
         attempts = message.dispatch_count
-        if record.running:  # RunTask began another attempt: that one decides
+        if record.running:  # RunTask began another attempt, which decides
             self._store.put_task(record, str(queue.name))
-            return Verdict(fate=Fate.GONE, attempts=attempts)
+            return Ending(fate=Fate.GONE, attempts=attempts)
         schedule = RetrySchedule.of(queue.message.retry_config, message.retry_config)
         elapsed = now - moment_of(message.first_attempt.dispatch_time)
         if schedule.is_exhausted(attempts, elapsed):
             self._bury(queue, record, now)
-            return Verdict(fate=Fate.GAVE_UP, attempts=attempts)
+            return Ending(fate=Fate.GAVE_UP, attempts=attempts)
         delay = schedule.delay(attempts)
         if not record.is_app_engine:
-            delay = max(delay, outcome.retry_after)
+            delay = max(delay, answer.retry_after)
         # After RunTask the delay counts from the call (its documentation).
         set_moment(message.schedule_time, (attempt.began if attempt.forced else now) + delay)
         self._store.put_task(record, str(queue.name))
         queue.schedule(record)
-        return Verdict(fate=Fate.RETRY, attempts=attempts, again_in=delay)
+        return Ending(fate=Fate.RETRY, attempts=attempts, again_in=delay)
 
     def _attempt(self, queue: TaskQueue, record: TaskRecord, now: datetime, *, forced: bool = False) -> Attempt:
         message = record.message

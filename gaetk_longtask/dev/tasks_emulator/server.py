@@ -1,4 +1,4 @@
-"""The emulator as a whole: puts the parts together, starts and stops them."""
+"""The whole emulator: connects its parts, starts and stops them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import grpc
 
+from gaetk_longtask.dev.stoppable import Stoppable
 from gaetk_longtask.dev.tasks_emulator.acceptance import DEFAULT_DEADLINE
 from gaetk_longtask.dev.tasks_emulator.dispatcher import Dispatcher
 from gaetk_longtask.dev.tasks_emulator.queue_yaml import QueueYamlWatch, read
@@ -23,9 +22,9 @@ from gaetk_longtask.dev.tasks_emulator.store import Store
 
 _HOST = "127.0.0.1"
 _CALLS_AT_A_TIME = 8
-#: For calls that are being answered when the emulator stops.
+#: The time for calls that are running when the emulator stops.
 _GRACE_SECONDS = 1.0
-#: What Google's front end takes; a task may have a tenth of it.
+#: The limit of Google's front end; a task may have a tenth of it.
 _MAX_CALL_BYTES = 10 * 1024 * 1024
 
 
@@ -38,7 +37,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Emulator:
+class Emulator(Stoppable):
     """A running emulator; a context manager that stops it."""
 
     def __init__(self, *, host: str, server: grpc.Server, dispatcher: Dispatcher, store: Store) -> None:
@@ -54,21 +53,13 @@ class Emulator:
         self._dispatcher.wake()
 
     def stop(self) -> None:
-        """Stop; attempts under way are broken off, and with a data directory are made again by the next emulator."""
+        """Stop, and cancel running attempts; with a data directory the next emulator repeats them."""
         if self._stopped:
             return
         self._stopped = True
         self._server.stop(grace=_GRACE_SECONDS).wait()
         self._dispatcher.stop()
         self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def serve(
@@ -84,13 +75,13 @@ def serve(
     """Start an emulator in threads of this process and return it when it answers.
 
     App Engine tasks go to `app_url`, or to the URL in `routes` for their ``service`` or ``version.service``.
-    `default_deadline` is that of App Engine tasks that name none: 10 minutes with automatic scaling, 24 hours with
-    basic and manual scaling. `clock` says when a task is due; how long an attempt takes is always real time.
+    `default_deadline` is for App Engine tasks without one; in production it is 10 minutes with automatic scaling and
+    24 hours with basic and manual scaling. `clock` decides when a task is due; attempts are measured in real time.
 
     Raises:
         PortTakenError: something else listens on the port.
         QueueYamlError: `queue_yaml` is missing or not valid.
-        StoreError: `data_dir` cannot be used.
+        StoreError: `data_dir` can't be used.
 
     """
     deployment = None if queue_yaml is None else read(queue_yaml)
@@ -99,7 +90,7 @@ def serve(
     lock = threading.Lock()
     registry = Registry(store, clock())
     if deployment is not None:
-        # Started again with the same file, so queues made by calls go on running.
+        # This may be a restart with the same file, so queues created by calls are not paused.
         registry.deploy(deployment, clock(), pause_others=False)
     scheduler = Scheduler(registry, store, clock())
 
@@ -121,7 +112,7 @@ def serve(
     server = grpc.server(
         ThreadPoolExecutor(_CALLS_AT_A_TIME, thread_name_prefix="tasks-api"),
         handlers=[service.handler()],
-        # Without so_reuseport a second emulator on the port is refused instead of taking half of the calls.
+        # With so_reuseport a second emulator could share the port and get half of the calls.
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_CALL_BYTES)],
     )
     try:

@@ -23,7 +23,7 @@ from gaetk_longtask.dev.tasks_emulator.settings import parse_state_filter
 from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord
 
 _MAX_QUEUES_PAGE, _MAX_TASKS_PAGE = 9800, 1000
-#: A page of tasks ends here at the latest; clients take 4 MiB by default.
+#: The largest page of tasks; clients accept 4 MiB by default.
 _MAX_PAGE_BYTES = 3 * 1024 * 1024
 _MAX_CREATIONS, _MAX_DELETIONS = 100, 1000
 _MAX_CALL_SECONDS = 30.0
@@ -31,7 +31,7 @@ _NO_DEADLINE_SECONDS = 10.0 * 365 * 86400
 
 
 class CloudTasksService:
-    """The API; `send` takes attempts that a call begins, `wake` is called when something may have become due."""
+    """The API. `send` gets the attempts that a call begins; `wake` is called when something may be due."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class CloudTasksService:
         self._wake = wake
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, Message]:
-        """Return what a gRPC server takes; calls that mean nothing on one machine it answers with UNIMPLEMENTED."""
+        """Return the handler for a gRPC server; it answers calls without a use on one machine with UNIMPLEMENTED."""
         methods = (
             ("ListQueues", types.ListQueuesRequest, self._list_queues),
             ("GetQueue", types.GetQueueRequest, self._get_queue),
@@ -86,7 +86,7 @@ class CloudTasksService:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Message:
             remaining = context.time_remaining() or 0.0
             if _MAX_CALL_SECONDS + 1 < remaining < _NO_DEADLINE_SECONDS:
-                # Production says so too; a client that waits longer has been misconfigured.
+                # As in production; a client that waits longer is misconfigured.
                 context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"The request deadline is in {remaining:.0f}s. The deadline cannot be more than 30s in the future.",
@@ -193,14 +193,14 @@ class CloudTasksService:
 
 
 def _copy(message: Message) -> Message:
-    # Serialised after the lock is released, when another call may be changing the original.
+    # It is serialised after the lock is released, when another call may change the original.
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
 
 
 def _page(items: Sequence[Message | TaskRecord], request: Message, largest: int) -> tuple[list[Message], str]:
-    """Return the named items that come after the token, which is the last name seen, and the next token."""
+    """Return the items after the token, which is the name of the last page's last item, and the next token."""
     if request.page_size < 0:
         raise invalid("The page size cannot be negative.")
     try:
@@ -229,7 +229,7 @@ def _operation(
     items: Iterable[Message],
     now: datetime,
 ) -> Message:
-    """Return the long-running operation of a batch: it is done at once, item by item."""
+    """Execute a batch item by item, and return its long-running operation, which is done."""
     metadata = metadata_type()
     count = 0
     for count, item in enumerate(items, start=1):

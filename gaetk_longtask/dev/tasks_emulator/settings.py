@@ -1,4 +1,4 @@
-"""Checks the settings of queues and fills in production's defaults."""
+"""Checks the settings of queues and adds production's defaults."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _HOST_PART = re.compile(r"[A-Za-z0-9-]{0,100}")
 
 
 def burst_of(rate: float) -> int:
-    """Return the bucket size that Cloud Tasks picks: the rate, but 10 at least and 100 at most (seen on queues)."""
+    """Return the bucket size that Cloud Tasks picks: the rate, but at least 10 and at most 100 (observed)."""
     return max(10, min(100, int(rate)))
 
 
 def complete(queue: Message) -> None:
-    """Refuse settings that production refuses, and give those that are missing production's defaults."""
+    """Add production's defaults to the settings; raise `CallError` if production refuses them."""
     limits, retry = queue.rate_limits, queue.retry_config
     _check_rate_limits(limits)
     limits.max_dispatches_per_second = limits.max_dispatches_per_second or float(MAX_RATE)
@@ -53,7 +53,7 @@ def complete(queue: Message) -> None:
 
 
 def backoffs(shortest: timedelta | None, longest: timedelta | None) -> tuple[timedelta, timedelta]:
-    """Return both limits of the back-off; a default gives way where it would cross the one that is given."""
+    """Return both limits of the back-off; a default is adapted if it would contradict the given one."""
     if shortest is None:
         shortest = DEFAULT_MIN_BACKOFF if longest is None else min(DEFAULT_MIN_BACKOFF, longest)
     return shortest, max(DEFAULT_MAX_BACKOFF, shortest) if longest is None else longest
@@ -63,7 +63,7 @@ def _check_rate_limits(limits: Message) -> None:
     rate, concurrent = limits.max_dispatches_per_second, limits.max_concurrent_dispatches
     if rate < 0:
         raise invalid("RateLimits.maxDispatchesPerSecond cannot be negative.")
-    if not rate <= MAX_RATE:  # so that not a number is refused too
+    if not rate <= MAX_RATE:  # written so that NaN is refused, too
         raise invalid(f"RateLimits.maxDispatchesPerSecond must be less than or equal to {MAX_RATE}.")
     if concurrent < 0:
         raise invalid("RateLimits.maxConcurrentDispatches cannot be negative.")
@@ -72,7 +72,7 @@ def _check_rate_limits(limits: Message) -> None:
 
 
 def check_retry_config(retry: Message) -> None:
-    """Refuse a retry configuration, of a queue or of a task, that production refuses."""
+    """Raise `CallError` if production refuses this retry configuration of a queue or a task."""
     if retry.max_attempts < UNLIMITED_ATTEMPTS:
         raise invalid("RetryConfig.maxAttempts must be greater or equal to -1.")
     if retry.max_doublings < 0:
@@ -95,14 +95,14 @@ def check_retry_config(retry: Message) -> None:
 
 
 def check_routing(routing: Message) -> None:
-    """Refuse a service, version or instance that cannot be part of a host name."""
+    """Raise `CallError` if a service, version or instance can't be part of a host name."""
     for part in (routing.service, routing.version, routing.instance):
         if not _HOST_PART.fullmatch(part):
             raise invalid(f'"{part[:100]}" is not the name of an App Engine service, version or instance.')
 
 
 def set_host(routing: Message, project: str) -> None:
-    """Fill in the output-only host of a routing, in the form of App Engine's default domain."""
+    """Set the output-only host of a routing, in the form of App Engine's default domain."""
     parts = [routing.instance, routing.version, routing.service, f"{project.rpartition(':')[2]}.appspot.com"]
     routing.host = ".".join(part for part in parts if part)
 
@@ -134,7 +134,7 @@ def updated(old: Message, given: Message, paths: Sequence[str]) -> Message:
         _replace(queue, given, path.split("."))
     complete(queue)
     if _DOUBLINGS in wanted or "retry_config" not in wanted:
-        # Zero means that nothing was given, but for whom names the field, and where it had been zero before.
+        # Zero means that nothing was given, unless the mask names the field or it was zero before.
         queue.retry_config.max_doublings = (given if _DOUBLINGS in wanted else old).retry_config.max_doublings
     return queue
 

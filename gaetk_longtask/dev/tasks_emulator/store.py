@@ -1,8 +1,7 @@
 """Keeps queues, tasks and the names that may not be used again in SQLite, so that a restart changes nothing.
 
-Each change is one transaction in a write-ahead log: a process that is killed loses what it had not answered for and
-nothing else. Without a directory the database is SQLite's own temporary one: names of finished tasks then cost no
-memory either.
+Each change is one transaction in a write-ahead log: a process that is killed loses only calls that it has not
+answered. Without a directory, SQLite keeps the data in a temporary file, so they need no memory, either.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gaetk_longtask.dev.tasks_emulator.messages import Message, Queue, Task
 from gaetk_longtask.dev.tasks_emulator.tasks import Previous, TaskRecord
 
 FILE_NAME = "tasks.sqlite3"
-#: Names of queues and tasks that are remembered; beyond, those that would be forgotten first go first.
+#: The most names of queues and tasks that are remembered; beyond that, those that expire first are deleted.
 MAX_TOMBSTONES = 1_000_000
 _BUSY_SECONDS = 1.0
 
@@ -36,26 +35,26 @@ CREATE TABLE IF NOT EXISTS tombstones (digest BLOB PRIMARY KEY, expires REAL NOT
 
 
 class StoreError(Exception):
-    """The data directory cannot be used; the message says why."""
+    """The data directory can't be used; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredQueue:
-    """A queue as it is read back."""
+    """A queue as it was stored."""
 
     message: Message
     from_yaml: bool
 
 
 class Store:
-    """The database; used under the emulator's lock."""
+    """The database; callers hold the emulator's lock."""
 
     def __init__(self, directory: Path | None = None) -> None:
         path = None if directory is None else directory / FILE_NAME
         try:
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
-            # Used in several threads, by one at a time.
+            # Several threads use it, one at a time.
             self._database = sqlite3.connect(
                 path or "", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
             )
@@ -69,7 +68,7 @@ class Store:
             raise StoreError(f"{path}: {exc} (is another emulator using it?)") from exc
 
     def close(self) -> None:
-        """Close the database; what was written stays."""
+        """Close the database."""
         self._database.close()
 
     def queues(self) -> list[StoredQueue]:
@@ -122,12 +121,12 @@ class Store:
         self._bury(deletions, [name], until)
 
     def is_buried(self, name: str, now: datetime) -> bool:
-        """Say whether the name of a queue or task was in use a short while ago."""
+        """Return whether the name of a queue or task was in use recently."""
         row = self._database.execute("SELECT expires FROM tombstones WHERE digest = ?", (_digest(name),)).fetchone()
         return row is not None and row[0] > now.timestamp()
 
     def sweep(self, now: datetime) -> None:
-        """Forget names whose time is up, and the oldest where there are too many."""
+        """Delete expired names, and the oldest ones if there are too many."""
         self._database.execute("DELETE FROM tombstones WHERE expires <= ?", (now.timestamp(),))
         (count,) = self._database.execute("SELECT count(*) FROM tombstones").fetchone()
         if count > MAX_TOMBSTONES:

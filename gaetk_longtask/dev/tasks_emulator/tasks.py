@@ -1,4 +1,4 @@
-"""A task, and what has happened to it."""
+"""A task and its history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gaetk_longtask.dev.tasks_emulator.messages import Message, Task, duration_o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Previous:
-    """How the last attempt ended, as the next one's headers tell it."""
+    """The end of the last attempt, for the next one's headers."""
 
     response: int
     reason: str
@@ -18,15 +18,15 @@ class Previous:
 
 @dataclass(slots=True)
 class TaskRecord:
-    """A task in a queue: the message that callers see, and what they don't."""
+    """A task in a queue: the message for callers, and what they do not see."""
 
     message: Message
-    #: Responses that count for the header TaskExecutionCount.
+    #: The number of responses that count for the header TaskExecutionCount.
     executions: int = 0
     previous: Previous | None = None
-    #: Attempts under way.
+    #: The number of running attempts.
     running: int = 0
-    #: The one entry of the queue's schedule that is valid; None while the task waits for an attempt to end.
+    #: The valid entry of the queue's schedule; None while an attempt is running.
     ticket: int | None = None
 
     @property

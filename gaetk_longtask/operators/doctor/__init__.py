@@ -1,4 +1,4 @@
-"""Looks for what stands between an application and its long-running tasks, and says what to do about it."""
+"""Checks everything that an application's long-running tasks need, and says how to fix what is wrong."""
 
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.examination import examine

@@ -1,4 +1,4 @@
-"""Asks Google about an application's services and its database, as whoever is logged in with gcloud."""
+"""Asks Google about an application's services and its database, with the rights of the user of gcloud."""
 
 from __future__ import annotations
 
@@ -19,44 +19,41 @@ LOGIN = "Log in: gcloud auth application-default login."
 
 
 class NoAnswerError(Exception):
-    """Google has not said; the message says why not."""
+    """Google gave no answer; the message says why."""
 
 
 class AdminApi:
-    """Reads from Google's REST interfaces."""
+    """Reads from Google's REST APIs."""
 
     def __init__(
         self, *, session: Any = None, app_engine_url: str = APP_ENGINE_URL, firestore_url: str = FIRESTORE_URL
     ) -> None:
-        """Connect when first asked; the arguments are for tests."""
+        """Connect on the first call; the arguments are for tests."""
         self._given = session
         self._app_engine_url = app_engine_url
         self._firestore_url = firestore_url
 
     def service(self, project: str, service: str) -> Any:
-        """Describe a service; None where there is none.
+        """Return the description of a service, or None if it does not exist.
 
         Raises:
-            NoAnswerError: nobody knows.
-
+            NoAnswerError: Google gave no answer.
         """
         return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}")
 
     def version(self, project: str, service: str, version: str) -> Any:
-        """Describe a version of a service; None where there is none.
+        """Return the description of a version of a service, or None if it does not exist.
 
         Raises:
-            NoAnswerError: nobody knows.
-
+            NoAnswerError: Google gave no answer.
         """
         return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}/versions/{version}")
 
     def field(self, project: str, kind: str, name: str) -> Any:
-        """Describe how a property is kept.
+        """Return the description of a property's indexes and TTL policy.
 
         Raises:
-            NoAnswerError: nobody knows.
-
+            NoAnswerError: Google gave no answer.
         """
         database = f"projects/{project}/databases/(default)"
         return self._get(f"{self._firestore_url}/v1/{database}/collectionGroups/{kind}/fields/{name}")
@@ -74,8 +71,7 @@ class AdminApi:
             if response.status_code == 404:
                 return None
             if response.status_code != 200:
-                message = f"Google answers {response.status_code}"
-                raise NoAnswerError(message)
+                raise NoAnswerError(f"Google answers {response.status_code}")
             return response.json()
         except (GoogleAuthError, RequestException, ValueError) as exc:
             raise NoAnswerError(" ".join(str(exc).split())[:200]) from exc

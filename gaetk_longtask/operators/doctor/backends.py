@@ -19,7 +19,7 @@ from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators.doctor.admin_api import LOGIN
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.progress.urls import without_password
@@ -34,61 +34,61 @@ _TRIED_TASKS = 8
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
-def check_project(patient: Patient) -> Iterator[Finding]:
-    """See that the project is known."""
+def check_project(subject: Subject) -> Iterator[Finding]:
+    """Check that the project is known."""
     try:
-        yield ok("project", need_project(patient.config))
+        yield ok("project", need_project(subject.config))
     except ConfigurationError as exc:
         yield problem("project", "It is not known.", str(exc))
 
 
-def check_location(patient: Patient) -> Iterator[Finding]:
-    """See that it is known where the queues are."""
+def check_location(subject: Subject) -> Iterator[Finding]:
+    """Check that the location of the queues is known."""
     try:
-        yield ok("location", find_location(patient.config, os.environ))
+        yield ok("location", find_location(subject.config, os.environ))
     except ConfigurationError as exc:
-        yield problem("location", "It is not known where the queues are.", str(exc))
+        yield problem("location", "The location of the queues is not known.", str(exc))
 
 
 # Queues.
 
 
-def check_queues(patient: Patient) -> Iterator[Finding]:
-    """See that each queue is there, runs, and leaves it to the library to give up."""
-    for name in sorted({patient.config.queue} | {rule.options.queue for rule in patient.rules}):
-        yield from _check_queue(patient, name)
+def check_queues(subject: Subject) -> Iterator[Finding]:
+    """Check that each queue exists, runs, and never gives up by itself."""
+    for name in sorted({subject.config.queue} | {rule.options.queue for rule in subject.rules}):
+        yield from _check_queue(subject, name)
 
 
-def _check_queue(patient: Patient, name: str) -> Iterator[Finding]:
-    check, queues = f"queue {name}", patient.services.queue
+def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
+    check, queues = f"queue {name}", subject.services.queue
     if not isinstance(queues, CloudTasksQueue):
         yield not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
         return
     try:
         path = queues.path_of(name)
-        # As plain protobuf: the client's own classes say None, or not, for what is not set.
+        # As plain protobuf: the client's own classes do not say clearly what is not set.
         queue: Any = tasks_v2.Queue.pb(queues.client().get_queue(name=path, retry=None, timeout=SECONDS))
     except ConfigurationError:
-        yield not_checked(check, "Project or location are not known.")
+        yield not_checked(check, "The project or the location is not known.")
     except api_exceptions.NotFound:
         yield problem(
             check,
             f"There is no {path}.",
-            f"Add it to queue.yaml and deploy that: gcloud app deploy queue.yaml. If it is somewhere else, correct "
-            f"LONGTASK_QUEUE, LONGTASK_LOCATION or the handler's queue = {name!r}.",
+            f"Add it to queue.yaml and deploy it: gcloud app deploy queue.yaml. If the queue has another name or "
+            f"location, correct LONGTASK_QUEUE, LONGTASK_LOCATION or the handler's queue = {name!r}.",
         )
     except (api_exceptions.PermissionDenied, api_exceptions.Unauthenticated, GoogleAuthError) as exc:
-        yield not_checked(check, _short(exc), f"It takes the role roles/cloudtasks.viewer. {LOGIN}")
+        yield not_checked(check, _short(exc), f"You need the role roles/cloudtasks.viewer. {LOGIN}")
     except api_exceptions.GoogleAPIError as exc:
         yield problem(
             check,
             f"Cloud Tasks does not answer about {path}: {_short(exc)}",
-            "Switch it on: gcloud services enable cloudtasks.googleapis.com. Locally, CLOUD_TASKS_EMULATOR_HOST has to "
-            "name an emulator that runs.",
+            "Switch it on: gcloud services enable cloudtasks.googleapis.com. Locally, CLOUD_TASKS_EMULATOR_HOST must "
+            "name a running emulator.",
         )
     else:
         found = [*_judge_state(check, name, queue), *_judge_retries(check, name, queue)]
-        found += _judge_routing(patient, check, name, queue)
+        found += _judge_routing(subject, check, name, queue)
         limits = queue.rate_limits
         numbers = f"{limits.max_dispatches_per_second:g} a second, {limits.max_concurrent_dispatches} at a time"
         yield from found or [ok(check, f"It runs and never gives up; {numbers}.")]
@@ -99,7 +99,7 @@ def _judge_state(check: str, name: str, queue: Any) -> Iterator[Finding]:
     if state is not tasks_v2.Queue.State.RUNNING:
         yield problem(
             check,
-            f"It is {state.name.lower()}, so that nothing starts.",
+            f"It is {state.name.lower()}, so no task starts.",
             f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list.",
         )
 
@@ -112,61 +112,60 @@ def _judge_retries(check: str, name: str, queue: Any) -> Iterator[Finding]:
     if limits:
         yield problem(
             check,
-            f"It gives up {' and '.join(limits)} and deletes the task without a word. The library alone ends tasks.",
-            "In queue.yaml leave out task_retry_limit and task_age_limit; or gcloud tasks queues update "
+            f"It gives up {' and '.join(limits)} and deletes the task silently. Only the library should end tasks.",
+            "Remove task_retry_limit and task_age_limit from queue.yaml; or run gcloud tasks queues update "
             f"{name} --max-attempts=-1 --max-retry-duration=0s.",
         )
     backoff = retry.max_backoff.ToTimedelta()
     if backoff > ERROR_PATIENCE:
         yield problem(
             check,
-            f"It waits for up to {backoff} before it tries again. The library loses patience after "
-            f"{ERROR_PATIENCE}, and enqueues the task anew.",
-            "In queue.yaml set max_backoff_seconds: 60, with min_backoff_seconds: 1 and max_doublings: 6; or gcloud "
+            f"It waits for up to {backoff} before a retry. After {ERROR_PATIENCE} the library enqueues the task again.",
+            "In queue.yaml set max_backoff_seconds: 60, min_backoff_seconds: 1 and max_doublings: 6; or run gcloud "
             f"tasks queues update {name} --min-backoff=1s --max-backoff=60s --max-doublings=6.",
         )
 
 
-def _judge_routing(patient: Patient, check: str, name: str, queue: Any) -> Iterator[Finding]:
+def _judge_routing(subject: Subject, check: str, name: str, queue: Any) -> Iterator[Finding]:
     if not queue.HasField("app_engine_routing_override"):
         return
     override = queue.app_engine_routing_override
-    wanted = {rule.service for rule in patient.rules if rule.options.queue == name}
-    elsewhere = {override.service or "default"} != (wanted or {patient.config.service or "default"})
+    wanted = {rule.service for rule in subject.rules if rule.options.queue == name}
+    elsewhere = {override.service or "default"} != (wanted or {subject.config.service or "default"})
     if elsewhere or override.version or override.instance:
         there = ".".join(part for part in (override.instance, override.version, override.service or "default") if part)
         yield problem(
             check,
-            f"It sends every task to {there}, whatever the task says, and the library says "
-            f"{', '.join(sorted(wanted)) or 'default'}, in the version that has started it.",
-            f"In queue.yaml leave out target; or gcloud tasks queues update {name} --clear-routing-override. If that "
-            "service is the right one, name it in LONGTASK_SERVICE.",
+            f"It sends every task to {there}. The library wants them at "
+            f"{', '.join(sorted(wanted)) or 'default'}, in the version that started the task.",
+            f"Remove target from queue.yaml; or run gcloud tasks queues update {name} --clear-routing-override. If "
+            "that service is the right one, name it in LONGTASK_SERVICE.",
         )
 
 
 # Datastore.
 
 
-def check_datastore(patient: Patient) -> Iterator[Finding]:
-    """Write, read and delete in a kind of ours, in a transaction as the library does, and read by the one index."""
+def check_datastore(subject: Subject) -> Iterator[Finding]:
+    """Check a write in a transaction, a read, a deletion, and a query that needs the index."""
     name = f"doctor-{new_token()}"
     options = {**UNCACHED, "retries": 0, "timeout": SECONDS}
 
     def write() -> None:
-        # Goes by itself, should we not come to delete it.
+        # It expires in case we are stopped before we delete it.
         expires_at = datetime.now(UTC) + timedelta(hours=1)
         LongTaskProgress(key=LongTaskProgress.key_of(name), snapshot=b"", expires_at=expires_at).save()
 
     try:
-        with patient.services.ndb_context():
+        with subject.services.ndb_context():
             ndb.transaction(write, retries=0)
             found = LongTaskProgress.load(name, retries=0, timeout=SECONDS)
             LongTaskProgress.key_of(name).delete(**options)
             if found is None:
-                yield problem("datastore", "What was written can't be read.", "Is this Firestore in Datastore mode?")
+                yield problem("datastore", "A written entity can't be read.", "Is this Firestore in Datastore mode?")
                 return
             yield ok("datastore", "Written, read and deleted.")
-            yield from _check_index(patient)
+            yield from _check_index(subject)
     except ConfigurationError:
         yield not_checked("datastore", "The project is not known.")
     except GoogleAuthError as exc:
@@ -175,14 +174,14 @@ def check_datastore(patient: Patient) -> Iterator[Finding]:
         yield problem("datastore", _short(exc), _datastore_remedy(exc))
 
 
-def _check_index(patient: Patient) -> Iterator[Finding]:
+def _check_index(subject: Subject) -> Iterator[Finding]:
     try:
-        patient.services.store.last_runs("doctor", 1)
+        subject.services.store.last_runs("doctor", 1)
     except api_exceptions.FailedPrecondition:
         yield problem(
             "index",
-            "The index that tells how long tasks usually take is missing, or not ready yet.",
-            "Take over index.yaml and deploy it: gcloud app deploy index.yaml.",
+            "The index for the usual durations of tasks is missing or not ready yet.",
+            "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.",
         )
     else:
         yield ok("index", "The query for usual durations works.")
@@ -201,42 +200,42 @@ def _datastore_remedy(exc: Exception) -> str:
                 "--location=LOCATION --type=datastore-mode."
             )
         case _:
-            return "Locally, DATASTORE_EMULATOR_HOST has to name an emulator that runs; else look at the network."
+            return "Locally, DATASTORE_EMULATOR_HOST must name a running emulator. Otherwise check the network."
 
 
 # Progress.
 
 
-def check_progress(patient: Patient) -> Iterator[Finding]:
-    """See that what is reported can be read."""
+def check_progress(subject: Subject) -> Iterator[Finding]:
+    """Check that progress that was written can be read."""
     try:
-        yield from _check_progress(patient)
+        yield from _check_progress(subject)
     except ConfigurationError:
         yield not_checked("progress", "The project is not known.")
     except GoogleAuthError as exc:
         yield not_checked("progress", _short(exc), LOGIN)
 
 
-def _check_progress(patient: Patient) -> Iterator[Finding]:
-    where, store = patient.config.progress_url, patient.services.progress
+def _check_progress(subject: Subject) -> Iterator[Finding]:
+    where, store = subject.config.progress_url, subject.services.progress
     text = f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
-        # One for each: several servers share the tasks.
+        # Several ids: memcached servers share them.
         task_id = f"doctor-{new_token()}"
         written = store.write(_snapshot(task_id))
         read = store.read(task_id)
         if where == "datastore:":
-            _forget(patient, task_id)
+            _forget(subject, task_id)
         if written is Written.YES and read is not None and read.info.progress.message == task_id:
             continue
-        if where.startswith("memcached:") and not (patient.is_deployed or _is_local(where)):
-            yield not_checked("progress", f"No answer from here: {text}. An address inside a VPC answers only there.")
+        if where.startswith("memcached:") and not (subject.is_deployed or _is_local(where)):
+            yield not_checked("progress", f"No answer: {text}. An address inside a VPC answers only there.")
         else:
             yield problem(
                 "progress",
-                f"Nothing that is written can be read: {text}.",
-                "Tasks work without it, but their pages show no progress. Start the server, or correct "
-                "LONGTASK_PROGRESS_URL or MEMCACHED_HOSTS; without a memcache, leave both out.",
+                f"Written progress can't be read: {text}.",
+                "Tasks run without it, but their pages show no progress. Start the server, or correct "
+                "LONGTASK_PROGRESS_URL or MEMCACHED_HOSTS. Without memcached, set neither.",
             )
         return
     yield ok("progress", f"Written and read: {text}.")
@@ -258,12 +257,12 @@ def _snapshot(task_id: str) -> Snapshot:
     return Snapshot(info=info, fence=1)
 
 
-def _forget(patient: Patient, task_id: str) -> None:
+def _forget(subject: Subject, task_id: str) -> None:
     try:
-        with patient.services.ndb_context():
+        with subject.services.ndb_context():
             LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
     except (*STORE_ERRORS, GoogleAuthError, ConfigurationError):
-        pass  # another check tells of that
+        pass  # another check reports that
 
 
 def _is_local(url: str) -> bool:
@@ -271,5 +270,5 @@ def _is_local(url: str) -> bool:
 
 
 def _short(exc: Exception) -> str:
-    """Give an error in one line."""
+    """Return an error in one line."""
     return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"

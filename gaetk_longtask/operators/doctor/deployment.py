@@ -12,15 +12,15 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import LONGEST_URI
 
-#: What App Engine's front end and the queue add, with room to spare; a header of Identity-Aware Proxy has 2 kB.
+#: Headers that App Engine's front end and the queue add, with room to spare; one of Identity-Aware Proxy has 2 kB.
 _HEADERS, _HEADER_BYTES = 50, 4096
 _REQUEST_LINE = LONGEST_URI + len("GET  HTTP/1.1")
-#: Requests that App Engine gives an instance at a time, where app.yaml does not say.
+#: App Engine's default of max_concurrent_requests.
 _CONCURRENT_REQUESTS = 10
-#: Since then gunicorn drops headers whose names have underscores.
+#: The first version that drops headers with underscores in their names.
 _SAFE_GUNICORN = 22
 _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
 
@@ -31,71 +31,71 @@ _ENTRYPOINT = (
 )
 
 
-def check_files(patient: Patient) -> Iterator[Finding]:
-    """See that the files can be read at all."""
-    for name, content in (patient.yaml_files or {}).items():
+def check_files(subject: Subject) -> Iterator[Finding]:
+    """Check that the files can be read."""
+    for name, content in (subject.yaml_files or {}).items():
         if isinstance(content, Exception):
             text = " ".join(str(content).split())[:300]
-            yield problem(name, f"It can't be read: {text}", "gcloud app deploy would refuse it, too: correct it.")
+            yield problem(name, f"It can't be read: {text}", "Correct it: gcloud app deploy would refuse it, too.")
 
 
-def check_entrypoints(patient: Patient) -> Iterator[Finding]:
-    """See that a task has the time that it needs, that others are served meanwhile, and that headers come through."""
-    files = patient.service_files()
+def check_entrypoints(subject: Subject) -> Iterator[Finding]:
+    """Check that a task has enough time, that other requests are served meanwhile, and that headers arrive."""
+    files = subject.service_files()
     if not files:
-        yield _no_file(patient, "entrypoint", "app.yaml")
+        yield _no_file(subject, "entrypoint", "app.yaml")
     for name, content in files.items():
-        yield from _check_entrypoint(patient, name, content)
+        yield from _check_entrypoint(subject, name, content)
 
 
-def _check_entrypoint(patient: Patient, name: str, content: dict[str, Any]) -> Iterator[Finding]:
+def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> Iterator[Finding]:
     check = f"entrypoint in {name}"
     entrypoint = content.get("entrypoint")
     if not entrypoint:
         yield problem(
             check,
-            "There is none. App Engine's own has the time-out and the one thread of gunicorn's defaults.",
-            f"Write one: {_ENTRYPOINT}",
+            "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time.",
+            f"Add one: {_ENTRYPOINT}",
         )
         return
     env = {str(key): str(value) for key, value in (content.get("env_variables") or {}).items()}
     try:
-        gunicorn = read_entrypoint(str(entrypoint), env, patient.directory)
+        gunicorn = read_entrypoint(str(entrypoint), env, subject.directory)
     except NotUnderstoodError as exc:
         yield not_checked(
             check,
-            f"It is not understood: {exc}.",
-            f"See for yourself that a request may take {_longest(patient)} and that several are served at a time.",
+            f"It can't be read: {exc}.",
+            f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time.",
         )
         return
-    found = [*_judge_time(patient, check, gunicorn), *_judge_room(check, content, gunicorn)]
-    yield from found or [ok(check, "A task has the time that it needs, and others are served meanwhile.")]
-    yield from _check_headers(patient, name, gunicorn)
+    found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
+    yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
+    yield from _check_headers(subject, name, gunicorn)
 
 
-def _no_file(patient: Patient, check: str, name: str) -> Finding:
-    remedy = _READ_THEM if patient.yaml_files is None else f"Run this where {name} is."
-    return not_checked(check, f"There is no {name} in {patient.directory} that could be read.", remedy)
+def _no_file(subject: Subject, check: str, name: str) -> Finding:
+    remedy = _READ_THEM if subject.yaml_files is None else f"Run this where {name} is."
+    return not_checked(check, f"There is no {name} to read in {subject.directory}.", remedy)
 
 
-def _longest(patient: Patient) -> timedelta:
-    return max((rule.options.time_limit for rule in patient.rules), default=timedelta(minutes=10))
+def _longest(subject: Subject) -> timedelta:
+    return max((rule.options.time_limit for rule in subject.rules), default=timedelta(minutes=10))
 
 
-def _judge_time(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    longest = _longest(patient)
+def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+    longest = _longest(subject)
     if 0 < gunicorn.kills_after_seconds <= longest.total_seconds():
         yield problem(
             check,
-            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, and a task may take {longest}.",
-            "Add --timeout 0: App Engine ends what takes too long.",
+            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}.",
+            "Add --timeout 0: App Engine ends requests that take too long.",
         )
     if gunicorn.max_requests and gunicorn.graceful_timeout < longest.total_seconds():
         yield problem(
             check,
-            f"gunicorn ends a worker after {gunicorn.max_requests} requests, and with it a task that takes more than "
-            f"{gunicorn.graceful_timeout} seconds from then on.",
-            f"Leave out --max-requests, or add --graceful-timeout {longest.total_seconds():.0f}.",
+            f"gunicorn ends a worker after {gunicorn.max_requests} requests, and with it a task that needs more than "
+            f"{gunicorn.graceful_timeout} seconds longer.",
+            f"Remove --max-requests, or add --graceful-timeout {longest.total_seconds():.0f}.",
         )
 
 
@@ -104,7 +104,7 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
     if room == 1:
         yield problem(
             check,
-            "An instance serves one request at a time: while it works on a task, nobody else gets an answer from it.",
+            "An instance serves one request at a time. While it works on a task, all other requests wait.",
             "Add --worker-class gthread --threads 8.",
         )
         return
@@ -115,16 +115,16 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
     if 0 < room < concurrent:
         yield problem(
             check,
-            f"App Engine gives an instance up to {concurrent} requests at a time, and {room} are served: the others, "
-            "polls of a waiting page say, wait for a task to end.",
-            f"Under automatic_scaling set max_concurrent_requests: {room}, or have more threads.",
+            f"App Engine sends an instance up to {concurrent} requests at a time, but it serves only {room}. The "
+            "others, for instance polls of a waiting page, wait until a task ends.",
+            f"Under automatic_scaling set max_concurrent_requests: {room}, or use more threads.",
         )
 
 
-def _check_headers(patient: Patient, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+def _check_headers(subject: Subject, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     check = f"headers in {name}"
-    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(patient, check, gunicorn)]
-    yield from found or [ok(check, "Those of the queue and of App Engine come through, and nobody can forge them.")]
+    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
+    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
 
 
 def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
@@ -138,21 +138,21 @@ def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
             yield problem(
                 check,
                 f"--{option} {limit} refuses requests that the queue may send.",
-                f"Leave it out, or allow {least} at the least.",
+                f"Remove it, or allow at least {least}.",
             )
 
 
 def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     remedy = (
-        "App Engine takes X-AppEngine-QueueName from strangers' requests, but not X_AppEngine_QueueName, which is the "
+        "App Engine removes X-AppEngine-QueueName from visitors' requests, but not X_AppEngine_QueueName, which is the "
         "same to an application."
     )
-    named = [name for name in gunicorn.forwarder_headers.upper().split(",") if name.strip().startswith("X_APPENGINE")]
+    named = [name for name in gunicorn.forwarder_headers if name.upper().startswith("X_APPENGINE")]
     if gunicorn.header_map == "dangerous" or named:
         yield problem(
             check,
-            "gunicorn takes underscores in the names of headers for hyphens, so that anybody can pass for the queue.",
-            f"Leave out --header-map and --forwarder-headers. {remedy}",
+            "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue.",
+            f"Remove --header-map and --forwarder-headers. {remedy}",
         )
     try:
         installed = version("gunicorn")
@@ -161,61 +161,60 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     if int(installed.split(".")[0]) < _SAFE_GUNICORN:
         yield problem(
             check,
-            f"gunicorn {installed} takes underscores in the names of headers for hyphens.",
+            f"gunicorn {installed} treats underscores in header names as hyphens.",
             f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}",
         )
 
 
-def _judge_scheme(patient: Patient, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    fixed = isinstance(patient.app.wsgi_app, ProxyFix)
-    if gunicorn.forwarded_allow_ips != "*" and not patient.config.base_url and not fixed:
+def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+    fixed = isinstance(subject.app.wsgi_app, ProxyFix)
+    if "*" not in gunicorn.forwarded_allow_ips and not subject.config.base_url and not fixed:
         yield problem(
             check,
-            "gunicorn does not believe App Engine that a visitor came by https, so that a task's absolute URL begins "
-            "with http.",
-            "Add --forwarded-allow-ips '*': nobody but App Engine's front end reaches an instance. Or set "
+            "gunicorn ignores App Engine's header for https, so a task's absolute URL begins with http.",
+            "Add --forwarded-allow-ips '*': only App Engine's front end can reach an instance. Or set "
             "LONGTASK_BASE_URL.",
         )
 
 
-def check_cron(patient: Patient) -> Iterator[Finding]:
-    """See that cron heals what nobody watches, and deletes what has expired."""
-    content = (patient.yaml_files or {}).get("cron.yaml")
+def check_cron(subject: Subject) -> Iterator[Finding]:
+    """Check that cron heals lost tasks and deletes expired ones."""
+    content = (subject.yaml_files or {}).get("cron.yaml")
     if not isinstance(content, dict):
-        yield _no_file(patient, "cron", "cron.yaml")
+        yield _no_file(subject, "cron", "cron.yaml")
         return
-    urls = {str(job.get("url")) for job in _list(content, "cron")}
-    root = str(patient.app.config["APPLICATION_ROOT"]).rstrip("/")
+    urls = {str(entry.get("url")) for entry in _list(content, "cron")}
+    root = str(subject.app.config["APPLICATION_ROOT"]).rstrip("/")
     missing = [url for url in (_SWEEP, _PURGE) if root + url not in urls]
     if missing:
         yield problem(
             "cron",
             f"cron.yaml does not call {' and '.join(missing)}.",
-            "Without the first, a task that is lost is found only when its visitor looks; without the second, or TTL "
-            "policies, what has expired stays. Take them over from our cron.yaml: gcloud app deploy cron.yaml.",
+            "Without sweep, a lost task is found only when its visitor looks at it. Without purge or TTL policies, "
+            "expired tasks are never deleted. Copy the entries of our cron.yaml and run gcloud app deploy cron.yaml.",
         )
     else:
-        yield ok("cron", "It looks after lost tasks and deletes expired ones.")
+        yield ok("cron", "It heals lost tasks and deletes expired ones.")
 
 
-def check_dispatch(patient: Patient) -> Iterator[Finding]:
-    """See that dispatch.yaml, which goes for the queue's requests too, sends none to another service."""
-    rules = _list((patient.yaml_files or {}).get("dispatch.yaml"), "dispatch")
-    for rule in patient.rules:
+def check_dispatch(subject: Subject) -> Iterator[Finding]:
+    """Check that dispatch.yaml, which also applies to the queue's requests, sends none to another service."""
+    rules = _list((subject.yaml_files or {}).get("dispatch.yaml"), "dispatch")
+    for rule in subject.rules:
         if rule.path is None:
             continue
         match = next((each for each in rules if _dispatches(str(each.get("url")), rule.path)), None)
         if match is not None and match.get("service") != rule.service:
             yield problem(
                 f"dispatch of {rule.endpoint}",
-                f"dispatch.yaml sends {match.get('url')} to the service {match.get('service')}, also what the queue "
-                f"sends to {rule.service}.",
+                f"dispatch.yaml sends {match.get('url')} to the service {match.get('service')}, even the queue's "
+                f"requests for {rule.service}.",
                 f"Add a rule before it, or set service = {match.get('service')!r} on the handler.",
             )
 
 
 def _dispatches(pattern: str, path: str) -> bool:
-    """Match as dispatch.yaml does: ``*`` at the beginning of the host and at the end of the path."""
+    """Return whether a pattern of dispatch.yaml matches; it may have ``*`` before the host and after the path."""
     host, slash, rest = pattern.partition("/")
     ours = host.startswith("*") or host.endswith(".appspot.com")
     return ours and fnmatch.fnmatchcase(path, slash + rest)

@@ -1,4 +1,4 @@
-"""The whole examination: which checks there are, and in which order."""
+"""The whole examination: all checks, in their order."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from pathlib import Path
 from flask import Flask
 from jinja2 import TemplateError, TemplateNotFound
 
-from gaetk_longtask.operators.doctor import arrival, backends, deployment, platform
+from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
 from gaetk_longtask.web.current import services_of_current_app
 
 log = logging.getLogger(__name__)
 
 
-def check_secret(patient: Patient) -> Iterator[Finding]:
-    """See that what is pickled can be signed."""
-    if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in patient.rules):
+def check_secret(subject: Subject) -> Iterator[Finding]:
+    """Check that there is a key to sign pickles with."""
+    if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in subject.rules):
         return
-    if patient.services.secret_keys():
-        yield ok("SECRET_KEY", "It signs what is pickled.")
+    if subject.services.secret_keys():
+        yield ok("SECRET_KEY", "It signs the pickles.")
     else:
         yield problem(
             "SECRET_KEY",
-            "There is none, and a handler has PickleSerializer.",
-            "Set SECRET_KEY in app.config, the same for all instances and versions.",
+            "It is not set, and a handler uses PickleSerializer.",
+            "Set SECRET_KEY in app.config, to the same value in all instances and versions.",
         )
 
 
-def check_templates(patient: Patient) -> Iterator[Finding]:
-    """See that every handler's waiting page can be made."""
-    for rule in patient.rules:
+def check_templates(subject: Subject) -> Iterator[Finding]:
+    """Check that every handler's waiting page has a template that compiles."""
+    for rule in subject.rules:
         try:
-            patient.app.jinja_env.get_template(rule.handler.status_template)
+            subject.app.jinja_env.get_template(rule.handler.status_template)
         except TemplateError as exc:
             yield problem(
                 f"waiting page of {rule.endpoint}",
                 f"There is no template {exc}."
                 if isinstance(exc, TemplateNotFound)
-                else f"Its template is wrong: {exc}",
+                else f"Its template does not compile: {exc}",
                 f"Correct {rule.handler.__name__}.status_template, or the template that it names.",
             )
 
 
-_CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     backends.check_project,
     backends.check_location,
     backends.check_queues,
@@ -57,8 +57,8 @@ _CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     backends.check_progress,
     check_secret,
     check_templates,
-    arrival.check_deliveries,
-    arrival.check_queue_ways,
+    deliveries.check_deliveries,
+    deliveries.check_queue_ways,
     deployment.check_files,
     deployment.check_entrypoints,
     deployment.check_dispatch,
@@ -75,19 +75,18 @@ def examine(
     admin: AdminApi | None = None,
     patience: timedelta = timedelta(seconds=30),
 ) -> Iterator[Finding]:
-    """Give what is found, one check after the other.
+    """Yield the findings, one check after the other.
 
     Raises:
         ConfigurationError: the application has no `LongTaskManager`.
-
     """
     with app.app_context():
         services = services_of_current_app()
-    patient = Patient(app, services, directory=directory, admin=admin or AdminApi(), patience=patience)
+    subject = Subject(app, services, directory=directory, admin=admin or AdminApi(), patience=patience)
     for check in _CHECKS:
         try:
-            yield from check(patient)
-        except Exception as exc:  # the application's own code, its files and the network may do anything
+            yield from check(subject)
+        except Exception as exc:  # the application's own code and files may raise anything
             log.exception("%s", check.__name__)
             name = check.__name__.removeprefix("check_")
-            yield problem(name, f"The check itself has failed: {type(exc).__name__}: {exc}", "See the traceback.")
+            yield problem(name, f"The check itself failed: {type(exc).__name__}: {exc}", "See the traceback.")

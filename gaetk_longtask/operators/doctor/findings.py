@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ class Outcome(StrEnum):
 
     OK = "ok"
     PROBLEM = "problem"
-    NOT_CHECKED = "not checked"  #: and the text says why
+    NOT_CHECKED = "not checked"  #: the text says why
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """One line of the report."""
 
-    check: str  #: what was looked at
+    check: str  #: what was checked
     outcome: Outcome
     text: str  #: what was found
     remedy: str = ""  #: what to do about it
 
     def document(self) -> dict[str, Any]:
-        """Give it for a machine to read."""
+        """Return the finding as JSON takes it."""
         return asdict(self)
 
 
 def ok(check: str, text: str) -> Finding:
-    """Find nothing wrong."""
+    """Return a finding that all is well."""
     return Finding(check=check, outcome=Outcome.OK, text=text)
 
 
 def problem(check: str, text: str, remedy: str) -> Finding:
-    """Find something that has to be mended."""
+    """Return a finding that something must be fixed."""
     return Finding(check=check, outcome=Outcome.PROBLEM, text=text, remedy=remedy)
 
 
 def not_checked(check: str, text: str, remedy: str = "") -> Finding:
-    """Find out nothing."""
+    """Return a finding that nothing could be found out."""
     return Finding(check=check, outcome=Outcome.NOT_CHECKED, text=text, remedy=remedy)

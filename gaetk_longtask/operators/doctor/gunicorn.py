@@ -1,4 +1,4 @@
-"""What an entrypoint tells gunicorn."""
+"""What an entrypoint tells gunicorn, read with gunicorn's own parser."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import argparse
 import runpy
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-#: gunicorn's own name for its configuration file; it reads one without being told.
+#: gunicorn reads this file without being told to.
 _CONFIG_FILE = "gunicorn.conf.py"
 
 
 class NotUnderstoodError(Exception):
-    """The entrypoint is not gunicorn's, or not to be understood; the message says why."""
+    """The entrypoint does not start gunicorn, or can't be read; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gunicorn:
-    """gunicorn's settings, under its own names and with its own defaults."""
+    """The settings that matter to a task, under gunicorn's own names."""
 
-    workers: int = 1
-    threads: int = 1
-    worker_class: str = "sync"
-    timeout: int = 30
-    graceful_timeout: int = 30
-    max_requests: int = 0
-    limit_request_line: int = 4094
-    limit_request_fields: int = 100
-    limit_request_field_size: int = 8190
-    forwarded_allow_ips: str = "127.0.0.1,::1"
+    workers: int
+    threads: int
+    worker_class_str: str  #: ``gthread`` also where gunicorn takes it by itself, for several threads
+    timeout: int
+    graceful_timeout: int
+    max_requests: int
+    limit_request_line: int
+    limit_request_fields: int
+    limit_request_field_size: int
+    forwarded_allow_ips: list[str]
+    # Both since gunicorn 22.
     header_map: str = "drop"
-    forwarder_headers: str = "SCRIPT_NAME,PATH_INFO"
+    forwarder_headers: list[str] = field(default_factory=list)
 
     @property
     def serves_at_once(self) -> int:
@@ -43,79 +44,59 @@ class Gunicorn:
     @property
     def is_asynchronous(self) -> bool:
         """Whether a worker serves many requests without a thread for each."""
-        return self.worker_class not in ("sync", "gthread")
+        return self.worker_class_str not in ("sync", "gthread")
 
     @property
     def kills_after_seconds(self) -> int:
-        """How long a request may take; 0 for ever. Only a worker that does nothing else can't say that it lives."""
-        return self.timeout if self.worker_class == "sync" and self.threads == 1 else 0
+        """How long a request may take; 0 for ever. The other workers report that they live during a request, too."""
+        return self.timeout if self.worker_class_str == "sync" else 0
 
 
 def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) -> Gunicorn:
-    """Understand an entrypoint as gunicorn does: its configuration file, then its arguments.
+    """Return the settings that gunicorn takes from an entrypoint, its environment and its configuration file.
 
     Raises:
-        NotUnderstoodError: that does not work.
-
+        NotUnderstoodError: the entrypoint is not gunicorn's, or can't be read.
     """
     try:
+        from gunicorn.config import Config  # noqa: PLC0415  # of an extra that may be missing
+    except ImportError as exc:
+        message = 'gunicorn, whose parser reads it, is not installed here (pip install "gaetk-longtask[dev]")'
+        raise NotUnderstoodError(message) from exc
+    config, names = Config(), [each.name for each in fields(Gunicorn)]
+    try:
         words = shlex.split(entrypoint)
-    except ValueError as exc:
+        start = next((index for index, word in enumerate(words, 1) if Path(word).name == "gunicorn"), None)
+        if start is None:
+            raise NotUnderstoodError("it does not start gunicorn")
+        arguments = _parse(config, words[start:])
+        from_env = _parse(config, shlex.split(env.get("GUNICORN_CMD_ARGS", "")))
+        # gunicorn has taken its defaults for these two from the environment of this process.
+        found = {"workers": env.get("WEB_CONCURRENCY", 1)}
+        found |= {"forwarded_allow_ips": env.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")}
+        found |= _file(directory, arguments.get("config") or from_env.get("config")) | from_env | arguments
+        for name in found.keys() & {"worker_class", *names}:
+            config.set(name, found[name])
+    except (argparse.ArgumentError, TypeError, ValueError) as exc:
         raise NotUnderstoodError(str(exc)) from exc
-    if not any(Path(word).name == "gunicorn" for word in words):
-        raise NotUnderstoodError("it does not start gunicorn")
-    given = _arguments(words + shlex.split(env.get("GUNICORN_CMD_ARGS", "")))
-    file = Path(given.pop("config", None) or _CONFIG_FILE)
-    settings: dict[str, Any] = {}
-    if "WEB_CONCURRENCY" in env:
-        settings["workers"] = env["WEB_CONCURRENCY"]
-    if "FORWARDED_ALLOW_IPS" in env:
-        settings["forwarded_allow_ips"] = env["FORWARDED_ALLOW_IPS"]
-    if (directory / file).is_file():
-        settings |= _file(directory / file)
-    elif file != Path(_CONFIG_FILE):
-        message = f"its configuration {file} is not a file here"
-        raise NotUnderstoodError(message)
-    try:
-        return Gunicorn(**{name: _typed(name, value) for name, value in (settings | given).items()})
-    except (TypeError, ValueError) as exc:
-        raise NotUnderstoodError(str(exc)) from exc
+    return Gunicorn(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
-def _typed(name: str, value: Any) -> Any:
-    """Give a setting its type: numbers come as text from the environment, lists as lists from the file."""
-    if isinstance(getattr(Gunicorn(), name), int):
-        return int(value)
-    return value if isinstance(value, str) else ",".join(value)
-
-
-def _arguments(words: list[str]) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-c", "--config")
-    parser.add_argument("-w", "--workers", type=int)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("-k", "--worker-class")
-    parser.add_argument("-t", "--timeout", type=int)
-    parser.add_argument("--graceful-timeout", type=int)
-    parser.add_argument("--max-requests", type=int)
-    parser.add_argument("--limit-request-line", type=int)
-    parser.add_argument("--limit-request-fields", type=int)
-    parser.add_argument("--limit-request-field_size", type=int)
-    parser.add_argument("--forwarded-allow-ips")
-    parser.add_argument("--header-map")
-    parser.add_argument("--forwarder-headers")
-    try:
-        found, _ = parser.parse_known_args(words)
-    except argparse.ArgumentError as exc:
-        raise NotUnderstoodError(str(exc)) from exc
+def _parse(config: Any, words: list[str]) -> dict[str, Any]:
+    parser = config.parser()
+    parser.exit_on_error = False
+    found, _ = parser.parse_known_args(words)
     return {name: value for name, value in vars(found).items() if value is not None}
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(directory: Path, name: str | None) -> dict[str, Any]:
     """Run gunicorn's configuration file, which is Python and the application's own."""
+    path = directory / (name or _CONFIG_FILE)
+    if not path.is_file():
+        if name is None:
+            return {}
+        raise NotUnderstoodError(f"its configuration {name} is not a file here")
     try:
-        settings = runpy.run_path(str(path))
+        return runpy.run_path(str(path))
     except Exception as exc:
-        message = f"its configuration {path.name} raises {type(exc).__name__}: {exc}"
-        raise NotUnderstoodError(message) from exc
-    return {field.name: settings[field.name] for field in fields(Gunicorn) if field.name in settings}
+        raise NotUnderstoodError(f"its configuration {path.name} raises {type(exc).__name__}: {exc}") from exc

@@ -1,4 +1,4 @@
-"""Checks of what only Google's administration knows: services and versions, TTL policies."""
+"""Checks through Google's administration APIs: services and versions, TTL policies."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from collections.abc import Iterator
 
 from gaetk_longtask.operators.doctor.admin_api import LOGIN, NoAnswerError
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
-from gaetk_longtask.operators.doctor.patient import Patient
+from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import EMULATOR_VARIABLE
 
 _KINDS = ("LongTask", "LongTaskChunk", "LongTaskProgress")
 
 
-def check_services(patient: Patient) -> Iterator[Finding]:
-    """See that the services and versions that tasks go to are deployed."""
-    project = patient.config.project
-    ways = {(rule.service, rule.options.version) for rule in patient.rules}
+def check_services(subject: Subject) -> Iterator[Finding]:
+    """Check that the services and versions that tasks go to are deployed."""
+    project = subject.config.project
+    ways = {(rule.service, rule.options.version) for rule in subject.rules}
     for service, version in sorted(ways, key=str):
         check = f"service {service}" + (f", version {version}" if version else "")
         if project is None:
             yield not_checked(check, "The project is not known.")
         elif os.environ.get(EMULATOR_VARIABLE):
-            yield not_checked(check, "The emulator of Cloud Tasks sends everything to one application.")
+            yield not_checked(check, "The Cloud Tasks emulator sends everything to one application.")
         else:
-            yield _check_service(patient, check, project, service, version)
+            yield _check_service(subject, check, project, service, version)
 
 
-def _check_service(patient: Patient, check: str, project: str, service: str, version: str | None) -> Finding:
+def _check_service(subject: Subject, check: str, project: str, service: str, version: str | None) -> Finding:
     try:
-        if patient.admin.service(project, service) is None:
+        if subject.admin.service(project, service) is None:
             return problem(
                 check,
                 f"{project} has no service {service}: its tasks go to the default service.",
                 f"Deploy it, or correct LONGTASK_SERVICE or the handler's service = {service!r}. "
-                f"gcloud app services list --project={project} shows what there is.",
+                f"gcloud app services list --project={project} shows the services.",
             )
-        if version and patient.admin.version(project, service, version) is None:
+        if version and subject.admin.version(project, service, version) is None:
             return problem(
                 check,
                 f"{service} has no version {version}.",
-                "Leave out LONGTASK_VERSION: then a task is worked on by the version that has started it.",
+                "Remove LONGTASK_VERSION: then the version that started a task also works on it.",
             )
     except NoAnswerError as exc:
-        return not_checked(check, str(exc), f"gcloud app services list --project={project} shows it. {LOGIN}")
+        return not_checked(check, str(exc), f"Run gcloud app services list --project={project}. {LOGIN}")
     return ok(check, "It is deployed.")
 
 
-def check_ttl(patient: Patient) -> Iterator[Finding]:
-    """See that what has expired is deleted, should cron not do it."""
-    project = patient.config.project
+def check_ttl(subject: Subject) -> Iterator[Finding]:
+    """Check that expired entities are deleted even if cron does not do it."""
+    project = subject.config.project
     show = f"gcloud firestore fields ttls list --project={project or 'PROJECT'}"
     if os.environ.get("DATASTORE_EMULATOR_HOST"):
         yield not_checked("TTL policy", "An emulator has none.", f"In production: {show}.")
@@ -58,14 +58,14 @@ def check_ttl(patient: Patient) -> Iterator[Finding]:
         yield not_checked("TTL policy", "The project is not known.")
         return
     try:
-        without = [kind for kind in _KINDS if not _has_policy(patient.admin.field(project, kind, "expires_at"))]
+        without = [kind for kind in _KINDS if not _has_policy(subject.admin.field(project, kind, "expires_at"))]
     except NoAnswerError as exc:
-        yield not_checked("TTL policy", str(exc), f"{show} shows them. {LOGIN}")
+        yield not_checked("TTL policy", str(exc), f"Run {show}. {LOGIN}")
         return
     if without:
         yield problem(
             "TTL policy",
-            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none: what purge does not reach stays.",
+            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none: what purge misses is never deleted.",
             "; ".join(
                 f"gcloud firestore fields ttls update expires_at --collection-group={kind} --enable-ttl "
                 f"--project={project}"

@@ -282,7 +282,7 @@ def test_the_handlers_own_serializer_comes_first() -> None:
 
 def test_a_serializer_that_is_gone_is_named_with_the_remedy() -> None:
     layout, data = stored([1], Sorted())
-    with pytest.raises(DamagedDataError, match=r"'sorted', but the handler's is 'json'; give the handler"):
+    with pytest.raises(DamagedDataError, match=r"'sorted', but the handler's is 'json'\. Give the handler"):
         decode(layout, data, JSON, SIGNER)
 
 

@@ -251,7 +251,7 @@ def test_a_class_that_is_gone_is_named_with_the_remedy(monkeypatch: pytest.Monke
 
 def test_a_module_that_is_gone_is_named_with_the_remedy() -> None:
     data = SIGNER.sign(b"cgone_module\nRow\n.")
-    with pytest.raises(DamagedDataError, match=r"gone_module.* bring it back under its old name"):
+    with pytest.raises(DamagedDataError, match=r"gone_module.* Restore the class under its old name"):
         PICKLE.loads(data, SIGNER)
 
 

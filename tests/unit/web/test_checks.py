@@ -35,7 +35,7 @@ from tests.unit.web.conftest import make
 )
 def test_a_mistake_is_refused_when_the_class_is_made_with_its_name_and_the_value(attribute: str, value: Any) -> None:
     named = {"methods": "start_methods"}.get(attribute, attribute)
-    with pytest.raises(TypeError, match=rf"Report\.{named} (must|may)"):
+    with pytest.raises(TypeError, match=rf"Report\.{named} must"):
         make(**{attribute: value})
 
 
@@ -72,8 +72,8 @@ def test_execute_task_has_to_be_implemented() -> None:
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"time_limit": timedelta(minutes=11)}, "more than the 10 minutes .* on automatic scaling"),
-        ({"time_limit": timedelta(hours=25), "service": "worker"}, "more than the 24 hours .* any request"),
+        ({"time_limit": timedelta(minutes=11)}, "more than 10 minutes, .* on automatic scaling"),
+        ({"time_limit": timedelta(hours=25), "service": "worker"}, "more than 24 hours, App Engine's limit"),
     ],
 )
 def test_more_time_than_app_engine_gives_is_refused_when_the_class_is_made(
@@ -84,7 +84,7 @@ def test_more_time_than_app_engine_gives_is_refused_when_the_class_is_made(
 
 
 def test_an_unlimited_keep_result_is_refused_when_the_class_is_made() -> None:
-    with pytest.raises(TypeError, match=r"Report\.keep_result is more than a hundred years"):
+    with pytest.raises(TypeError, match=r"Report\.keep_result is more than 100 years"):
         make(keep_result=timedelta.max)
 
 

@@ -93,7 +93,7 @@ def test_one_manager_serves_two_applications_that_know_nothing_of_one_another() 
 def test_a_second_manager_for_one_application_is_refused() -> None:
     app = app_with()
     LongTaskManager(app)
-    with pytest.raises(ConfigurationError, match="has a LongTaskManager already"):
+    with pytest.raises(ConfigurationError, match="already has a LongTaskManager"):
         LongTaskManager(app)
 
 
@@ -171,7 +171,7 @@ class Report(LongRunningTaskHandler):
 def test_the_message_about_an_endpoint_without_a_handler_says_what_to_pass() -> None:
     app = app_with()
     LongTaskManager(app, queue=InMemoryQueue(), progress=InMemoryProgressStore())
-    with app.app_context(), pytest.raises(LongTaskError, match="the name given to as_view"):
+    with app.app_context(), pytest.raises(LongTaskError, match="the name that you passed to as_view"):
         LongTaskManager.start("static", {})
 
 

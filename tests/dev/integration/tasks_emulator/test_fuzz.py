@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from gaetk_longtask.dev.tasks_emulator import serve
-from tests.integration.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected
+from tests.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected
 
 FULL = os.environ.get("FUZZ") == "full"
 SERVICE = "/google.cloud.tasks.v2.CloudTasks/"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gaetk_longtask.dev.tasks_emulator.__main__ import main
-from tests.integration.dev.tasks_support import (
+from tests.dev.tasks_support import (
     DEFAULT,
     PARENT,
     PATIENCE_SECONDS,

@@ -9,17 +9,17 @@ from pathlib import Path
 import grpc
 import pytest
 
+from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.errors import CallError
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Queue, moment_of, set_moment
 from gaetk_longtask.dev.tasks_emulator.names import parse_queue
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
 from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.registry import Deployment, Registry
-from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Fate, Scheduler, Verdict
+from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Ending, Fate, Scheduler
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, PARENT, app_engine_task, http_task, queue
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, PARENT, app_engine_task, http_task, queue
 
-OK, ERROR = Outcome(status=200), Outcome(status=500)
+OK, ERROR = Answer(status=200), Answer(status=500)
 SECOND = timedelta(seconds=1)
 TASK = f"{DEFAULT}/tasks/t"
 
@@ -51,16 +51,16 @@ class World:
     def due_names(self) -> list[str]:
         return [attempt.task.name.rpartition("/")[2] for attempt in self.due()]
 
-    def finish(self, attempt: Attempt, outcome: Outcome = OK) -> Verdict:
-        return self.scheduler.finish(attempt, outcome, self.now)
+    def finish(self, attempt: Attempt, answer: Answer = OK) -> Ending:
+        return self.scheduler.finish(attempt, answer, self.now)
 
-    def attempt(self, outcome: Outcome) -> Verdict:
+    def attempt(self, answer: Answer) -> Ending:
         """Wait until the only task is due, and let its attempt end at once."""
         wakes_at = self.scheduler.wakes_at(self.now)
         assert wakes_at is not None
         self.now = max(self.now, wakes_at)
         [attempt] = self.due()
-        return self.finish(attempt, outcome)
+        return self.finish(attempt, answer)
 
     def refusal(self, call: str, *arguments) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(CallError) as refused:
@@ -104,7 +104,7 @@ def test_success_deletes_the_task(world):
     world.create("t")
     [attempt] = world.due()
 
-    assert world.finish(attempt) == Verdict(fate=Fate.DONE, attempts=1)
+    assert world.finish(attempt) == Ending(fate=Fate.DONE, attempts=1)
     assert world.refusal("get", TASK) == (
         grpc.StatusCode.NOT_FOUND,
         (
@@ -118,14 +118,14 @@ def test_success_deletes_the_task(world):
 def test_anything_but_2xx_is_a_failure(world, status):
     world.create("t")
 
-    assert world.attempt(Outcome(status=status)).fate is Fate.RETRY
+    assert world.attempt(Answer(status=status)).fate is Fate.RETRY
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_every_2xx_is_a_success(world, status):
     world.create("t")
 
-    assert world.attempt(Outcome(status=status)).fate is Fate.DONE
+    assert world.attempt(Answer(status=status)).fate is Fate.DONE
 
 
 def test_a_failed_attempt_is_repeated_after_the_back_off_counted_from_its_end(world):
@@ -134,9 +134,9 @@ def test_a_failed_attempt_is_repeated_after_the_back_off_counted_from_its_end(wo
     [attempt] = world.due()
     world.now += 100 * SECOND  # a slow handler
 
-    verdict = world.finish(attempt, ERROR)
+    ending = world.finish(attempt, ERROR)
 
-    assert verdict == Verdict(fate=Fate.RETRY, attempts=1, again_in=10 * SECOND)
+    assert ending == Ending(fate=Fate.RETRY, attempts=1, again_in=10 * SECOND)
     assert world.scheduler.wakes_at(world.now) == NOW + 110 * SECOND
 
 
@@ -180,12 +180,12 @@ def test_a_change_of_the_queues_retry_configuration_holds_for_tasks_that_are_the
 def test_an_app_engine_retry_carries_what_production_was_seen_to_send(world):
     world.create("t")
     told = []
-    for outcome in (Outcome(status=503), Outcome(status=404), Outcome(silence=Silence.DEADLINE), OK):
+    for answer in (Answer(status=503), Answer(status=404), Answer(silence=Silence.DEADLINE), OK):
         world.now += timedelta(hours=1)
         [attempt] = world.due()
         previous = attempt.previous and (attempt.previous.response, attempt.previous.reason)
         told.append((attempt.retries, attempt.executions, previous))
-        world.finish(attempt, outcome)
+        world.finish(attempt, answer)
 
     assert told == [
         (0, 0, None),
@@ -198,12 +198,12 @@ def test_an_app_engine_retry_carries_what_production_was_seen_to_send(world):
 def test_an_http_retry_carries_what_production_was_seen_to_send(world):
     world.scheduler.create(str(DEFAULT), http_task(), world.now)
     told = []
-    for outcome in (Outcome(status=503), Outcome(status=404), Outcome(silence=Silence.DEADLINE), OK):
+    for answer in (Answer(status=503), Answer(status=404), Answer(silence=Silence.DEADLINE), OK):
         world.now += timedelta(hours=1)
         [attempt] = world.due()
         previous = attempt.previous and (attempt.previous.response, attempt.previous.reason)
         told.append((attempt.retries, attempt.executions, previous))
-        world.finish(attempt, outcome)
+        world.finish(attempt, answer)
 
     assert told == [(0, 0, None), (1, 0, (503, "")), (2, 1, (404, "")), (3, 1, (504, ""))]
 
@@ -349,7 +349,7 @@ def test_503_from_app_engine_slows_the_queue_down_and_429_does_not(world):
         for _ in range(3):
             world.create(parent=f"{PARENT}/queues/{name}")
         attempt, *_ = world.due()
-        world.finish(attempt, Outcome(status=status))
+        world.finish(attempt, Answer(status=status))
         world.create(f"next-{status}", parent=f"{PARENT}/queues/{name}")
 
     assert world.due_names() == ["next-429"]
@@ -362,7 +362,7 @@ def test_429_from_an_http_target_slows_the_queue_down(world):
     for _ in range(2):
         world.scheduler.create(f"{PARENT}/queues/q", http_task(), world.now)
     attempt, _ = world.due()
-    world.finish(attempt, Outcome(status=429))
+    world.finish(attempt, Answer(status=429))
     world.scheduler.create(f"{PARENT}/queues/q", http_task(), world.now)
 
     assert world.due() == []
@@ -372,7 +372,7 @@ def test_a_retry_after_delays_an_http_target_and_no_other(world):
     delays = []
     for given in (http_task(), app_engine_task()):
         world.scheduler.create(str(DEFAULT), given, world.now)
-        delays.append(world.attempt(Outcome(status=500, retry_after=60 * SECOND)).again_in)
+        delays.append(world.attempt(Answer(status=500, retry_after=60 * SECOND)).again_in)
 
     assert delays == [60 * SECOND, 0.1 * SECOND]
 

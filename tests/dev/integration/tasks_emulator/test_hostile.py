@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from gaetk_longtask.dev.tasks_emulator import serve
+from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.exchange import exchange
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing
-from tests.integration.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, wait_until
+from tests.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, wait_until
 
 MIB = 1024 * 1024
 DEADLINE = timedelta(seconds=0.5)
@@ -123,19 +123,19 @@ OK = b"HTTP/1.1 200 OK\r\n"
 GOOD = Send(OK + b"Content-Length: 2\r\n\r\nok")
 
 
-def outcome_of(*steps: Step, method: str = "GET", deadline: timedelta = DEADLINE) -> tuple[Outcome, int]:
-    """Return the outcome of an exchange with a handler that takes these steps, and the number of flooded bytes."""
+def answer_of(*steps: Step, method: str = "GET", deadline: timedelta = DEADLINE) -> tuple[Answer, int]:
+    """Return how the exchange with a handler that takes these steps ends, and how many flooded bytes went out."""
 
-    async def run() -> Outcome:
+    async def run() -> Answer:
         app = HostileApp()
         app.scripts["/x"] = list(steps)
         async with app.running() as port:
             request = Outgoing(method=method, url=f"http://127.0.0.1:{port}/x", headers={}, body=b"")
-            outcome = await exchange(request, deadline)
+            answer = await exchange(request, deadline)
             await asyncio.sleep(0)
         nonlocal sent
         sent = app.sent
-        return outcome
+        return answer
 
     sent = 0
     return asyncio.run(run()), sent
@@ -170,9 +170,9 @@ def outcome_of(*steps: Step, method: str = "GET", deadline: timedelta = DEADLINE
     ],
 )
 def test_an_odd_answer_is_understood(steps):
-    outcome, sent = outcome_of(*steps, deadline=timedelta(seconds=10))
+    answer, sent = answer_of(*steps, deadline=timedelta(seconds=10))
 
-    assert outcome.is_success, outcome
+    assert answer.is_success, answer
     assert sent < 64 * MIB, "the answer should not have been read to its end"
 
 
@@ -197,10 +197,10 @@ def test_an_odd_answer_is_understood(steps):
     ],
 )
 def test_a_broken_answer_is_no_answer(steps):
-    outcome, sent = outcome_of(*steps, deadline=timedelta(seconds=10))
+    answer, sent = answer_of(*steps, deadline=timedelta(seconds=10))
 
-    assert (outcome.status, outcome.silence) == (None, Silence.UNREACHABLE)
-    assert outcome.detail
+    assert (answer.status, answer.silence) == (None, Silence.UNREACHABLE)
+    assert answer.detail
     assert sent < 64 * MIB
 
 
@@ -216,38 +216,38 @@ def test_a_broken_answer_is_no_answer(steps):
     ],
 )
 def test_an_answer_that_does_not_end_meets_the_deadline(steps):
-    outcome, _ = outcome_of(*steps)
+    answer, _ = answer_of(*steps)
 
-    assert (outcome.status, outcome.silence) == (None, Silence.DEADLINE)
+    assert (answer.status, answer.silence) == (None, Silence.DEADLINE)
 
 
 @pytest.mark.parametrize("status", [101, 301, 302, 304, 307])
 def test_an_answer_that_asks_for_something_else_is_a_failure(status):
-    outcome, _ = outcome_of(Send(b"HTTP/1.1 %d X\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n" % status))
+    answer, _ = answer_of(Send(b"HTTP/1.1 %d X\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n" % status))
 
-    assert (outcome.status, outcome.is_success) == (status, False)
+    assert (answer.status, answer.is_success) == (status, False)
 
 
 def test_an_answer_to_head_has_no_body():
-    outcome, _ = outcome_of(Send(OK + b"Content-Length: 100\r\n\r\n"), Hang(), method="HEAD")
+    answer, _ = answer_of(Send(OK + b"Content-Length: 100\r\n\r\n"), Hang(), method="HEAD")
 
-    assert outcome.is_success
+    assert answer.is_success
 
 
 @pytest.mark.parametrize(
     ("header", "seconds"), [(b"120", 120), (b"-5", 0), (b"99999999999999999999", 3600), (b"soon", 0)]
 )
 def test_a_retry_after_is_read_in_seconds_and_bounded(header, seconds):
-    outcome, _ = outcome_of(Send(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % header))
+    answer, _ = answer_of(Send(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % header))
 
-    assert outcome.retry_after == timedelta(seconds=min(seconds, 3600))
+    assert answer.retry_after == timedelta(seconds=min(seconds, 3600))
 
 
 @pytest.mark.parametrize("url", ["http:///x", "https://127.0.0.1:1/", "http://127.0.0.1:1/", "http://a..b/"])
 def test_a_url_that_leads_nowhere_is_no_answer(url):
-    outcome = asyncio.run(exchange(Outgoing(method="GET", url=url, headers={}, body=b""), timedelta(seconds=10)))
+    answer = asyncio.run(exchange(Outgoing(method="GET", url=url, headers={}, body=b""), timedelta(seconds=10)))
 
-    assert (outcome.status, outcome.silence) == (None, Silence.UNREACHABLE)
+    assert (answer.status, answer.silence) == (None, Silence.UNREACHABLE)
 
 
 class BesideTheLoop:

@@ -15,7 +15,7 @@ from google.cloud.tasks_v2 import types
 from google.iam.v1 import iam_policy_pb2
 from google.protobuf import field_mask_pb2
 
-from tests.integration.dev.tasks_support import DEFAULT, PARENT, app_engine, names, wait_until
+from tests.dev.tasks_support import DEFAULT, PARENT, app_engine, names, wait_until
 
 Q = f"{PARENT}/queues/q"
 RUNNING, PAUSED = types.Queue.State.RUNNING, types.Queue.State.PAUSED

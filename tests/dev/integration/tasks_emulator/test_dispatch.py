@@ -12,7 +12,7 @@ import pytest
 from google.cloud.tasks_v2 import types
 
 from gaetk_longtask.dev.tasks_emulator import QueueYamlError, server
-from tests.integration.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, names, wait_until
+from tests.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected, names, wait_until
 
 Q = f"{PARENT}/queues/q"
 SECOND = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from gaetk_longtask.dev.tasks_emulator.acceptance import MAX_TASK_BYTES, accept
 from gaetk_longtask.dev.tasks_emulator.errors import CallError
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message, Task, moment_of, set_moment
 from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task, http_task
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, app_engine_task, http_task
 
 NAME = f"{DEFAULT}/tasks/t"
 AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"

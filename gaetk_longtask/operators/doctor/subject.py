@@ -1,4 +1,4 @@
-"""The application under examination: its services, its handlers, and the files that it is deployed with."""
+"""The application that is examined: its services, its handlers, and the files that it is deployed with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HandlerRule:
     rule: Rule
     handler: type[Hooks]
     options: TaskOptions
-    path: str | None  #: one that the rule matches; None where we can't think of any
+    path: str | None  #: an example that the rule matches; None if we can't make one up
 
     @property
     def endpoint(self) -> str:
@@ -43,11 +43,11 @@ class HandlerRule:
 
     @property
     def service(self) -> str:
-        """The App Engine service that works."""
+        """The App Engine service that does the work."""
         return self.options.service or _DEFAULT_SERVICE
 
 
-class Patient:
+class Subject:
     """What the checks look at."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Patient:
         self.services = services
         self.directory = directory
         self.admin = admin
-        #: How long a delivery by the queue may take; an instance may have to start first.
+        #: How long to wait for a delivery by the queue; an instance may have to start first.
         self.patience = patience
 
     @property
@@ -67,7 +67,7 @@ class Patient:
 
     @property
     def is_deployed(self) -> bool:
-        """Whether we are on App Engine ourselves."""
+        """Whether this process runs on App Engine."""
         return os.environ.get("GAE_ENV") == "standard"
 
     @cached_property
@@ -85,9 +85,9 @@ class Patient:
 
     @cached_property
     def yaml_files(self) -> dict[str, Any] | None:
-        """What the directory's YAML files say, by name; None where nothing that reads them is installed.
+        """The content of the directory's YAML files, by name; None if no YAML parser is installed.
 
-        For one that can't be read, it is the exception.
+        For a file that can't be read, the value is the exception.
         """
         try:
             from ruamel.yaml import YAML  # noqa: PLC0415  # of an extra that may be missing
@@ -103,7 +103,7 @@ class Patient:
         return files
 
     def service_files(self) -> dict[str, dict[str, Any]]:
-        """Give the files that describe a service which works for us, by name."""
+        """Return the files that describe a service which works on our tasks, by name."""
         served = {rule.service for rule in self.rules}
         files = {name: content for name, content in (self.yaml_files or {}).items() if _describes_service(content)}
         return {name: content for name, content in files.items() if content.get("service", _DEFAULT_SERVICE) in served}
@@ -114,12 +114,12 @@ def _describes_service(content: Any) -> bool:
 
 
 def _example(app: Flask, rule: Rule) -> str | None:
-    """Make up a path that the rule matches."""
+    """Return a path that the rule matches, or None if none was found."""
     values = dict(rule.defaults or {})
     for name in rule.arguments - set(values):
         converter = rule._converters[name]  # noqa: SLF001  # Werkzeug shows them in no other way
         text = next((text for text in _texts(converter) if re.fullmatch(converter.regex, text)), None)
-        # A converter of the application's own may look things up, or take objects.
+        # A converter of the application's own may look things up, or expect objects.
         if text is None or type(converter) not in DEFAULT_CONVERTERS.values():
             return None
         values[name] = converter.to_python(text)
@@ -137,7 +137,7 @@ def _example(app: Flask, rule: Rule) -> str | None:
 
 
 def _texts(converter: BaseConverter) -> Iterator[str]:
-    """Give texts of which most converters take one."""
+    """Yield texts; most converters accept one of them."""
     yield from sorted(getattr(converter, "items", ()))
     smallest = getattr(converter, "min", None) or 0
     yield from (str(smallest), f"{smallest}.0", "00000000-0000-0000-0000-000000000000", "doctor")

@@ -14,7 +14,7 @@ from gaetk_longtask.dev.tasks_emulator.names import QueueName
 from gaetk_longtask.dev.tasks_emulator.queue_yaml import parse
 from gaetk_longtask.dev.tasks_emulator.registry import MAX_QUEUES, Registry
 from gaetk_longtask.dev.tasks_emulator.store import Store
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, PARENT, queue
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, PARENT, queue
 
 Q = QueueName(project="p", location="l", queue="q")
 LISTED = "queue: [{name: q, rate: 5/s, bucket_size: 7}, {name: slow, rate: 0/s}]"

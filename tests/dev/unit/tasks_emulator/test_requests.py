@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import timedelta
 
 import pytest
 
-from gaetk_longtask.dev.tasks_emulator.acceptance import accept
-from gaetk_longtask.dev.tasks_emulator.log_line import describe
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message
-from gaetk_longtask.dev.tasks_emulator.outcomes import Outcome, Silence
-from gaetk_longtask.dev.tasks_emulator.queues import TaskQueue
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
-from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Fate, Verdict
-from gaetk_longtask.dev.tasks_emulator.settings import created
 from gaetk_longtask.dev.tasks_emulator.tasks import Previous
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task, http_task, queue
+from tests.dev.unit.tasks_emulator.messages import NOW, app_engine_task, attempt, http_task, queue
 
 APP = "http://127.0.0.1:8080"
 ROUTES = Routes(app_url=APP, named={"worker": "http://127.0.0.1:1", "v2.worker": "http://127.0.0.1:2"})
 AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
-
-
-def attempt(given: Message, *, previous: Previous | None = None, settings: Message | None = None) -> Attempt:
-    record = accept(given, name=f"{DEFAULT}/tasks/t", queue=DEFAULT, now=NOW)
-    retries = 0 if previous is None else 3
-    return Attempt(
-        queue=TaskQueue(DEFAULT, created(settings or queue("default"), str(DEFAULT)), from_yaml=False, now=NOW),
-        record=record,
-        task=record.message,
-        retries=retries,
-        executions=retries,
-        previous=previous,
-        began=NOW,
-        forced=False,
-    )
 
 
 def sent(given: Message, **changes) -> Outgoing:
@@ -176,56 +154,5 @@ def test_an_oauth_token_says_that_it_is_none():
     assert token.startswith("Bearer unsigned.")
 
 
-SECRETIVE = app_engine_task(uri="/work?a=b", headers={"X-Execute-Key": "s3cret"}, body=b"b0dy")
-TOOK = timedelta(seconds=0.123)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "rest"),
-    [
-        (Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), "200 in 0.12 s"),
-        (Outcome(status=200), Verdict(fate=Fate.DONE, attempts=4), "200 in 0.12 s (attempt 4)"),
-        (
-            Outcome(status=500),
-            Verdict(fate=Fate.RETRY, attempts=2, again_in=timedelta(seconds=1.5)),
-            "500 in 0.12 s (attempt 2); again in 1.5 s",
-        ),
-        (
-            Outcome(silence=Silence.DEADLINE, detail="no answer within 15 s"),
-            Verdict(fate=Fate.GAVE_UP, attempts=5),
-            "no answer within 15 s in 0.12 s (attempt 5); gave up, the task is deleted",
-        ),
-        (
-            Outcome(status=500),
-            Verdict(fate=Fate.GONE, attempts=1),
-            "500 in 0.12 s; the task was deleted meanwhile or has another attempt",
-        ),
-    ],
-)
-def test_an_attempt_is_told_in_one_line_without_its_secrets(outcome, verdict, rest):
-    made = attempt(SECRETIVE)
-
-    line = describe(made, outgoing(made, ROUTES), outcome, verdict, TOOK)
-
-    assert line == f"default/t: POST {APP}/work?a=b -> {rest}"
-
-
-def test_a_long_url_is_shortened_in_the_log():
-    made = attempt(app_engine_task(uri="/" + "x" * 2000))
-
-    line = describe(made, outgoing(made, ROUTES), Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), TOOK)
-
-    assert len(line) < 300
-    assert "…" in line
-
-
-def test_a_password_in_a_url_is_not_logged():
-    made = attempt(http_task(url="http://user:s3cret@h/x@y"))
-
-    line = describe(made, outgoing(made, ROUTES), Outcome(status=200), Verdict(fate=Fate.DONE, attempts=1), TOOK)
-
-    assert "POST http://h/x@y ->" in line
-
-
 def test_a_request_does_not_show_its_body():
-    assert "b0dy" not in repr(sent(SECRETIVE))
+    assert "b0dy" not in repr(sent(app_engine_task(body=b"b0dy")))

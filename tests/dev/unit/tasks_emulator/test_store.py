@@ -15,7 +15,7 @@ import pytest
 from gaetk_longtask.dev.tasks_emulator import store as store_module
 from gaetk_longtask.dev.tasks_emulator.acceptance import accept
 from gaetk_longtask.dev.tasks_emulator.store import FILE_NAME, Store, StoreError
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, app_engine_task
 
 DAY = timedelta(days=1)
 
@@ -86,7 +86,7 @@ import sys
 from pathlib import Path
 from gaetk_longtask.dev.tasks_emulator.store import Store
 from gaetk_longtask.dev.tasks_emulator.acceptance import accept
-from tests.unit.dev.tasks_messages import DEFAULT, NOW, app_engine_task
+from tests.dev.unit.tasks_emulator.messages import DEFAULT, NOW, app_engine_task
 
 store = Store(Path(sys.argv[1]))
 number = 0

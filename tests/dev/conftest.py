@@ -12,7 +12,7 @@ from google.cloud import tasks_v2
 
 from gaetk_longtask.dev.tasks_emulator import Emulator, serve
 from gaetk_longtask.testing import ManualClock
-from tests.integration.dev.tasks_support import App, connected
+from tests.dev.tasks_support import App, connected
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from gaetk_longtask.dev.tasks_emulator.errors import CallError
 from gaetk_longtask.dev.tasks_emulator.messages import Queue
 from gaetk_longtask.dev.tasks_emulator.settings import created, parse_state_filter, updated
-from tests.unit.dev.tasks_messages import PARENT, queue
+from tests.dev.unit.tasks_emulator.messages import PARENT, queue
 
 NAME = f"{PARENT}/queues/q"
 

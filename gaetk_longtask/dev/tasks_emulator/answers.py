@@ -1,4 +1,4 @@
-"""How an attempt ended, and what that means for the task, for the next attempt's headers and for the queue."""
+"""The app's answer to an attempt, and what it means for the task, for the next attempt's headers and for the queue."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Silence(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Answer:
     """A response, or the reason why there is none."""
 
     status: int | None = None  #: the HTTP status; None without a complete response
     silence: Silence = Silence.UNREACHABLE  #: meaningless with a status
-    detail: str = ""  #: for people
-    retry_after: timedelta = timedelta(0)  #: what the response's Retry-After asks for
+    detail: str = ""  #: an explanation for people
+    retry_after: timedelta = timedelta(0)  #: the response's Retry-After
 
     @property
     def is_success(self) -> bool:
-        """Whether the task is done: 2xx, and nothing else."""
+        """Whether the task is done: only after 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def code(self) -> grpc.StatusCode:
-        """The status that callers see as that of the last attempt."""
+        """The gRPC status of the attempt that callers see."""
         match self.status, self.silence:
             case None, Silence.DEADLINE:
                 return grpc.StatusCode.DEADLINE_EXCEEDED
@@ -64,15 +64,15 @@ class Outcome:
         return f"{shown}: HTTP status code {self.status}" if self.status else f"{shown}: {self.silence}"
 
     def is_overload(self, *, app_engine: bool) -> bool:
-        """Say whether production slows the whole queue down: on 503, and for HTTP targets on 429 too."""
+        """Return whether production slows the whole queue down: after 503, and for HTTP targets after 429, too."""
         return self.status == _UNAVAILABLE or (self.status == _TOO_MANY and not app_engine)
 
     def is_execution(self, *, app_engine: bool) -> bool:
-        """Say whether the response counts for TaskExecutionCount: for HTTP targets 5xx does not (captured)."""
+        """Return whether the response counts for TaskExecutionCount: for HTTP targets 5xx does not (captured)."""
         return self.status is not None and (app_engine or self.status < 500)
 
     def as_previous(self, *, app_engine: bool) -> Previous:
-        """Return what the next attempt's headers say of this one, as captured from production."""
+        """Return what the next attempt's headers say about this one, as captured from production."""
         if self.status is not None:
             return Previous(response=self.status, reason="App Error" if app_engine else "")
         if app_engine:
