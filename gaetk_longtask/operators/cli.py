@@ -1,4 +1,4 @@
-"""``flask longtask``: what operators do from a terminal."""
+"""The ``flask longtask`` commands for operators."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.current import services_of_current_app
 
-#: How often `start --wait` looks.
+#: How long `start --wait` waits between two checks.
 POLL_SECONDS = 1.0
 
 
 class _Group(AppGroup):
-    """Says in one line on standard error what stands in the way, and ends with 1."""
+    """A group of commands that print an expected error on standard error and exit with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except EnqueueRefusedError as exc:
-            message = f"The queue does not take it: {exc}"
+            message = f"The queue refused the task: {exc}"
             if exc.task_id:
-                message += f"\nOnce that is mended: flask longtask retry {exc.task_id}"
+                message += f"\nFix the reason, then run: flask longtask retry {exc.task_id}"
             raise click.ClickException(message) from exc
         except (LongTaskError, GoogleAuthError) as exc:
             raise click.ClickException(str(exc)) from exc
         except STORE_ERRORS as exc:
             host = os.environ.get("DATASTORE_EMULATOR_HOST")
-            where = f"The Datastore emulator at {host}" if host else "Datastore"
-            raise click.ClickException(f"{where} does not answer: {_reason(exc)}") from exc
+            where = f"the Datastore emulator at {host}" if host else "Datastore"
+            raise click.ClickException(f"The request to {where} failed: {_reason(exc)}") from exc
 
 
 longtask = _Group("longtask")
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command, which gets the application's services first and runs in an NDB context."""
+    """Add a command. It gets the application's services as its first argument, and runs in an NDB context."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @longtask.command(name, **settings)
@@ -98,15 +98,15 @@ _takes_id = {"context_settings": {"ignore_unknown_options": True}}
 @command("list")
 @click.option("--status", type=click.Choice([each.value for each in Status]), help="Only tasks in this state.")
 @click.option("--endpoint", help="Only tasks of this endpoint.")
-@click.option("--older-than", callback=_age, help="Only tasks that were started longer ago: 90s, 10m, 2h, 7d …")
-@click.option("--younger-than", callback=_age, help="Only tasks that were started since.")
+@click.option("--older-than", callback=_age, help="Only tasks older than this: 90s, 10m, 2h, 7d …")
+@click.option("--younger-than", callback=_age, help="Only tasks younger than this.")
 @click.option("--limit", type=click.IntRange(1, 500), default=overview.PAGE, show_default=True)
-@click.option("--cursor", help="Go on where a list with the same filter has ended.")
+@click.option("--cursor", help="Continue a list from this cursor, with the same filter.")
 @_as_json
 def _list(
     services: Services, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
 ) -> None:
-    """List tasks, the youngest first."""
+    """List tasks, newest first."""
     try:
         found = overview.tasks(
             services, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
@@ -126,15 +126,15 @@ def _list(
     )
     _note_unknown([wanted["endpoint"]] if wanted["endpoint"] and not found.rows else [])
     if found.cursor:
-        click.echo(f"There are more: --cursor {found.cursor}", err=True)
+        click.echo(f"There are more tasks. To continue, add --cursor {found.cursor}", err=True)
 
 
 @command("show", **_takes_id)
 @_task_id
-@click.option("--parameters", "with_parameters", is_flag=True, help="Load the parameters, and show them shortened.")
+@click.option("--parameters", "with_parameters", is_flag=True, help="Also show the parameters, shortened.")
 @_as_json
 def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
-    """Show a task; the beginning of its ID will do."""
+    """Show a task. The first characters of its ID are enough."""
     task = overview.find(services, task_id)
     row = Row.of(task, overview.live(services, task))
     facts = document(row) | details(task)
@@ -150,10 +150,10 @@ def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: b
 
 @command("start")
 @click.argument("endpoint")
-@click.option("--parameters", default="{}", help="JSON, or @FILE where it is; @- is standard input.")
+@click.option("--parameters", default="{}", help="JSON, @FILE, or @- for standard input.")
 @click.option("--url-value", "url_values", multiple=True, metavar="NAME=VALUE", help="An argument of the URL.")
-@click.option("--created-by", metavar="USER", help="Whose task it is to be, as get_user_id() says it.")
-@click.option("--wait", is_flag=True, help="Wait for the end; exit with 1 if there is no result then.")
+@click.option("--created-by", metavar="USER", help="The task's user, as get_user_id() returns it.")
+@click.option("--wait", is_flag=True, help="Wait until the task ends. Exit with 1 if it has no result.")
 @_as_json
 def _start(
     services: Services,
@@ -165,14 +165,14 @@ def _start(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Start a task, and print its id and URL."""
+    """Start a task, and print its ID and URL."""
     try:
         loaded = json.loads(_text(parameters))
     except (OSError, ValueError) as exc:
-        message = f"--parameters is JSON or @FILE: {exc}"
+        message = f"--parameters must be JSON or @FILE: {exc}"
         raise click.UsageError(message) from exc
     if any("=" not in pair for pair in url_values):
-        message = "--url-value is NAME=VALUE."
+        message = "--url-value must be NAME=VALUE."
         raise click.UsageError(message)
     values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
@@ -187,10 +187,10 @@ def _start(
 @_task_id
 @_as_json
 def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
-    """End a task that has not ended."""
+    """Cancel a task that has not ended."""
     task = services.store.cancel(overview.find(services, task_id).id)
     if task is None or task.status is not Status.CANCELLED:
-        message = f"{task_id} has ended before: it is {task.status.value if task else 'gone'}."
+        message = f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}."
         raise click.ClickException(message)
     _print_task(task, as_json=as_json)
 
@@ -199,14 +199,14 @@ def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
 @_task_id
 @_as_json
 def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
-    """Start a task again that has failed or was cancelled."""
+    """Retry a task that failed or was cancelled."""
     task: LongTask | None = overview.find(services, task_id)
     if task is not None and task.status.may_retry:
         task = starting.retry(services, task.id)
         if task is not None and not task.status.may_retry:
             _print_task(task, as_json=as_json)
             return
-    message = f"{task_id} can't be tried again: it is {task.status.value if task else 'gone'}."
+    message = f"{task_id} can't be retried: it is {task.status.value if task else 'gone'}."
     raise click.ClickException(message)
 
 
@@ -214,7 +214,7 @@ def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
 @_as_json
 def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
-    """Enqueue again what has gone too long without news, as cron does."""
+    """Enqueue due tasks again, as cron does."""
     _print_report(maintenance.sweep(services, limit=limit), "enqueued again", as_json=as_json)
 
 
@@ -222,7 +222,7 @@ def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
 @_as_json
 def _purge(services: Services, *, limit: int, as_json: bool) -> None:
-    """Delete what is not kept any longer, as cron does."""
+    """Delete expired tasks, as cron does."""
     _print_report(maintenance.purge(services, limit=limit), "deleted", as_json=as_json)
 
 
@@ -230,7 +230,7 @@ def _purge(services: Services, *, limit: int, as_json: bool) -> None:
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
 @_as_json
 def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
-    """Sum up the last runs of each endpoint."""
+    """Show statistics of each endpoint's last runs."""
     found = overview.statistics(names or endpoints.handlers())
     if as_json:
         print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
@@ -257,12 +257,12 @@ def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def doctor(context: click.Context, *, as_json: bool) -> None:
-    """Look for what stands between the application and its tasks; exits with 1 if there is something.
+    """Check whether the application can run its tasks. Exit with 1 if there is a problem.
 
-    Run it where app.yaml is. It writes, reads and deletes an entity of its own, and sends two tasks for each queue
-    and service that find nothing to do.
+    Run it in the directory of app.yaml. It writes, reads and deletes an entity of its own. It sends two tasks for each
+    queue and service; these tasks do nothing.
     """
-    from gaetk_longtask.operators.doctor import Outcome, examine  # noqa: PLC0415  # nobody else pays for its import
+    from gaetk_longtask.operators.doctor import Outcome, examine  # noqa: PLC0415  # only this command pays for its import
 
     findings = []
     for finding in examine(current_app._get_current_object()):  # type: ignore[attr-defined]  # noqa: SLF001  # as Flask
@@ -276,7 +276,7 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
 
 
 def _note_unknown(names: Iterable[str]) -> None:
-    """Point out a slip of the pen; an endpoint may also be another service's."""
+    """Print a hint for unknown endpoints: a typo, or an endpoint of another service."""
     for name in names:
         if name not in endpoints.handlers():
             click.echo(endpoints.unknown(name), err=True)
@@ -300,7 +300,7 @@ def _text(argument: str) -> str:
 
 
 def _reason(exc: Exception) -> str:
-    """Find the sentence that says something in what NDB and gRPC make of an error."""
+    """Return the readable sentence in an error of NDB or gRPC."""
     cause = getattr(exc, "cause", None) or exc
     return str(getattr(cause, "message", "") or cause).partition("\n")[0]
 
@@ -313,7 +313,7 @@ def _print_task(task: LongTask, *, as_json: bool) -> None:
     else:
         click.echo(f"{task.id} {task.status.value} {task.url}")
         if task.status is Status.FAILED:
-            click.echo(f"{printable(task.error or 'The log says why')} (reference {task.error_reference})", err=True)
+            click.echo(f"{printable(task.error or 'See the log')} (reference {task.error_reference})", err=True)
 
 
 def _print_report(report: maintenance.Report, what: str, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What operators see of all tasks: lists, single tasks, statistics; queries are bounded, and lists read no payloads."""
+"""Lists, single tasks and statistics for operators. Queries are bounded, and lists read no payloads."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ from gaetk_longtask.status import Status
 
 K = TypeVar("K")
 
-#: Tasks in a list unless somebody wants another number.
+#: The default number of tasks in a list.
 PAGE = 25
-#: Counting the tasks in a state ends here.
+#: Tasks in one state are only counted up to this number.
 COUNTED = 100
-#: How many of an endpoint's tasks the statistics look at: those that have ended last.
+#: How many of an endpoint's tasks the statistics include: those that ended last.
 LAST_RUNS = 200
-#: Parameters above this size are not loaded for a look at them, in bytes.
+#: Larger parameters are not loaded to be shown, in bytes.
 LARGEST_SHOWN = 1024 * 1024
 
-#: What Datastore takes for an indexed string, in bytes.
+#: Datastore's limit for an indexed string, in bytes.
 _LONGEST_NAME = 1500
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class NoSuchTaskError(LongTaskError):
-    """There is no task of this id, or more than one whose id begins like that."""
+    """There is no task with this id, or several ids begin with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which tasks to list; None is any."""
+    """Which tasks to list. None matches all."""
 
     status: Status | None = None
     endpoint: str | None = None
-    older_than: timedelta | None = None  #: since it was started first
+    older_than: timedelta | None = None  #: time since the task was first started
     younger_than: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no task can have.
+        """Check the endpoint's name.
 
         Raises:
             ValueError: the endpoint's name is longer than an indexed string may be.
 
         """
         if self.endpoint is not None and len(self.endpoint.encode()) > _LONGEST_NAME:
-            message = f"The name of an endpoint has at most {_LONGEST_NAME} bytes."
+            message = f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed."
             raise ValueError(message)
 
 
@@ -71,18 +71,18 @@ _ANY = Filter()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A task in a list: what a projection query can tell of it, and the news."""
+    """A task in a list: the result of a projection query, and the latest snapshot."""
 
     id: str
     endpoint: str
     status: Status
-    attempts: int  #: so far, with the one that is at work or comes next
+    attempts: int  #: so far, including the one that is running or comes next
     created_at: datetime
-    live: Snapshot | None  #: the latest news, of a task that has not ended
+    live: Snapshot | None  #: the latest snapshot; None if the task has ended or there is none
 
     @classmethod
     def of(cls, task: LongTask, live: Snapshot | None, wanted: Filter = _ANY) -> Self:
-        """Return the row of a task; a query for `wanted` does not project what is equal in all of its results."""
+        """Return the row of a task. `wanted` has the values that the query filtered by and so did not project."""
         status = wanted.status or task.status
         return cls(
             id=task.id,
@@ -96,15 +96,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """A page of a list, the youngest tasks first."""
+    """A page of a list, newest tasks first."""
 
     rows: list[Row]
-    cursor: str | None  #: where the list goes on, with the same filter; None at its end
+    cursor: str | None  #: where the next page begins, with the same filter; None on the last page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statistics:
-    """What became of an endpoint's last runs."""
+    """The statistics of an endpoint's last runs."""
 
     endpoint: str
     runs: int  #: at most `LAST_RUNS`
@@ -112,17 +112,17 @@ class Statistics:
     failed: int
     cancelled: int
     median_seconds: float | None  #: from the visitor's click to the result
-    p95_seconds: float | None  #: 95 of 100 took no longer
+    p95_seconds: float | None  #: 95 of 100 runs took no longer
 
     @property
     def success_rate(self) -> float | None:
-        """The share of runs with a result, from 0 to 1; those that were cancelled do not count."""
+        """The share of runs with a result, from 0 to 1. Cancelled runs do not count."""
         judged = self.succeeded + self.failed
         return self.succeeded / judged if judged else None
 
     @classmethod
     def of(cls, endpoint: str, runs: Iterable[tuple[Status, float | None]]) -> Self:
-        """Sum up runs, each with its duration if it came to a result."""
+        """Return the statistics of runs, each with its duration if it has a result."""
         counts: Counter[Status] = Counter()
         durations = []
         for status, seconds in runs:
@@ -141,20 +141,20 @@ class Statistics:
 
 
 def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limit: int = PAGE) -> Rows:
-    """List tasks: one projection query, and one reading of the progress store.
+    """Return a page of tasks; one projection query, and one read of the progress store.
 
-    An NDB context must be active. The cursor knows the time that ages are reckoned from: Datastore goes on with the
-    very same query alone.
+    An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
+    an identical query.
 
     Raises:
-        ValueError: the cursor is not one of ours.
-        ConfigurationError: the indexes of index.yaml are not there.
+        ValueError: the cursor is invalid.
+        ConfigurationError: the indexes of index.yaml are missing.
 
     """
     asked_at, start = _from_cursor(cursor) if cursor else (services.clock().replace(microsecond=0), None)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
     projection = [LongTask.created_at, LongTask.failures]
-    # What is equal in all results can't be projected.
+    # Datastore can't project a property that the query filters by equality.
     for prop, value in ((LongTask.status_name, wanted.status), (LongTask.endpoint, wanted.endpoint)):
         if value is None:
             projection.append(prop)
@@ -171,7 +171,7 @@ def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limi
             while len(found) < limit and results.has_next():
                 found.append(results.next())
         except InvalidArgument as exc:
-            message = f"Datastore does not take this cursor: {exc.message}"
+            message = f"Datastore refused the cursor: {exc.message}"
             raise ValueError(message) from exc
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
     alive = [task.id for task in found if not (wanted.status or task.status).ended]
@@ -180,16 +180,16 @@ def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limi
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:
-    """Count the tasks in each of these states, up to `COUNTED`; one small query for each, all at once."""
+    """Return the number of tasks in each state, up to `COUNTED`; one small query for each, all at once."""
     queries = {status: LongTask.query(LongTask.status_name == status.value, namespace=NAMESPACE) for status in statuses}
     return {status: len(found) for status, found in _fetch(queries, COUNTED, keys_only=True).items()}
 
 
 def statistics(endpoints: Iterable[str]) -> list[Statistics]:
-    """Sum up the last runs of each endpoint; one projection query for each, all at once.
+    """Return the statistics of each endpoint; one projection query for each, all at once.
 
     Raises:
-        ConfigurationError: the indexes of index.yaml are not there.
+        ConfigurationError: the indexes of index.yaml are missing.
 
     """
     queries = {
@@ -206,10 +206,10 @@ def statistics(endpoints: Iterable[str]) -> list[Statistics]:
 
 
 def find(services: Services, beginning: str) -> LongTask:
-    """Read a task by its id, or by a beginning that no other id has, as log lines give it.
+    """Return a task by its id, or by the first characters of its id, as log lines show them.
 
     Raises:
-        NoSuchTaskError: there is none, or more than one.
+        NoSuchTaskError: there is no such task, or more than one.
 
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", beginning, re.ASCII):
@@ -217,7 +217,7 @@ def find(services: Services, beginning: str) -> LongTask:
         raise NoSuchTaskError(message)
     if task := services.store.get(beginning):
         return task
-    # No character of an id comes after the tilde.
+    # The tilde sorts after every character of an id.
     first, last = LongTask.key_of(beginning), LongTask.key_of(f"{beginning}~")
     keys = LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE).fetch(2, keys_only=True)
     task = services.store.get(keys[0].id()) if len(keys) == 1 else None
@@ -228,14 +228,14 @@ def find(services: Services, beginning: str) -> LongTask:
 
 
 def live(services: Services, task: LongTask) -> Snapshot:
-    """Give the latest that is known of a task that has just been read."""
+    """Return the latest snapshot of a task that has just been read."""
     durable = Snapshot.of(task, now=services.clock())
     news = None if task.status.ended else services.progress.read(task.id)
     return news if news is not None and news.order == durable.order else durable
 
 
 def parameters(services: Services, task: LongTask, serializer: Serializer) -> dict[str, str]:
-    """Load a task's parameters and describe each of them by a short text.
+    """Load a task's parameters, and return a short text for each of them by name.
 
     Raises:
         TooLargeError: they are larger than `LARGEST_SHOWN`.
@@ -256,27 +256,27 @@ def parameters(services: Services, task: LongTask, serializer: Serializer) -> di
 
 
 def size(task: LongTask, field: Field) -> int | None:
-    """Return the size of what a task keeps in a field, in bytes; None if the field is empty."""
+    """Return the size of a task's field in bytes, or None if the field is empty."""
     stored = Stored.of(task, field)
     return stored.manifest.size if stored else None
 
 
 def parse_age(text: str) -> timedelta:
-    """Read ``90s``, ``10m``, ``2h`` or ``7d``.
+    """Return the duration for a text like ``90s``, ``10m``, ``2h`` or ``7d``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text has another form.
 
     """
     found = re.fullmatch(r"([0-9]{1,4})([smhd])", text, re.ASCII)
     if found is None:
-        message = f"An age is a whole number with s, m, h or d behind it, like 10m, not {text!r}."
+        message = f"{text!r} is not an age. Use a whole number followed by s, m, h or d, like 10m."
         raise ValueError(message)
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _fetch(queries: dict[K, ndb.Query], limit: int, **options: Any) -> dict[K, list[Any]]:
-    """Ask all queries at once, and wait for all even where one fails: NDB complains about answers left behind."""
+    """Run all queries at once. Wait for all even if one fails, because NDB complains about unread results."""
     asked = {name: query.fetch_async(limit, **options) for name, query in queries.items()}
     ndb.wait_all(list(asked.values()))
     return {name: future.result() for name, future in asked.items()}
@@ -287,9 +287,9 @@ def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
     try:
         if found is not None:
             return datetime.fromtimestamp(int(found[1]), UTC), ndb.Cursor(urlsafe=found[2].encode())
-    except ValueError:  # no Base64
+    except ValueError:  # not Base64
         pass
-    message = "This is not a cursor of such a list."
+    message = "The cursor is invalid. Use the one that the previous page returned."
     raise ValueError(message)
 
 
@@ -298,5 +298,5 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except FailedPrecondition as exc:
-        message = "Datastore has no index for this query: deploy ours, gcloud app deploy index.yaml, and wait for it."
+        message = "Datastore has no index for this query. Run gcloud app deploy index.yaml and wait until it is ready."
         raise ConfigurationError(message) from exc

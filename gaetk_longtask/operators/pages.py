@@ -1,4 +1,4 @@
-"""The operators' pages: all tasks, one task, statistics; not found unless ``LONGTASK_ADMIN`` says yes."""
+"""The operators' pages: all tasks, one task, statistics. They answer 404 unless ``LONGTASK_ADMIN`` returns True."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin,
 
 log = logging.getLogger(__name__)
 
-#: What the form offers, with the seconds that each means.
+#: The choices in the form, with their seconds.
 AGES = {text: overview.parse_age(text).total_seconds() for text in ("10m", "1h", "1d", "7d")}
-#: Whatever the method, those who are no operators find nothing.
+#: Every method is routed, so that visitors who are not operators get 404 for each.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorPage(Page):
-    """What all of the operators' pages may use."""
+    """The values and functions that the templates of all operators' pages may use."""
 
     now: datetime
 
     def state(self, status: Status) -> str:
-        """Name a state."""
+        """Return the name of a state."""
         names = {
             Status.READY: self.gettext("Waiting"),
             Status.STARTED: self.gettext("Working"),
@@ -67,13 +67,13 @@ class OperatorPage(Page):
         return names[status]
 
     def span(self, seconds: float) -> str:
-        """Put a duration into words."""
+        """Return a duration in words."""
         if 0 < seconds < 1:
             return self.gettext("under a second")
         return self.language.span(seconds)
 
     def distance(self, moment: datetime) -> str:
-        """Tell how far away a moment is, behind or ahead."""
+        """Return in words how long ago a moment was, or how far ahead it is."""
         seconds = (self.now - moment).total_seconds()
         if seconds < 0:
             return self.gettext("in %(duration)s", duration=self.span(-seconds))
@@ -82,51 +82,51 @@ class OperatorPage(Page):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TasksPage(OperatorPage):
-    """All that `overview_tasks.html` may use."""
+    """The values and functions that `overview_tasks.html` may use."""
 
-    rows: list[tuple[Row, StatusPage | None]]  #: each with its progress, if anybody knows it
-    given: dict[str, str]  #: the filter, as the URL has it
-    totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty where there is a filter
+    rows: list[tuple[Row, StatusPage | None]]  #: each with its progress, if known
+    given: dict[str, str]  #: the filter, as in the URL
+    totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty if anything else is filtered
     endpoints: list[str]
     cursor: str | None
 
     def count(self, attempts: int) -> str:
-        """Put a number of attempts into words."""
+        """Return a number of attempts in words."""
         return self.language.ngettext("%(number)s attempt", "%(number)s attempts", attempts)
 
     def link(self, **changes: str | None) -> str:
-        """Give the URL of a list with another filter, or of the next page."""
+        """Return the URL of a list with another filter, or of the next page."""
         query = {name: value for name, value in (self.given | changes).items() if value}
         return f"{url_for('longtask.tasks')}?{urlencode(query)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskPage(OperatorPage):
-    """All that `overview_task.html` may use."""
+    """The values and functions that `overview_task.html` may use."""
 
     task: LongTask
     status: StatusPage
-    max_attempts: int | None  #: None where the application has no such handler
+    max_attempts: int | None  #: None if the application has no such handler
     attempts: int
-    parameters: dict[str, str] | None  #: short texts by name; None where nobody has asked
-    trouble: str | None  #: why they can't be shown
+    parameters: dict[str, str] | None  #: short texts by name; None unless requested
+    trouble: str | None  #: why the parameters can't be shown
 
     def size(self, field: Field) -> str:
-        """Return the size of what the task keeps in a field; empty where there is nothing."""
+        """Return the size of a task's field in words, or an empty text if the field is empty."""
         size = overview.size(self.task, field)
         return "" if size is None else self.language.ngettext("%(number)s byte", "%(number)s bytes", size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatisticsPage(OperatorPage):
-    """All that `overview_statistics.html` may use."""
+    """The values that `overview_statistics.html` may use."""
 
     rows: list[Statistics]
     last_runs: int = overview.LAST_RUNS
 
 
 def add_pages(blueprint: Blueprint) -> None:
-    """Add the routes; whether there is anything behind them is decided with each request."""
+    """Add the routes. Each request decides whether the pages exist for its sender."""
     reading, acting = ("GET", "HEAD"), ("POST",)
     for rule, name, view, allowed in (
         ("/tasks", "tasks", _tasks, reading),
@@ -145,7 +145,7 @@ def _for_operators(
     def served(**url_values: Any) -> ResponseReturnValue:
         services = services_of_current_app()
         if services.config.admin is None or not _is_operator(services.config.admin):
-            abort(HTTPStatus.NOT_FOUND)  # the application's own page: the same as for any other unknown address
+            abort(HTTPStatus.NOT_FOUND)  # the application's own page, as for any unknown address
         after_this_request(_protect)
         try:
             with services.ndb_context(), reaching_the_store():
@@ -170,16 +170,16 @@ def _check_method(allowed: tuple[str, ...]) -> None:
 def _is_operator(admin: Callable[[], bool]) -> bool:
     try:
         answer = admin()
-    except Exception:  # whatever it is, it is no yes
-        log.exception("no overview: LONGTASK_ADMIN has raised")
+    except Exception:  # any error means no access
+        log.exception("overview refused: LONGTASK_ADMIN raised an exception")
         return False
-    if answer is not True and answer:  # the coroutine of an async function, for instance
-        log.error("no overview: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
+    if answer is not True and answer:  # for example the coroutine of an async function
+        log.error("overview refused: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
     return answer is True
 
 
 def _protect(response: Response) -> Response:
-    response.headers["X-Frame-Options"] = "DENY"  # nobody's page lays its own over our buttons
+    response.headers["X-Frame-Options"] = "DENY"  # against clickjacking
     return protect(response)
 
 

@@ -25,20 +25,20 @@ from gaetk_longtask.progress.stores import (
 
 
 def _hash(text: str, seed: int) -> int:
-    """Replace pymemcache's own, which is written in Python and costs a tenth of a poll."""
+    """Return a hash. pymemcache's own hash is written in Python and costs a tenth of a poll."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) ^ seed
 
 
 class MemcacheProgressStore(ProgressStore):
-    """Snapshots in memcached, through pymemcache."""
+    """Stores snapshots in memcached, through pymemcache."""
 
     interval_seconds = 0.5
 
-    # RuntimeError: the pool is exhausted, or another thread has just taken a dead server out of the ring.
+    # RuntimeError: the pool is exhausted, or another thread has just removed a dead server from the ring.
     _ERRORS = (OSError, MemcacheError, RuntimeError, ValueError, IndexError, KeyError)
 
     def __init__(self, servers: Sequence[str], *, timeout_seconds: float = PATIENCE_SECONDS) -> None:
-        """Use the servers at these ``host:port`` addresses; connects when first used. The timeout is for each call."""
+        """Create a client for the ``host:port`` addresses. It connects on first use; the timeout is for each call."""
         self._client: Any = pymemcache.HashClient(
             list(servers),
             connect_timeout=timeout_seconds,
@@ -47,7 +47,7 @@ class MemcacheProgressStore(ProgressStore):
             use_pooling=True,
             max_pool_size=32,
             no_delay=True,
-            # A server that is gone is left alone for so long before it is tried again.
+            # A failed server is retried once after a second, then skipped for five seconds.
             retry_attempts=1,
             retry_timeout=1,
             dead_timeout=5,
@@ -70,12 +70,12 @@ class MemcacheProgressStore(ProgressStore):
         return readable((keys[key], data) for key, data in found.items())
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; two round trips, more only if others write at the same moment."""
+        """Store the snapshot; two round trips, more only with concurrent writes."""
         key = memcache_key(snapshot.info.id)
         try:
             return compare_and_set(
                 snapshot,
-                # A server that is being left alone answers None instead of a pair.
+                # For a skipped server, gets returns None instead of a pair.
                 load=lambda: self._client.gets(key) or (None, None),
                 add=lambda data: self._client.add(key, data, expire=KEPT_SECONDS, noreply=False),
                 replace=lambda data, cas: self._client.cas(key, data, cas, expire=KEPT_SECONDS, noreply=False),
@@ -84,6 +84,6 @@ class MemcacheProgressStore(ProgressStore):
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is no snapshot."""
+        """Store the snapshot if none exists; one round trip."""
         with contextlib.suppress(*self._ERRORS):
             self._client.add(memcache_key(snapshot.info.id), snapshot.to_json(), expire=seconds, noreply=False)

@@ -24,8 +24,8 @@ from gaetk_longtask.progress.stores import (
     readable,
 )
 
-# Redis has no compare-and-set of its own. WATCH would do with one round trip more on a connection kept for it, and
-# proxies refuse it; a script is one call. What is later than what is Python's business: this compares bytes.
+# Redis has no compare-and-set. A script needs one call. WATCH needs another round trip and its own connection, and
+# proxies refuse it. The script only compares bytes; Python decides which snapshot is later.
 _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
@@ -34,36 +34,36 @@ return 1
 
 
 class RedisProgressStore(ProgressStore):
-    """Snapshots in Redis or Valkey, through redis-py; one server, not a cluster."""
+    """Stores snapshots in Redis or Valkey, through redis-py. Supports one server, not a cluster."""
 
     interval_seconds = 0.5
 
-    # What else than its own errors the client raises where a server talks nonsense.
+    # The client's own errors, and what it raises for malformed responses.
     _ERRORS = (redis.RedisError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
     def __init__(self, url: str) -> None:
-        """Use the server at a URL as ``redis.Redis.from_url`` takes it; options in its query win over ours.
+        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's.
 
         Raises:
-            ConfigurationError: the URL, or one of its options, is impossible.
+            ConfigurationError: the URL or one of its options is invalid.
 
         """
-        if reason := _objection(url):
-            raise _impossible(reason)
+        if reason := _problem(url):
+            raise _invalid(reason)
         try:
             self._client: Any = redis.Redis.from_url(
                 url,
                 socket_connect_timeout=PATIENCE_SECONDS,
                 socket_timeout=PATIENCE_SECONDS,
-                # A connection that the server has closed in the meantime is opened again, once.
+                # Reconnect once if the server has closed the connection in the meantime.
                 retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
-                # Enough for what is said here, known to every server, and spoken without a handshake.
+                # RESP2 is enough here, works with every server, and needs no handshake.
                 protocol=2,
             )
             pool = self._client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # so that unknown options are found now; connects nowhere
+            pool.connection_class(**pool.connection_kwargs)  # finds unknown options now, without connecting
         except (ValueError, TypeError, redis.RedisError) as exc:
-            raise _impossible(str(exc).rstrip(".")) from exc
+            raise _invalid(str(exc).rstrip(".")) from exc
 
     def read(self, task_id: str) -> Snapshot | None:
         """Return the latest snapshot; one GET."""
@@ -81,7 +81,7 @@ class RedisProgressStore(ProgressStore):
             return {}
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; two round trips, more only if others write at the same moment."""
+        """Store the snapshot; two round trips, more only with concurrent writes."""
         key = memcache_key(snapshot.info.id)
 
         def load() -> tuple[bytes | None, bytes | None]:
@@ -99,30 +99,30 @@ class RedisProgressStore(ProgressStore):
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is no snapshot; one round trip."""
+        """Store the snapshot if none exists; one round trip."""
         with contextlib.suppress(*self._ERRORS):
             self._client.set(memcache_key(snapshot.info.id), snapshot.to_json(), ex=seconds, nx=True)
 
 
-def _objection(url: str) -> str | None:
-    """Return what redis-py would ignore, or report together with a part of the password."""
+def _problem(url: str) -> str | None:
+    """Return what is wrong with the URL. redis-py would ignore it, or show a part of the password in its error."""
     try:
         parts = urlsplit(url)
         port_is_possible = parts.port != 0
     except ValueError:
         port_is_possible = False
     if not port_is_possible:
-        return "the port is impossible, or a special character of the password is not percent-encoded"
+        return "the port is invalid, or a special character in the password is not percent-encoded"
     if parts.scheme == "unix":
-        return None if parts.path else "there is no path"
+        return None if parts.path else "it has no path"
     if not parts.hostname:
-        return "there is no host"
-    return None if re.fullmatch(r"/?\d*", parts.path) else "the path is no database's number"
+        return "it has no host"
+    return None if re.fullmatch(r"/?\d*", parts.path) else "the path is not a database number"
 
 
-def _impossible(reason: str) -> ConfigurationError:
+def _invalid(reason: str) -> ConfigurationError:
     message = (
-        "LONGTASK_PROGRESS_URL is redis://[[user]:password@]host[:port][/database], or rediss:// for TLS, or "
-        f"unix:///path/to/socket, with options as redis.Redis.from_url takes them; in yours, {reason}."
+        f"LONGTASK_PROGRESS_URL is invalid: {reason}. Use redis://[[user]:password@]host[:port][/database], rediss:// "
+        "for TLS, or unix:///path/to/socket. Options are those of redis.Redis.from_url."
     )
     return ConfigurationError(message, key="LONGTASK_PROGRESS_URL")

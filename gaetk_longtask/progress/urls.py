@@ -1,4 +1,4 @@
-"""Makes the progress store that ``LONGTASK_PROGRESS_URL`` names."""
+"""Creates the progress store for ``LONGTASK_PROGRESS_URL``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _KEY = "LONGTASK_PROGRESS_URL"
 
 
 def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager[Any]]) -> ProgressStore:
-    """Make the store; connects to nothing.
+    """Return the store for a URL, without connecting.
 
     Raises:
-        ConfigurationError: there is no such store, its address is impossible, or the package that it needs is missing.
+        ConfigurationError: there is no such store, its address is invalid, or a package that it needs is missing.
 
     """
     scheme, _, rest = url.partition(":")
@@ -43,17 +43,20 @@ def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager
             return DatastoreProgressStore(ndb_context)
         case _:
             message = (
-                f"{_KEY} is memcached://host:port[,host:port], redis://host:port (also rediss:// and unix://), "
-                f"appengine: or datastore:, not {without_password(url)!r}."
+                f"{_KEY} is invalid: {without_password(url)!r}. Use memcached://host:port[,host:port], "
+                "redis://host:port (also rediss:// and unix://), appengine: or datastore:."
             )
             raise ConfigurationError(message, key=_KEY)
 
 
 def _missing(extra: str, url: str) -> ConfigurationError:
-    message = f"{_KEY} is {without_password(url)!r}, which needs a package more: pip install gaetk-longtask[{extra}]"
+    message = (
+        f"{_KEY} is {without_password(url)!r}, but a package is missing. "
+        f"Install it with: pip install gaetk-longtask[{extra}]"
+    )
     return ConfigurationError(message, key=_KEY)
 
 
 def without_password(url: str) -> str:
-    """Return the URL without what may be a password: the part before the host, and the options."""
+    """Return the URL without the parts that may hold a password: the credentials before the host, and the options."""
     return re.sub(r"\?.*", "?…", re.sub(r".+@", "…@", url))

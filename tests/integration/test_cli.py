@@ -141,13 +141,13 @@ def test_list_continues_from_its_cursor(invoke: Invoke, ask: Callable[..., Any],
     first = ask("list", "--limit", "3")
     second = ask("list", "--limit", "3", "--cursor", first["cursor"])
     assert (len(first["tasks"]), len(second["tasks"]), second["cursor"]) == (3, 2, None)
-    assert "There are more: --cursor " in invoke("list", "--limit", "3").stderr
+    assert "To continue, add --cursor " in invoke("list", "--limit", "3").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--cursor", "x"], "not a cursor"),
+        (["--cursor", "x"], "The cursor is invalid."),
         (["--older-than", "soon"], "like 10m"),
         (["--status", "broken"], "'broken' is not one of"),
         (["--limit", "0"], "not in the range"),
@@ -250,8 +250,8 @@ def test_start_converts_url_values_like_a_request(app: Flask, ask: Callable[...,
         (["static"], 1, "There is no long-running task at the endpoint 'static'"),
         (["item"], 1, "Check that url_values has all its arguments."),
         (["item", "--url-value", "number=x", "--url-value", "name=x"], 1, "can't be built"),
-        (["item", "--url-value", "number"], 2, "--url-value is NAME=VALUE."),
-        (["report", "--parameters", "{"], 2, "--parameters is JSON or @FILE"),
+        (["item", "--url-value", "number"], 2, "--url-value must be NAME=VALUE."),
+        (["report", "--parameters", "{"], 2, "--parameters must be JSON or @FILE"),
         (["report", "--parameters", "@/nowhere"], 2, "No such file"),
         ([], 2, "Missing argument 'ENDPOINT'"),
     ],
@@ -269,7 +269,7 @@ def test_a_start_that_the_queue_refuses_can_be_retried(app: Flask, invoke: Invok
     queue.errors.append(EnqueueRefusedError("no such queue"))
     result = invoke("start", "report")
     assert result.exit_code == 1
-    assert "The queue does not take it: no such queue" in result.stderr
+    assert "The queue refused the task: no such queue" in result.stderr
     *_, task_id = result.stderr.split()
     assert invoke("retry", task_id).exit_code == 0
     assert load(app, task_id).status is Status.READY
@@ -356,7 +356,7 @@ def test_a_task_that_has_not_failed_can_not_be_retried(invoke: Invoke, stock: St
 def test_an_expired_task_can_not_be_retried(invoke: Invoke, stock: Stock) -> None:
     result = invoke("retry", stock(status=Status.FAILED, age=timedelta(days=2)))
     assert result.exit_code == 1
-    assert "can't be tried again" in result.stderr
+    assert "can't be retried" in result.stderr
 
 
 # sweep, purge
@@ -428,8 +428,8 @@ def test_a_missing_datastore_is_reported_in_one_line(
         faults.lose_request(method, grpc.StatusCode.PERMISSION_DENIED, times=10)
     result = invoke(*arguments)
     assert result.exit_code == 1
-    where = f"The Datastore emulator at {datastore_piece.host}"
-    assert result.stderr == f"Error: {where} does not answer: a fault of the test's\n"
+    where = f"the Datastore emulator at {datastore_piece.host}"
+    assert result.stderr == f"Error: The request to {where} failed: a fault of the test's\n"
 
 
 def test_the_library_adds_the_commands_to_the_flask_command(datastore_piece: Piece, tmp_path: Path) -> None:
