@@ -34,10 +34,10 @@ from gaetk_longtask.operators.cli_output import (
     span,
 )
 from gaetk_longtask.operators.overview import Filter, Row
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 
 #: How long `start --wait` waits between two checks.
 POLL_SECONDS = 1.0
@@ -67,15 +67,15 @@ longtask = _Group("longtask")
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command. It gets the application's services as its first argument, and runs in an NDB context."""
+    """Add a command. It gets the application's runtime as its first argument, and runs in an NDB context."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @longtask.command(name, **settings)
         @functools.wraps(function)
         def run(**options: Any) -> None:
-            services = services_of_current_app()
-            with services.ndb_context():
-                function(services, **options)
+            runtime = current_runtime()
+            with runtime.ndb_context():
+                function(runtime, **options)
 
         return function
 
@@ -104,19 +104,19 @@ _takes_id = {"context_settings": {"ignore_unknown_options": True}}
 @click.option("--cursor", help="Continue a list from this cursor, with the same filter.")
 @_as_json
 def _list(
-    services: Services, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
+    runtime: Runtime, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
 ) -> None:
     """List tasks, newest first."""
     try:
         found = overview.tasks(
-            services, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
+            runtime, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if as_json:
         print_json({"tasks": [document(row) for row in found.rows], "cursor": found.cursor})
         return
-    now = services.clock()
+    now = runtime.clock()
     print_table(
         ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"],
         [
@@ -133,13 +133,13 @@ def _list(
 @_task_id
 @click.option("--parameters", "with_parameters", is_flag=True, help="Also show the parameters, shortened.")
 @_as_json
-def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
+def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
     """Show a task. The first characters of its ID are enough."""
-    task = overview.find(services, task_id)
-    row = Row.of(task, overview.live(services, task))
+    task = overview.find(runtime, task_id)
+    row = Row.of(task, overview.live(runtime, task))
     facts = document(row) | details(task)
     if with_parameters:
-        facts["parameters"] = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+        facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
     if as_json:
         print_json(facts)
         return
@@ -156,7 +156,7 @@ def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: b
 @click.option("--wait", is_flag=True, help="Wait until the task ends. Exit with 1 if it has no result.")
 @_as_json
 def _start(
-    services: Services,
+    runtime: Runtime,
     *,
     endpoint: str,
     parameters: str,
@@ -177,7 +177,7 @@ def _start(
     values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
     if wait:
-        task = _wait(services, task)
+        task = _wait(runtime, task)
     _print_task(task, as_json=as_json)
     if wait and not task.status.has_result:
         raise click.exceptions.Exit(1)
@@ -186,9 +186,9 @@ def _start(
 @command("cancel", **_takes_id)
 @_task_id
 @_as_json
-def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
+def _cancel(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
     """Cancel a task that has not ended."""
-    task = services.store.cancel(overview.find(services, task_id).id)
+    task = runtime.store.cancel(overview.find(runtime, task_id).id)
     if task is None or task.status is not Status.CANCELLED:
         message = f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}."
         raise click.ClickException(message)
@@ -198,11 +198,11 @@ def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
 @command("retry", **_takes_id)
 @_task_id
 @_as_json
-def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
+def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
     """Retry a task that failed or was cancelled."""
-    task: LongTask | None = overview.find(services, task_id)
+    task: LongTask | None = overview.find(runtime, task_id)
     if task is not None and task.status.may_retry:
-        task = starting.retry(services, task.id)
+        task = starting.retry(runtime, task.id)
         if task is not None and not task.status.may_retry:
             _print_task(task, as_json=as_json)
             return
@@ -213,23 +213,23 @@ def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
 @command("sweep")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
 @_as_json
-def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
+def _sweep(runtime: Runtime, *, limit: int, as_json: bool) -> None:
     """Enqueue due tasks again, as cron does."""
-    _print_report(maintenance.sweep(services, limit=limit), "enqueued again", as_json=as_json)
+    _print_report(maintenance.sweep(runtime, limit=limit), "enqueued again", as_json=as_json)
 
 
 @command("purge")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
 @_as_json
-def _purge(services: Services, *, limit: int, as_json: bool) -> None:
+def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
     """Delete expired tasks, as cron does."""
-    _print_report(maintenance.purge(services, limit=limit), "deleted", as_json=as_json)
+    _print_report(maintenance.purge(runtime, limit=limit), "deleted", as_json=as_json)
 
 
 @command("stats")
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
 @_as_json
-def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
+def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
     """Show statistics of each endpoint's last runs."""
     found = overview.statistics(names or endpoints.handlers())
     if as_json:
@@ -282,14 +282,14 @@ def _note_unknown(names: Iterable[str]) -> None:
             click.echo(endpoints.unknown(name), err=True)
 
 
-def _wait(services: Services, task: LongTask) -> LongTask:
+def _wait(runtime: Runtime, task: LongTask) -> LongTask:
     last = ""
     while not task.status.ended:
-        if (now := said(overview.live(services, task))) != last:
+        if (now := said(overview.live(runtime, task))) != last:
             click.echo(printable(now), err=True)
             last = now
         time.sleep(POLL_SECONDS)
-        task = starting.heal(services, services.store.get(task.id) or task)
+        task = starting.heal(runtime, runtime.store.get(task.id) or task)
     return task
 
 

@@ -21,7 +21,7 @@ from gaetk_longtask.models import NAMESPACE, LongTask
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 
 K = TypeVar("K")
@@ -140,7 +140,7 @@ class Statistics:
         )
 
 
-def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limit: int = PAGE) -> Rows:
+def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit: int = PAGE) -> Rows:
     """Return a page of tasks; one projection query, and one read of the progress store.
 
     An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
@@ -151,7 +151,7 @@ def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limi
         ConfigurationError: the indexes of index.yaml are missing.
 
     """
-    asked_at, start = _from_cursor(cursor) if cursor else (services.clock().replace(microsecond=0), None)
+    asked_at, start = _from_cursor(cursor) if cursor else (runtime.clock().replace(microsecond=0), None)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
     projection = [LongTask.created_at, LongTask.failures]
     # Datastore can't project a property that the query filters by equality.
@@ -175,7 +175,7 @@ def tasks(services: Services, wanted: Filter, *, cursor: str | None = None, limi
             raise ValueError(message) from exc
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
     alive = [task.id for task in found if not (wanted.status or task.status).ended]
-    news = services.progress.read_many(alive) if alive else {}
+    news = runtime.progress.read_many(alive) if alive else {}
     return Rows(rows=[Row.of(task, news.get(task.id), wanted) for task in found], cursor=more)
 
 
@@ -205,7 +205,7 @@ def statistics(endpoints: Iterable[str]) -> list[Statistics]:
     ]
 
 
-def find(services: Services, beginning: str) -> LongTask:
+def find(runtime: Runtime, beginning: str) -> LongTask:
     """Return a task by its id, or by the first characters of its id, as log lines show them.
 
     Raises:
@@ -215,26 +215,26 @@ def find(services: Services, beginning: str) -> LongTask:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", beginning, re.ASCII):
         message = f"{beginning!r} is not the id of a task, nor the beginning of one."
         raise NoSuchTaskError(message)
-    if task := services.store.get(beginning):
+    if task := runtime.store.get(beginning):
         return task
     # The tilde sorts after every character of an id.
     first, last = LongTask.key_of(beginning), LongTask.key_of(f"{beginning}~")
     keys = LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE).fetch(2, keys_only=True)
-    task = services.store.get(keys[0].id()) if len(keys) == 1 else None
+    task = runtime.store.get(keys[0].id()) if len(keys) == 1 else None
     if task is None:
         message = f"There is {'more than one' if keys else 'no'} task whose id begins with {beginning}."
         raise NoSuchTaskError(message)
     return task
 
 
-def live(services: Services, task: LongTask) -> Snapshot:
+def live(runtime: Runtime, task: LongTask) -> Snapshot:
     """Return the latest snapshot of a task that has just been read."""
-    durable = Snapshot.of(task, now=services.clock())
-    news = None if task.status.ended else services.progress.read(task.id)
+    durable = Snapshot.of(task, now=runtime.clock())
+    news = None if task.status.ended else runtime.progress.read(task.id)
     return news if news is not None and news.order == durable.order else durable
 
 
-def parameters(services: Services, task: LongTask, serializer: Serializer) -> dict[str, str]:
+def parameters(runtime: Runtime, task: LongTask, serializer: Serializer) -> dict[str, str]:
     """Load a task's parameters, and return a short text for each of them by name.
 
     Raises:
@@ -246,7 +246,7 @@ def parameters(services: Services, task: LongTask, serializer: Serializer) -> di
     if length > LARGEST_SHOWN:
         message = f"The parameters are too large to be shown: {length:,} bytes."
         raise TooLargeError(message, limit=LARGEST_SHOWN)
-    value = services.load(task, "parameters", serializer)
+    value = runtime.load(task, "parameters", serializer)
     short = reprlib.Repr()
     short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = 20
     short.maxstring = short.maxother = 500

@@ -31,10 +31,10 @@ from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
 from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.pages import Page, StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
@@ -143,14 +143,14 @@ def _for_operators(
 ) -> Callable[..., ResponseReturnValue]:
     @functools.wraps(view)
     def served(**url_values: Any) -> ResponseReturnValue:
-        services = services_of_current_app()
-        if services.config.admin is None or not _is_operator(services.config.admin):
+        runtime = current_runtime()
+        if runtime.config.admin is None or not _is_operator(runtime.config.admin):
             abort(HTTPStatus.NOT_FOUND)  # the application's own page, as for any unknown address
         after_this_request(_protect)
         try:
-            with services.ndb_context(), reaching_the_store():
+            with runtime.ndb_context(), reaching_the_store():
                 _check_method(allowed)
-                return make_response(view(services, **url_values))
+                return make_response(view(runtime, **url_values))
         except ConfigurationError as exc:
             return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)).response()
         except ProblemError as problem:
@@ -183,9 +183,9 @@ def _protect(response: Response) -> Response:
     return protect(response)
 
 
-def _tasks(services: Services) -> ResponseReturnValue:
+def _tasks(runtime: Runtime) -> ResponseReturnValue:
     if beginning := request.args.get("id", "").strip():
-        return redirect(url_for("longtask.task", task_id=_find(services, beginning).id), HTTPStatus.SEE_OTHER)
+        return redirect(url_for("longtask.task", task_id=_find(runtime, beginning).id), HTTPStatus.SEE_OTHER)
     given = {name: value for name in ("status", "endpoint", "older", "younger") if (value := request.args.get(name))}
     try:
         wanted = Filter(
@@ -194,7 +194,7 @@ def _tasks(services: Services) -> ResponseReturnValue:
             older_than=overview.parse_age(given["older"]) if "older" in given else None,
             younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
         )
-        found = overview.tasks(services, wanted, cursor=request.args.get("cursor"))
+        found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor"))
     except ValueError as exc:
         message = "This address asks for something that there is not. Choose from the form."
         raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=url_for("longtask.tasks")) from exc
@@ -202,8 +202,8 @@ def _tasks(services: Services) -> ResponseReturnValue:
     page = TasksPage(
         title=language.gettext("Tasks"),
         language=language,
-        now=services.clock(),
-        rows=[(row, _status_page(services, row.live) if row.live else None) for row in found.rows],
+        now=runtime.clock(),
+        rows=[(row, _status_page(runtime, row.live) if row.live else None) for row in found.rows],
         given=given,
         totals={} if given.keys() - {"status"} else overview.count(Status),
         endpoints=sorted({*endpoints.handlers(), *filter(None, [wanted.endpoint])}),
@@ -214,22 +214,22 @@ def _tasks(services: Services) -> ResponseReturnValue:
     )
 
 
-def _task(services: Services, task_id: str) -> ResponseReturnValue:
-    task = _find(services, task_id)
-    live = overview.live(services, task)
+def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
+    task = _find(runtime, task_id)
+    live = overview.live(runtime, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
     if "parameters" in request.args:
         try:
-            parameters = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+            parameters = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
         except LongTaskError as exc:  # too large, damaged, or signed with a key that is not set
             trouble = str(exc)
     page = TaskPage(
         title=task.endpoint,
         language=asked_language(request),
-        now=services.clock(),
+        now=runtime.clock(),
         task=task,
-        status=_status_page(services, live),
+        status=_status_page(runtime, live),
         max_attempts=handler.max_attempts if handler else None,
         attempts=Row.of(task, live).attempts,
         parameters=parameters,
@@ -238,15 +238,15 @@ def _task(services: Services, task_id: str) -> ResponseReturnValue:
     return render_template("gaetk_longtask/overview_task.html", page=page)
 
 
-def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
+def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
     if not is_same_origin(request):
         raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
-    task = _find(services, task_id)
+    task = _find(runtime, task_id)
     try:
         if job == JobName.CANCEL:
-            services.store.cancel(task.id)
+            runtime.store.cancel(task.id)
         else:
-            starting.retry(services, task.id)
+            starting.retry(runtime, task.id)
     except EnqueueRefusedError as exc:
         message = "The work could not be started. Nothing is lost. Try again."
         raise ProblemError(
@@ -255,30 +255,30 @@ def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
     return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
 
 
-def _statistics(services: Services) -> ResponseReturnValue:
+def _statistics(runtime: Runtime) -> ResponseReturnValue:
     language = asked_language(request)
     page = StatisticsPage(
         title=language.gettext("Statistics"),
         language=language,
-        now=services.clock(),
+        now=runtime.clock(),
         rows=overview.statistics(endpoints.handlers()),
     )
     return render_template("gaetk_longtask/overview_statistics.html", page=page)
 
 
-def _find(services: Services, beginning: str) -> LongTask:
+def _find(runtime: Runtime, beginning: str) -> LongTask:
     try:
-        return overview.find(services, beginning)
+        return overview.find(runtime, beginning)
     except NoSuchTaskError as exc:
         message = "We can't find this task. Check the address, or start again."
         raise ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown") from exc
 
 
-def _status_page(services: Services, snapshot: Snapshot) -> StatusPage:
+def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:
     return StatusPage.of(
         snapshot,
         title=snapshot.info.endpoint,
-        now=services.clock(),
+        now=runtime.clock(),
         language=asked_language(request),
         progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
     )

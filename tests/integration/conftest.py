@@ -14,7 +14,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import EXTENSION
 from tests.cloud_tasks import CloudTasks
@@ -84,9 +84,9 @@ def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
     return fetch
 
 
-def services_of(app: Flask) -> Services:
+def services_of(app: Flask) -> Runtime:
     services = app.extensions[EXTENSION]
-    assert isinstance(services, Services)
+    assert isinstance(services, Runtime)
     return services
 
 

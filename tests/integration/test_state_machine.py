@@ -36,7 +36,7 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.manifests import Stored
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import (
     Crash,
     Faults,
@@ -137,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         self.app.add_url_rule("/work", view_func=Work.as_view("work"))
         self.app.add_url_rule("/lines", view_func=Lines.as_view("lines"))
         Work.clock = self.clock
-        self.services: Services = self.app.extensions[EXTENSION]
+        self.services: Runtime = self.app.extensions[EXTENSION]
         self.tasks: list[str] = []
         self.delivered: list[QueuedTask] = []
         #: The highest fence seen of each task, and the result of each run.
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
         self._request("GET", job, data.draw(st.sampled_from(self.tasks)))
 
     @rule(work=st.sampled_from([maintenance.sweep, maintenance.purge]))
-    def maintain(self, work: Callable[[Services], object]) -> None:
+    def maintain(self, work: Callable[[Runtime], object]) -> None:
         with suppress(Crash, *STORE_ERRORS), self.services.ndb_context():
             work(self.services)
 

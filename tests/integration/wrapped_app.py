@@ -17,7 +17,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 from tests.api_server import TICKET
 
 SECONDS = 10
@@ -33,7 +33,7 @@ class Report(LongRunningTaskHandler):
 
     def kept(self, message: str) -> str:
         """Wait until the reporter's beat is in memcache."""
-        progress, deadline = services_of_current_app().progress, time.monotonic() + SECONDS
+        progress, deadline = current_runtime().progress, time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             snapshot = progress.read(self.task.id)
             if snapshot is not None and snapshot.info.progress.message == message:

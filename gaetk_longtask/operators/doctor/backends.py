@@ -60,7 +60,7 @@ def check_queues(subject: Subject) -> Iterator[Finding]:
 
 
 def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
-    check, queues = f"queue {name}", subject.services.queue
+    check, queues = f"queue {name}", subject.runtime.queue
     if not isinstance(queues, CloudTasksQueue):
         yield not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
         return
@@ -157,7 +157,7 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
         LongTaskProgress(key=LongTaskProgress.key_of(name), snapshot=b"", expires_at=expires_at).save()
 
     try:
-        with subject.services.ndb_context():
+        with subject.runtime.ndb_context():
             ndb.transaction(write, retries=0)
             found = LongTaskProgress.load(name, retries=0, timeout=SECONDS)
             LongTaskProgress.key_of(name).delete(**options)
@@ -176,7 +176,7 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
 
 def _check_index(subject: Subject) -> Iterator[Finding]:
     try:
-        subject.services.store.last_runs("doctor", 1)
+        subject.runtime.store.last_runs("doctor", 1)
     except api_exceptions.FailedPrecondition:
         yield problem(
             "index",
@@ -217,7 +217,7 @@ def check_progress(subject: Subject) -> Iterator[Finding]:
 
 
 def _check_progress(subject: Subject) -> Iterator[Finding]:
-    where, store = subject.config.progress_url, subject.services.progress
+    where, store = subject.config.progress_url, subject.runtime.progress
     text = f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
         # Several ids: memcached servers share them.
@@ -259,7 +259,7 @@ def _snapshot(task_id: str) -> Snapshot:
 
 def _forget(subject: Subject, task_id: str) -> None:
     try:
-        with subject.services.ndb_context():
+        with subject.runtime.ndb_context():
             LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
     except (*STORE_ERRORS, GoogleAuthError, ConfigurationError):
         pass  # another check reports that

@@ -136,7 +136,7 @@ def check_queue_ways(subject: Subject) -> Iterator[Finding]:
 
 
 def _check_way(subject: Subject, rule: HandlerRule, check: str) -> Finding:
-    queues = subject.services.queue
+    queues = subject.runtime.queue
     if not isinstance(queues, CloudTasksQueue):
         return not_checked(check, f"The application has a queue of its own, {type(queues).__name__}.")
     try:

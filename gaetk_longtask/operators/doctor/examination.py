@@ -15,7 +15,7 @@ from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def check_secret(subject: Subject) -> Iterator[Finding]:
     """Check that there is a key to sign pickles with."""
     if not any(isinstance(rule.options.serializer, PickleSerializer) for rule in subject.rules):
         return
-    if subject.services.secret_keys():
+    if subject.runtime.secret_keys():
         yield ok("SECRET_KEY", "It signs the pickles.")
     else:
         yield problem(
@@ -81,8 +81,8 @@ def examine(
         ConfigurationError: the application has no `LongTaskManager`.
     """
     with app.app_context():
-        services = services_of_current_app()
-    subject = Subject(app, services, directory=directory, admin=admin or AdminApi(), patience=patience)
+        runtime = current_runtime()
+    subject = Subject(app, runtime, directory=directory, admin=admin or AdminApi(), patience=patience)
     for check in _CHECKS:
         try:
             yield from check(subject)

@@ -19,7 +19,7 @@ from werkzeug.routing.converters import DEFAULT_CONVERTERS
 
 from gaetk_longtask.config import Config
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
-from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.web.current import handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.requests import quoted_path
@@ -50,11 +50,9 @@ class HandlerRule:
 class Subject:
     """What the checks look at."""
 
-    def __init__(
-        self, app: Flask, services: Services, *, directory: Path, admin: AdminApi, patience: timedelta
-    ) -> None:
+    def __init__(self, app: Flask, runtime: Runtime, *, directory: Path, admin: AdminApi, patience: timedelta) -> None:
         self.app = app
-        self.services = services
+        self.runtime = runtime
         self.directory = directory
         self.admin = admin
         #: How long to wait for a delivery by the queue; an instance may have to start first.
@@ -63,7 +61,7 @@ class Subject:
     @property
     def config(self) -> Config:
         """The settings."""
-        return self.services.config
+        return self.runtime.config
 
     @property
     def is_deployed(self) -> bool:
