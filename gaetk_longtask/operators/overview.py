@@ -59,11 +59,9 @@ class Filter:
 
         Raises:
             ValueError: the endpoint's name is longer than an indexed string may be.
-
         """
         if self.endpoint is not None and len(self.endpoint.encode()) > _LONGEST_NAME:
-            message = f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed."
-            raise ValueError(message)
+            raise ValueError(f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed.")
 
 
 _ANY = Filter()
@@ -149,7 +147,6 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
     Raises:
         ValueError: the cursor is invalid.
         ConfigurationError: the indexes of index.yaml are missing.
-
     """
     asked_at, start = _from_cursor(cursor) if cursor else (runtime.clock().replace(microsecond=0), None)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
@@ -171,8 +168,7 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
             while len(found) < limit and results.has_next():
                 found.append(results.next())
         except InvalidArgument as exc:
-            message = f"Datastore refused the cursor: {exc.message}"
-            raise ValueError(message) from exc
+            raise ValueError(f"Datastore refused the cursor: {exc.message}") from exc
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
     alive = [task.id for task in found if not (wanted.status or task.status).ended]
     news = runtime.progress.read_many(alive) if alive else {}
@@ -190,7 +186,6 @@ def statistics(endpoints: Iterable[str]) -> list[Statistics]:
 
     Raises:
         ConfigurationError: the indexes of index.yaml are missing.
-
     """
     queries = {
         endpoint: LongTask.query(
@@ -210,11 +205,9 @@ def find(runtime: Runtime, beginning: str) -> LongTask:
 
     Raises:
         NoSuchTaskError: there is no such task, or more than one.
-
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", beginning, re.ASCII):
-        message = f"{beginning!r} is not the id of a task, nor the beginning of one."
-        raise NoSuchTaskError(message)
+        raise NoSuchTaskError(f"{beginning!r} is not the id of a task, nor the beginning of one.")
     if task := runtime.store.get(beginning):
         return task
     # The tilde sorts after every character of an id.
@@ -222,8 +215,7 @@ def find(runtime: Runtime, beginning: str) -> LongTask:
     keys = LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE).fetch(2, keys_only=True)
     task = runtime.store.get(keys[0].id()) if len(keys) == 1 else None
     if task is None:
-        message = f"There is {'more than one' if keys else 'no'} task whose id begins with {beginning}."
-        raise NoSuchTaskError(message)
+        raise NoSuchTaskError(f"There is {'more than one' if keys else 'no'} task whose id begins with {beginning}.")
     return task
 
 
@@ -240,12 +232,10 @@ def parameters(runtime: Runtime, task: LongTask, serializer: Serializer) -> dict
     Raises:
         TooLargeError: they are larger than `LARGEST_SHOWN`.
         DamagedDataError: they can't be read.
-
     """
     length = size(task, "parameters") or 0
     if length > LARGEST_SHOWN:
-        message = f"The parameters are too large to be shown: {length:,} bytes."
-        raise TooLargeError(message, limit=LARGEST_SHOWN)
+        raise TooLargeError(f"The parameters are too large to be shown: {length:,} bytes.", limit=LARGEST_SHOWN)
     value = runtime.load(task, "parameters", serializer)
     short = reprlib.Repr()
     short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = 20
@@ -266,12 +256,10 @@ def parse_age(text: str) -> timedelta:
 
     Raises:
         ValueError: the text has another form.
-
     """
     found = re.fullmatch(r"([0-9]{1,4})([smhd])", text, re.ASCII)
     if found is None:
-        message = f"{text!r} is not an age. Use a whole number followed by s, m, h or d, like 10m."
-        raise ValueError(message)
+        raise ValueError(f"{text!r} is not an age. Use a whole number followed by s, m, h or d, like 10m.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -289,8 +277,7 @@ def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
             return datetime.fromtimestamp(int(found[1]), UTC), ndb.Cursor(urlsafe=found[2].encode())
     except ValueError:  # not Base64
         pass
-    message = "The cursor is invalid. Use the one that the previous page returned."
-    raise ValueError(message)
+    raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
 
 
 @contextmanager

@@ -44,7 +44,6 @@ class Bar:
 
         Raises:
             TaskCancelled: the attempt no longer owns the task.
-
         """
         if self._ownership.lost is not None:
             self._ownership.check()
@@ -64,7 +63,6 @@ class Bar:
 
         Raises:
             TaskCancelled: the attempt no longer owns the task.
-
         """
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else 0

@@ -46,7 +46,6 @@ class RedisProgressStore(ProgressStore):
 
         Raises:
             ConfigurationError: the URL or one of its options is invalid.
-
         """
         if reason := _problem(url):
             raise _invalid(reason)

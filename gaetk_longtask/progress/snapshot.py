@@ -117,8 +117,7 @@ def _moment(microseconds: int) -> datetime:
 
 
 def _no_number(name: str) -> NoReturn:
-    message = f"{name} is not a number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not a number")
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)

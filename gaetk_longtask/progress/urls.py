@@ -21,7 +21,6 @@ def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager
 
     Raises:
         ConfigurationError: there is no such store, its address is invalid, or a package that it needs is missing.
-
     """
     scheme, _, rest = url.partition(":")
     match scheme:
