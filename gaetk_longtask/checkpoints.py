@@ -185,9 +185,8 @@ class Checkpoints:
     def _keep(self, state: Stored, pieces: Stored | None) -> None:
         durable = self._durable
         durable.advanced = durable.advanced or durable.is_new(state.manifest, pieces)
-        checkpoint = Checkpoint(
-            state=state, pieces=pieces, progress=self._reporter.progress.stored(), advanced=durable.advanced
-        )
+        progress = self._reporter.progress.stored()
+        checkpoint = Checkpoint(state=state, pieces=pieces, progress=progress, advanced=durable.advanced)
         change = self._runtime.store.keep(self._task.id, self._task.fence, checkpoint)
         if not change.applied:
             self._ownership.lose(change.status)

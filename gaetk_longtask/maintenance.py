@@ -10,6 +10,7 @@ from typing import TypeVar
 from gaetk_longtask import starting
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.transitions import begin_purge
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
     task_ids = runtime.store.expired(limit)
     done = 0
     for task_id in _in_time(task_ids, monotonic):
-        if runtime.store.begin_purge(task_id):
+        if runtime.store.change(task_id, begin_purge).applied:
             while chunks.delete_some(task_id):
                 pass
             runtime.store.end_purge(task_id)

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -25,7 +26,7 @@ from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
-from gaetk_longtask.transitions import new_reference
+from gaetk_longtask.transitions import new_reference, refuse
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) 
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with runtime.ndb_context(), suppress(*STORE_ERRORS):
-            runtime.store.refuse(task.id, reference)
+            runtime.store.change(task.id, partial(refuse, reference=reference))
         exc.task_id, exc.reference = task.id, reference
         raise
 
