@@ -92,22 +92,14 @@ class Checkpoints:
         return self._task.state_manifest is not None
 
     def load(self) -> None:
-        """Load the state that the previous attempt has stored.
-
-        Raises:
-            DamagedDataError: the state can't be read any more.
-        """
+        """Load the state that the previous attempt has stored; raise `DamagedDataError` if it can't be read."""
         if self.resumes:
             self.resumed_from = self._runtime.load(self._task, "state", self._options.serializer)
 
     def offer(self, state: Any) -> None:
-        """Store the state if the last save is long enough ago; end the attempt if its time is nearly up.
+        """Store the state if the last save is long enough ago; raise `HandedOver` if the attempt's time is nearly up.
 
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-            HandedOver: the next attempt must continue; everything that this one has reached is durable.
-            LongTaskError: called in the author's transaction, or on another thread.
-            SerializationError, TooLargeError: the state can't be stored.
+        By then, everything that the attempt has reached is durable. For other errors, see the handler's `checkpoint`.
         """
         # A call that is not due must take less than a microsecond.
         context = ndb.context.get_context(raise_context_error=False)
@@ -135,11 +127,11 @@ class Checkpoints:
 
     def result_writer(self) -> chunks.Writer:
         """Return the writer for the pieces of a yielded result, after those that are already durable."""
-        pieces = Stored.of(self._task, "result")
-        if self._result is None and pieces is not None:
-            self._result = chunks.Writer.resume(pieces, self._names, what="result")
-        elif self._result is None:
-            self._result = chunks.Writer(yielded_layout(), self._names, what="result")
+        if self._result is None:
+            if pieces := Stored.of(self._task, "result"):
+                self._result = chunks.Writer.resume(pieces, self._names, what="result")
+            else:
+                self._result = chunks.Writer(yielded_layout(), self._names, what="result")
         return self._result
 
     def store_result(self, result: Any) -> Stored:

@@ -37,10 +37,9 @@ class Config:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
-        """Read the keys that start with ``LONGTASK_``, and the platform's variables where a key is not set.
+        """Read the ``LONGTASK_`` keys, and the platform's variables where a key is not set.
 
-        Raises:
-            ConfigurationError: a key is unknown, or its value is impossible; the message says what to do.
+        Raise `ConfigurationError` if a key is unknown or its value is impossible; the message says what to do.
         """
         prefix = "LONGTASK_"
         known = [prefix + field.name.upper() for field in fields(cls)]
@@ -50,11 +49,11 @@ class Config:
         given = {key: settings[key] for key in known if settings.get(key) is not None}
         for key, value in given.items():
             if key == "LONGTASK_ADMIN":
-                if not callable(value):
-                    message = "LONGTASK_ADMIN must be a function that returns whether a request may see the overview."
-                    raise ConfigurationError(message, key=key)
-            elif not isinstance(value, str) or not value.strip():
-                raise ConfigurationError(f"{key} must be a non-empty string, not {value!r}.", key=key)
+                fits, needed = callable(value), "a function that returns whether a request may see the overview"
+            else:
+                fits, needed = isinstance(value, str) and bool(value.strip()), "a non-empty string"
+            if not fits:
+                raise ConfigurationError(f"{key} must be {needed}, not {value!r}.", key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}
         values.setdefault("project", environ.get("GOOGLE_CLOUD_PROJECT"))
         values.setdefault("service", environ.get("GAE_SERVICE"))
@@ -68,16 +67,10 @@ class Config:
 
 
 def find_location(config: Config, environ: Mapping[str, str]) -> str:
-    """Return the queues' region: as set, else the emulator's, else this instance's.
-
-    Raises:
-        ConfigurationError: it is unknown; the message says what to set.
-    """
-    if config.location:
-        return _REGIONS.get(config.location, config.location)
-    if environ.get("CLOUD_TASKS_EMULATOR_HOST"):
+    """Return the queues' region: as set, else the emulator's, else this instance's, or raise `ConfigurationError`."""
+    if not config.location and environ.get("CLOUD_TASKS_EMULATOR_HOST"):
         return EMULATED_LOCATION
-    region = _instance_region()
+    region = config.location or _instance_region()
     if region is None:
         message = (
             "The region of the queues is unknown, because no metadata server answers here. Set LONGTASK_LOCATION in "
@@ -89,11 +82,7 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
 
 
 def need_project(config: Config) -> str:
-    """Return the project id.
-
-    Raises:
-        ConfigurationError: it is not set.
-    """
+    """Return the project id; raise `ConfigurationError` if it is not set."""
     if not config.project:
         message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id."
         raise ConfigurationError(message, key="LONGTASK_PROJECT")
@@ -130,12 +119,8 @@ def _base_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.netloc
-        or parts.path.strip("/")
-        or parts.query + parts.fragment
-    ):
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.netloc or rest:
         message = f"LONGTASK_BASE_URL must be only scheme and host, like https://www.example.com, not {url!r}."
         raise ConfigurationError(message, key="LONGTASK_BASE_URL")
     return f"{parts.scheme}://{parts.netloc}"

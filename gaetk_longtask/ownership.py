@@ -42,11 +42,7 @@ class Ownership:
             self.lose(self.lost)
 
     def lose(self, status: Status) -> NoReturn:
-        """Record that the task is in `status` and no longer ours.
-
-        Raises:
-            TaskCancelled: always.
-        """
+        """Record that the task is in `status` and no longer ours, and raise `TaskCancelled`."""
         self.lost = status
         _roll_back()
         superseded = status is not Status.CANCELLED

@@ -27,7 +27,6 @@ CREATE_SECONDS = 10.0
 
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
-
 #: The header of a delivery that carries the task's execute key.
 KEY_HEADER = "X-Longtask-Execute-Key"
 
@@ -114,11 +113,7 @@ class CloudTasksQueue:
             raise EnqueueUncertainError(f"No answer from Cloud Tasks about a task for {parent}: {exc}") from exc
 
     def path_of(self, queue: str) -> str:
-        """Return the full name of a queue.
-
-        Raises:
-            ConfigurationError: project or location is unknown; the message says what to set.
-        """
+        """Return the full name of a queue; raise `ConfigurationError` if project or location is unknown."""
         if self._place is None:
             self._place = self._project(), self._location()
         return tasks_v2.CloudTasksClient.queue_path(*self._place, queue)

@@ -19,7 +19,7 @@ class Status(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen on its own."""
-        return self in _ENDED
+        return self.has_result or self.may_retry
 
     @property
     def has_result(self) -> bool:
@@ -37,7 +37,6 @@ class Status(StrEnum):
         return _RANKS[self]
 
 
-_ENDED = frozenset({Status.DONE, Status.FINISHED, Status.FAILED, Status.CANCELLED})
 _RANKS = {
     Status.READY: 0,
     Status.STARTED: 1,

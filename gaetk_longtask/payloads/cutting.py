@@ -22,11 +22,8 @@ _WORTHWHILE = 0.9
 class Cutter:
     """Cuts buffers of any size into slices of `BLOCK_BYTES`; copies only slices that span two buffers."""
 
-    #: The bytes after the last complete slice.
-    rest: bytearray
-
     def __init__(self) -> None:
-        self.rest = bytearray()
+        self.rest = bytearray()  #: the bytes after the last complete slice
 
     def cut(self, buffer: Buffer) -> Iterator[memoryview]:
         """Yield the slices that the next buffer completes."""
@@ -61,11 +58,7 @@ def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
 
 
 def unpack(block: Block, data: Buffer, task_id: str) -> Buffer:
-    """Return a block's raw bytes.
-
-    Raises:
-        DamagedDataError: the data does not have the size and content of the block.
-    """
+    """Return a block's raw bytes; raise `DamagedDataError` if the data is not the block's."""
     if len(data) != block.stored or _digest(data) != block.digest:
         raise DamagedDataError(f"Block {block.number} of {task_id[:8]} is not what was stored.")
     raw = zlib.decompress(data) if block.compressed else data

@@ -43,11 +43,7 @@ _READ_AHEAD_SECONDS = 5
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
-    """Return the answer to a visitor's current request.
-
-    Raises:
-        ConfigurationError: the application has no manager, or its project id is unknown.
-    """
+    """Return the answer to a visitor's request; raise `ConfigurationError` without a manager or a project id."""
     runtime = current_runtime()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with runtime.ndb_context():
@@ -79,10 +75,9 @@ class _Visit:
 
     def _dispatch(self) -> Any:
         try:
-            task_id = self._request.args.get(ID_FIELD)
+            task_id, job = self._request.args.get(ID_FIELD), self._request.args.get(JOB_FIELD)
         except UnicodeDecodeError as exc:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The query of this URL is not UTF-8.") from exc
-        job = self._request.args.get(JOB_FIELD)
         if task_id is None and job is None:
             return Start(self._hooks, self._request, self._runtime, self._answers).answer()
         if task_id is None:
@@ -178,9 +173,7 @@ class _Visit:
         if not task.status.has_result:
             if self._answers.as_json:
                 raise ProblemError(
-                    HTTPStatus.CONFLICT,
-                    "There is no result: the task is %(status)s.",
-                    values={"status": task.status},
+                    HTTPStatus.CONFLICT, "There is no result: the task is %(status)s.", values={"status": task.status}
                 )
             if snapshot.info.status.has_result:  # the waiting page would redirect here again
                 store.publish(task)
