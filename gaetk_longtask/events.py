@@ -22,6 +22,7 @@ from typing import Any
 
 import blinker
 
+from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.models import LongTask
 
 log = logging.getLogger(__name__)
@@ -77,12 +78,11 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
     if trace is not None:
         extra["trace"] = trace
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
-    log.log(_LEVELS.get(event, logging.INFO), "longtask.%s %s", event, line, extra=extra)
+    level = logging.WARNING if fields.get("permanent") else _LEVELS.get(event, logging.INFO)
+    log.log(level, "longtask.%s %s", event, line, extra=extra)
     for receiver in list(_namespace[event].receivers_for(task.endpoint)):
-        try:
+        with logging_failures("a receiver of the event %s failed", event):
             receiver(task.endpoint, task=task.info, **fields)
-        except Exception:  # a receiver's failure is not the task's
-            log.exception("a receiver of the event %s failed", event)
 
 
 def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
@@ -98,6 +98,8 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
         fields["attempt_seconds"] = _seconds(task.started_at, now)
     if event in (Event.ATTEMPT_FAILED, Event.FAILED, Event.REFUSED):
         fields["reference"] = task.error_reference
+    if event is Event.FAILED:
+        fields["permanent"] = task.permanent
     return fields
 
 

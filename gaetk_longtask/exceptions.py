@@ -79,6 +79,10 @@ class HandedOver(BaseException):
     """
 
 
+class Crash(BaseException):
+    """Simulates in a test that the process dies: no handler and no boundary stops it."""
+
+
 def describe_type(value: Any) -> str:
     """Return the name of a value's class as an author writes it: ``decimal.Decimal``, but plain ``dict``."""
     cls = type(value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,7 +16,8 @@ from google.cloud import ndb
 from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
+from gaetk_longtask.foreign import must_pass, stands_for
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads.encoding import encode_pieces
@@ -61,6 +61,7 @@ class Failed:
     """The work raised an exception, or its parameters or state could not be loaded."""
 
     cause: BaseException
+    error: str | None = None  #: the message for the visitor, if the author has written one
     permanent: bool = False  #: another attempt would not help
     forget: bool = False  #: the stored state can't be read: a retry begins from the start
 
@@ -165,6 +166,8 @@ class _Attempt:
         except STORE_ERRORS as exc:
             # The commit may have been applied. Our beats end now, so the next delivery sees it or takes over.
             log.warning("attempt at %s ended, Datastore does not respond: %s", self._task.id[:8], exc)
+            with suppress(*STORE_ERRORS):
+                self._runtime.store.change(self._task.id, partial(transitions.interrupt, fence=self._task.fence))
             return Reply(code=500, reason="Datastore does not respond")
         finally:
             self._reporter.stop()
@@ -176,18 +179,29 @@ class _Attempt:
             with _authors_code():
                 result = self._authors_work(self._task, parameters, self._reporter, self._checkpoints)
             return Done(result=self._store_result(result))
-        except TaskCancelled:
-            return Lost()
-        except exceptions.HandedOver:
-            return HandedOver()
-        except PermanentTaskFailure as exc:
-            return Failed(cause=exc, permanent=True)
+        except STORE_ERRORS:
+            raise
         except DamagedDataError as exc:  # in the parameters, or in the state to resume from
             return Failed(cause=exc, permanent=True, forget=self._checkpoints.resumes)
-        except ConfigurationError as exc:  # the next version of the application may correct it
-            return Failed(cause=exc)
-        except _WorkError as exc:
-            return Failed(cause=exc.cause)
+        except BaseException as exc:
+            if must_pass(exc):
+                raise
+            return self._outcome_of(exc.cause if isinstance(exc, _WorkError) else exc)
+
+    def _outcome_of(self, exc: BaseException) -> Outcome:
+        """Return what an exception of the author's code, or of a serializer, means for the attempt."""
+        cause = stands_for(exc)
+        match cause:
+            case TaskCancelled() if self._ownership.lost is not None:
+                return Lost()
+            case exceptions.HandedOver() if self._checkpoints.hands_over:
+                return HandedOver()
+            case SerializationError():  # for the author: a visitor can't do anything about it
+                return Failed(cause=cause, permanent=True)
+            case PermanentTaskFailure():
+                return Failed(cause=cause, permanent=True, error=presentable(cause))
+            case _:  # also one of ours that the author's code has raised itself
+                return Failed(cause=cause)
 
     def _store_result(self, result: Any) -> Stored:
         if not inspect.isgenerator(result):
@@ -208,9 +222,11 @@ class _Attempt:
             with _authors_code():
                 generator.close()
         except _WorkError as exc:
-            self._report_exception(exc.cause)
-        except (PermanentTaskFailure, TaskCancelled) as exc:
-            log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
+            match stands_for(exc.cause):
+                case PermanentTaskFailure() | TaskCancelled():
+                    log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc.cause)
+                case _:
+                    self._report_exception(exc.cause)
 
     def _commit(self, outcome: Outcome) -> Reply:
         if self._checkpoints.hands_over and not isinstance(outcome, Lost):  # even if the author's code caught it
@@ -235,19 +251,20 @@ class _Attempt:
         return Reply(code=200, reason="done")
 
     def _fail(self, outcome: Failed) -> Reply:
+        if outcome.error is None:  # else the visitor has to act, and the event's log line is enough
+            self._report_exception(outcome.cause)
         self._send_last_beat()
         fail = partial(
             transitions.fail,
             fence=self._task.fence,
             permanent=outcome.permanent,
-            error=presentable(outcome.cause) if isinstance(outcome.cause, PermanentTaskFailure) else None,
+            error=outcome.error,
             reference=new_reference(),
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
             forget=outcome.forget,
         )
         change = self._runtime.store.change(self._task.id, fail)
-        self._report_exception(outcome.cause)
         if not change.applied:
             return self._leave()
         if change.status.ended:
@@ -288,13 +305,12 @@ class _Attempt:
 
 @contextmanager
 def _authors_code() -> Iterator[None]:
-    """Wrap the author's errors, to separate them from the library's own and from `PermanentTaskFailure`."""
+    """Wrap whatever the author's code raises, so that it is not taken for an error of ours."""
     try:
         yield
-    except PermanentTaskFailure:
-        raise
-    except (Exception, SystemExit, asyncio.CancelledError) as exc:
-        # Whatever the author's code raises means: try again. A SystemExit would end the whole worker.
+    except BaseException as exc:
+        if must_pass(exc):
+            raise
         raise _WorkError(exc) from exc
 
 

@@ -72,6 +72,7 @@ class TaskInfo:
     ended_at: datetime | None = None  #: None while the task has not ended
     expires_at: datetime | None = None  #: when the task is deleted; None while it has not ended
     error: str | None = None  #: for the visitor: why it failed, if the author gave a reason
+    permanent: bool = False  #: whether it failed because the author's code raised `PermanentTaskFailure`
     error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
 
     @property

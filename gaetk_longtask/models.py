@@ -111,6 +111,8 @@ class LongTask(_Own):
     progress_stored = ndb.JsonProperty("progress")
     #: For the visitor: why the task failed, if the author gave a reason.
     error = ndb.TextProperty()
+    #: Whether the author's code said that another attempt would not help.
+    permanent = ndb.BooleanProperty(default=False, indexed=False)
     #: For the operator: the reference in the log line about the failure.
     error_reference = ndb.TextProperty()
 

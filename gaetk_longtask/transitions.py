@@ -144,11 +144,25 @@ def claim(
     task.fence += 1
     task.heals = 0
     task.started_at = now
-    task.lease_until = task.due_at = now + LEASE
+    task.lease_until = task.due_at = now + _lease(task)
     task.delivered_by = delivery.task_name
     task.delivery_retries = delivery.retry_count
     resumes = task.state_manifest is not None
     return Effect(events=(Event.CLAIMED, Event.RESUMED) if resumes else (Event.CLAIMED,), beats=True)
+
+
+def interrupt(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
+    """Release the task of an attempt that could not store its outcome. Does not count against ``max_attempts``."""
+    if not works(task, fence):
+        return None
+    task.forgiven += 1
+    if task.forgiven >= MOST_FAILURES:
+        _give_up(task, now)
+        return Effect(events=(Event.FAILED,))
+    task.status_name = Status.ERROR.value
+    task.lease_until = None
+    task.due_at = now + ERROR_PATIENCE
+    return Effect()
 
 
 def owns(task: LongTask, fence: int) -> bool:
@@ -165,7 +179,7 @@ def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
     """Renew an owner's lease."""
     if not works(task, fence):
         return None
-    task.lease_until = task.due_at = now + LEASE
+    task.lease_until = task.due_at = now + _lease(task)
     return Effect(publishes=False)
 
 
@@ -179,7 +193,7 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
     task.progress_stored = checkpoint.progress
     if checkpoint.advanced:
         task.forgiven, task.failures = task.forgiven + task.failures, 0
-    task.lease_until = task.due_at = now + LEASE
+    task.lease_until = task.due_at = now + _lease(task)
     return Effect(publishes=False)
 
 
@@ -239,7 +253,7 @@ def fail(
         set_stored(task, "result", None)
     if permanent or _is_hopeless(task, max_attempts, now):
         _end(task, Status.FAILED, now)
-        task.error = error
+        task.error, task.permanent = error, error is not None
         return Effect(events=(Event.FAILED,))
     task.status_name = Status.ERROR.value
     task.lease_until = None
@@ -283,6 +297,7 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.due_at = now + READY_PATIENCE
     task.ended_at = task.expires_at = task.lease_until = None
     task.error = task.error_reference = None
+    task.permanent = False
     if task.state_manifest is None:  # else the next attempt resumes from it
         task.progress_stored = dict(STARTING)
         task.run_seconds = None
@@ -299,6 +314,12 @@ def begin_purge(task: LongTask, now: datetime) -> Effect | None:
         return None
     task.purged = True
     return Effect(publishes=False)
+
+
+def _lease(task: LongTask) -> timedelta:
+    """Return a lease that is longer after each failure, for work that can't renew it because it holds the GIL."""
+    longer: timedelta = LEASE * 2 ** min(task.failures, 3)
+    return longer
 
 
 def _is_leased(task: LongTask) -> bool:

@@ -129,6 +129,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     str: str,
     int: int,
     float: float,
+    bool: bool,
     datetime: _moment,
     Status: _STATUSES.__getitem__,
 }

@@ -14,11 +14,8 @@ import grpc
 from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
+from gaetk_longtask.exceptions import Crash
 from gaetk_longtask.status import Status
-
-
-class Crash(BaseException):
-    """The process has crashed. Derived from `BaseException`, so that no error handler catches it."""
 
 
 class RpcFault(grpc.RpcError, grpc.Call):  # the errors of the real client are both
