@@ -270,7 +270,7 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
         if not as_json:
             print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
     if as_json:
-        print_json([finding.document() for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     if any(finding.outcome is Outcome.PROBLEM for finding in findings):
         context.exit(1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import LONGEST_URI
@@ -35,8 +35,8 @@ def check_files(subject: Subject) -> Iterator[Finding]:
     """Check that the files can be read."""
     for name, content in (subject.yaml_files or {}).items():
         if isinstance(content, Exception):
-            text = " ".join(str(content).split())[:300]
-            yield problem(name, f"It can't be read: {text}", "Correct it: gcloud app deploy would refuse it, too.")
+            remedy = "Correct it: gcloud app deploy would refuse it, too."
+            yield problem(name, f"It can't be read: {one_line(content)}", remedy)
 
 
 def check_entrypoints(subject: Subject) -> Iterator[Finding]:
@@ -62,15 +62,14 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
     try:
         gunicorn = read_entrypoint(str(entrypoint), env, subject.directory)
     except NotUnderstoodError as exc:
-        yield not_checked(
-            check,
-            f"It can't be read: {exc}.",
-            f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time.",
-        )
+        remedy = f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time."
+        yield not_checked(check, f"It can't be read: {exc}.", remedy)
         return
     found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
-    yield from _check_headers(subject, name, gunicorn)
+    check = f"headers in {name}"
+    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
+    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
 
 
 def _no_file(subject: Subject, check: str, name: str) -> Finding:
@@ -121,12 +120,6 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
         )
 
 
-def _check_headers(subject: Subject, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    check = f"headers in {name}"
-    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
-    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
-
-
 def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     limits = (
         ("limit-request-line", gunicorn.limit_request_line, _REQUEST_LINE),
@@ -135,11 +128,8 @@ def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     )
     for option, limit, least in limits:
         if 0 < limit < least:
-            yield problem(
-                check,
-                f"--{option} {limit} refuses requests that the queue may send.",
-                f"Remove it, or allow at least {least}.",
-            )
+            text = f"--{option} {limit} refuses requests that the queue may send."
+            yield problem(check, text, f"Remove it, or allow at least {least}.")
 
 
 def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
