@@ -97,11 +97,8 @@ def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
 def _judge_state(check: str, name: str, queue: Any) -> Iterator[Finding]:
     state = tasks_v2.Queue.State(queue.state)
     if state is not tasks_v2.Queue.State.RUNNING:
-        yield problem(
-            check,
-            f"It is {state.name.lower()}, so no task starts.",
-            f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list.",
-        )
+        remedy = f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list."
+        yield problem(check, f"It is {state.name.lower()}, so no task starts.", remedy)
 
 
 def _judge_retries(check: str, name: str, queue: Any) -> Iterator[Finding]:
@@ -165,24 +162,20 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
                 yield problem("datastore", "A written entity can't be read.", "Is this Firestore in Datastore mode?")
                 return
             yield ok("datastore", "Written, read and deleted.")
-            yield from _check_index(subject)
+            yield _check_index(subject)
     except ConfigurationError:
         yield not_checked("datastore", "The project is not known.")
     except STORE_ERRORS as exc:
         yield problem("datastore", one_line(exc), _datastore_remedy(exc))
 
 
-def _check_index(subject: Subject) -> Iterator[Finding]:
+def _check_index(subject: Subject) -> Finding:
     try:
         subject.runtime.store.last_runs("doctor", 1)
     except api_exceptions.FailedPrecondition:
-        yield problem(
-            "index",
-            "The index for the usual durations of tasks is missing or not ready yet.",
-            "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.",
-        )
-    else:
-        yield ok("index", "The query for usual durations works.")
+        text = "The index for the usual durations of tasks is missing or not ready yet."
+        return problem("index", text, "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.")
+    return ok("index", "The query for usual durations works.")
 
 
 def _datastore_remedy(exc: Exception) -> str:

@@ -198,19 +198,12 @@ def _look(client: tasks_v2.CloudTasksClient, probe: _Probe) -> None:
 def _judge(subject: Subject, check: str, rule: HandlerRule, proper: _Probe, bare: _Probe) -> Finding:
     match proper.code, bare.code:
         case None, _:
-            return problem(
-                check,
-                f"No answer from {rule.path} in {subject.patience.seconds} seconds. {proper.text}".strip(),
-                "Is the application deployed, and does it start? See its log and gcloud tasks queues describe "
-                f"{rule.options.queue}.",
-            )
+            text = f"No answer from {rule.path} in {subject.patience.seconds} seconds. {proper.text}".strip()
+            logs = f"See its log and gcloud tasks queues describe {rule.options.queue}."
+            return problem(check, text, f"Is the application deployed, and does it start? {logs}")
         case 200, 200:
-            return problem(
-                check,
-                f"Something else answers {rule.path} with 200, even if the request has no key. Cloud Tasks would "
-                "delete the task.",
-                _EXEMPT,
-            )
+            text = f"Something else answers {rule.path} with 200, even if the request has no key."
+            return problem(check, f"{text} Cloud Tasks would delete the task.", _EXEMPT)
         case 200, _:
             return ok(check, f"Requests reach {rule.path}.")
         case 404, _:

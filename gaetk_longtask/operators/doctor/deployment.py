@@ -52,11 +52,8 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
     check = f"entrypoint in {name}"
     entrypoint = content.get("entrypoint")
     if not entrypoint:
-        yield problem(
-            check,
-            "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time.",
-            f"Add one: {_ENTRYPOINT}",
-        )
+        text = "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time."
+        yield problem(check, text, f"Add one: {_ENTRYPOINT}")
         return
     env = {str(key): str(value) for key, value in (content.get("env_variables") or {}).items()}
     try:
@@ -84,11 +81,8 @@ def _longest(subject: Subject) -> timedelta:
 def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     longest = _longest(subject)
     if 0 < gunicorn.kills_after_seconds <= longest.total_seconds():
-        yield problem(
-            check,
-            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}.",
-            "Add --timeout 0: App Engine ends requests that take too long.",
-        )
+        text = f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}."
+        yield problem(check, text, "Add --timeout 0: App Engine ends requests that take too long.")
     if gunicorn.max_requests and gunicorn.graceful_timeout < longest.total_seconds():
         yield problem(
             check,
@@ -101,11 +95,8 @@ def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Fi
 def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iterator[Finding]:
     room = gunicorn.serves_at_once
     if room == 1:
-        yield problem(
-            check,
-            "An instance serves one request at a time. While it works on a task, all other requests wait.",
-            "Add --worker-class gthread --threads 8.",
-        )
+        text = "An instance serves one request at a time. While it works on a task, all other requests wait."
+        yield problem(check, text, "Add --worker-class gthread --threads 8.")
         return
     if "basic_scaling" in content or "manual_scaling" in content:
         return
@@ -139,21 +130,15 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     )
     named = [name for name in gunicorn.forwarder_headers if name.upper().startswith("X_APPENGINE")]
     if gunicorn.header_map == "dangerous" or named:
-        yield problem(
-            check,
-            "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue.",
-            f"Remove --header-map and --forwarder-headers. {remedy}",
-        )
+        text = "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue."
+        yield problem(check, text, f"Remove --header-map and --forwarder-headers. {remedy}")
     try:
         installed = version("gunicorn")
     except PackageNotFoundError:
         return
     if int(installed.split(".")[0]) < _SAFE_GUNICORN:
-        yield problem(
-            check,
-            f"gunicorn {installed} treats underscores in header names as hyphens.",
-            f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}",
-        )
+        text = f"gunicorn {installed} treats underscores in header names as hyphens."
+        yield problem(check, text, f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}")
 
 
 def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:

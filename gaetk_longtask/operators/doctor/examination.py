@@ -28,11 +28,8 @@ def check_secret(subject: Subject) -> Iterator[Finding]:
     if subject.runtime.secret_keys():
         yield ok("SECRET_KEY", "It signs the pickles.")
     else:
-        yield problem(
-            "SECRET_KEY",
-            "It is not set, and a handler uses PickleSerializer.",
-            "Set SECRET_KEY in app.config, to the same value in all instances and versions.",
-        )
+        remedy = "Set SECRET_KEY in app.config, to the same value in all instances and versions."
+        yield problem("SECRET_KEY", "It is not set, and a handler uses PickleSerializer.", remedy)
 
 
 def check_templates(subject: Subject) -> Iterator[Finding]:
