@@ -47,7 +47,7 @@ class AppEngineProgressStore(KeyValueStore):
         return AppEngineProgressStore(prepare_thread=_with_the_ticket_of_this_request())
 
     def _get_many(self, keys: list[str]) -> dict[str, bytes]:
-        return self._call(memcache.Client(unpickler=_Unread).get_multi_async, keys)  # type: ignore[no-any-return]
+        return self._call(memcache.Client(unpickler=_Unread).get_multi_async, keys)  # type: ignore[no-any-return]  # untyped
 
     def _load(self, key: str) -> tuple[bytes | None, memcache.Client]:
         """Return the stored bytes, and the client that remembers their version. Use a client on one thread only."""

@@ -29,11 +29,7 @@ class RedisProgressStore(KeyValueStore):
     _ERRORS = (redis.RedisError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
     def __init__(self, url: str) -> None:
-        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's.
-
-        Raises:
-            ConfigurationError: the URL or one of its options is invalid.
-        """
+        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's."""
         if reason := _problem(url):
             raise _invalid(reason)
         try:
