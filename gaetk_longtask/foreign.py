@@ -44,7 +44,7 @@ def logging_failures(message: str, *values: object) -> Iterator[None]:
     except BaseException as exc:
         if must_pass(exc):
             raise
-        log.exception(message, *values)  # noqa: PLE1205  # the caller's placeholders
+        log.exception(message, *values)  # the caller's placeholders
 
 
 def _first(exc: BaseException) -> BaseException:

@@ -75,6 +75,10 @@ class TaskInfo:
     permanent: bool = False  #: whether it failed because the author's code raised `PermanentTaskFailure`
     error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
 
+    def __repr__(self) -> str:
+        """Show what may be in a log: not the whole id, which is the key to the task's page."""
+        return f"<TaskInfo {self.id[:8]}… {self.endpoint} {self.status.value}>"
+
     @property
     def url(self) -> str:
         """The absolute URL of the status page, fit for a mail."""

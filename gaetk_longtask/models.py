@@ -15,6 +15,7 @@ from gaetk_longtask.status import Status
 NAMESPACE = ""
 #: For every call that reads or writes them.
 UNCACHED = {"use_cache": False, "use_global_cache": False}
+_STATES = frozenset(status.value for status in Status)
 #: What a task's entity has in common with what hooks get to know.
 _INFO = [field.name for field in fields(TaskInfo)]
 
@@ -53,8 +54,10 @@ class _Own(ndb.Model):
         self.put(**UNCACHED)
 
 
-class LongTask(_Own):
-    """One click's work. Only `store` writes it."""
+class LongTask(_Own, ndb.Expando):
+    """One click's work. Only `store` writes it. Properties that a later version has added are kept."""
+
+    _default_indexed = False
 
     endpoint = ndb.StringProperty()
     path = ndb.TextProperty()
@@ -73,7 +76,7 @@ class LongTask(_Own):
     #: How many seconds the last successful run took since it was requested; needs the index in index.yaml.
     run_seconds = ndb.FloatProperty()
 
-    status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
+    status_name = ndb.StringProperty("status", default=Status.READY.value)
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
     fence = ndb.IntegerProperty(default=0, indexed=False)
     #: Exceptions and deaths of this run; part of the overview's indexes.
@@ -84,6 +87,8 @@ class LongTask(_Own):
     due_at = _moment(indexed=True)
     #: How often this run was enqueued again because it was due.
     heals = ndb.IntegerProperty(default=0, indexed=False)
+    #: How often the task was enqueued again in all; names the latest of these deliveries.
+    healings = ndb.IntegerProperty(default=0, indexed=False)
     #: The owner's right to work ends here; empty if it was given back.
     lease_until = _moment()
     #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
@@ -133,8 +138,13 @@ class LongTask(_Own):
 
     @property
     def status(self) -> Status:
-        """The state of the task."""
-        return Status(self.status_name)
+        """The state of the task. A state that only a later version knows counts as `started`."""
+        return Status(self.status_name) if self.is_known else Status.STARTED
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the library knows the task's state; others it leaves alone."""
+        return self.status_name in _STATES
 
     @property
     def attempt(self) -> int:
@@ -155,6 +165,10 @@ class LongTask(_Own):
     def url(self) -> str:
         """The absolute URL of the status page, fit for a mail."""
         return self.info.url
+
+    def __repr__(self) -> str:
+        """Show what may be in a log: neither the whole id nor the execute key nor parameters."""
+        return f"<LongTask {self.id[:8]}… {self.endpoint} {self.status_name}>"
 
     @property
     def starttime(self) -> float | None:

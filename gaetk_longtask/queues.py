@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from google.protobuf import duration_pb2
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 
+log = logging.getLogger(__name__)
+
 #: The longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`).
 LONGEST_URI = 2083
 #: The deadlines that App Engine targets accept (documentation of `Task.dispatch_deadline`).
@@ -29,6 +32,8 @@ EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
 #: The header of a delivery that carries the task's execute key.
 KEY_HEADER = "X-Longtask-Execute-Key"
+#: The header of a delivery that was enqueued because its task was due; its value counts them.
+HEALING_HEADER = "X-Longtask-Healing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +42,11 @@ class QueueRequest:
 
     queue: str  #: the queue's short name
     uri: str  #: path and query
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  #: one is a secret
     service: str | None = None  #: App Engine service; None for the default one
     version: str | None = None  #: version of that service; None for the one that receives the traffic
+    name: str | None = None  #: unique in the queue; a second request of the same name is dropped. None: no name
+    replaces: str | None = None  #: the name of an earlier request, which the queue forgets if it still has it
     deadline: timedelta | None = None  #: when the queue gives up waiting for an answer; None for the platform's default
 
 
@@ -48,7 +55,7 @@ class Delivery:
     """What a request from the queue says about itself."""
 
     task_id: str
-    execute_key: str
+    execute_key: str = field(repr=False)
     task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
     retry_count: int = 0  #: rises with each of its deliveries
 
@@ -82,7 +89,6 @@ class CloudTasksQueue:
         api_exceptions.Forbidden,
         api_exceptions.NotFound,
         api_exceptions.MethodNotImplemented,
-        api_exceptions.TooManyRequests,
         GoogleAuthError,
     )
 
@@ -100,17 +106,33 @@ class CloudTasksQueue:
         self.path_of("")
 
     def enqueue(self, request: QueueRequest) -> None:
-        """Create the Cloud Tasks task, without a name: names cost latency, and our deliveries need none."""
+        """Create the Cloud Tasks task. Without a name it costs less latency, so only repeated deliveries have one."""
         if len(request.uri) > LONGEST_URI:
             message = f"The URL {request.uri[:80]}… is longer than the {LONGEST_URI} characters of Cloud Tasks."
             raise EnqueueRefusedError(message)
         parent = self.path_of(request.queue)
+        if request.replaces is not None:
+            self._delete(f"{parent}/tasks/{request.replaces}")
+        task = cloud_task(request)
+        if request.name is not None:
+            task.name = f"{parent}/tasks/{request.name}"
         try:
-            self.client().create_task(parent=parent, task=cloud_task(request), timeout=CREATE_SECONDS)
+            self.client().create_task(parent=parent, task=task, timeout=CREATE_SECONDS)
+        except api_exceptions.AlreadyExists:
+            log.info("%s is in the queue already", request.name)
         except self._REFUSALS as exc:
             raise EnqueueRefusedError(f"Cloud Tasks refused a task for {parent}: {exc}") from exc
         except (api_exceptions.GoogleAPIError, grpc.RpcError) as exc:
             raise EnqueueUncertainError(f"No answer from Cloud Tasks about a task for {parent}: {exc}") from exc
+
+    def _delete(self, name: str) -> None:
+        """Delete a Cloud Tasks task if it is still there; it does no harm if it stays."""
+        try:
+            self.client().delete_task(name=name, timeout=CREATE_SECONDS)
+        except api_exceptions.NotFound:
+            pass
+        except (api_exceptions.GoogleAPIError, grpc.RpcError, GoogleAuthError) as exc:
+            log.warning("an earlier delivery stays in the queue: %s", exc)
 
     def path_of(self, queue: str) -> str:
         """Return the full name of a queue; raise `ConfigurationError` if project or location is unknown."""

@@ -6,8 +6,9 @@ import json
 import logging
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
@@ -18,12 +19,13 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
-from gaetk_longtask.info import job_url
+from gaetk_longtask.foreign import must_pass
+from gaetk_longtask.info import TaskInfo, job_url
 from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored
-from gaetk_longtask.queues import KEY_HEADER, QueueRequest
+from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
 from gaetk_longtask.transitions import new_reference, refuse
@@ -49,7 +51,10 @@ class Origin:
     base_url: str
     method: str
     created_by: str | None = None
-    unique_name: str | None = None  #: requests of the same name join one task, see `unique_name`
+    host: str = ""  #: tells tenants apart that have the same users
+    unique_key: str | None = None  #: requests with the same key join one task
+    shared: bool = False  #: whether requests of different users join
+    may_join: Callable[[TaskInfo], bool] = lambda task: True
 
 
 def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOptions) -> LongTask:
@@ -64,10 +69,11 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
     """
     runtime.queue.check()
     _check_user(origin.created_by)
-    if origin.unique_name is not None:
+    name = None if origin.unique_key is None else _unique_name(runtime, origin)
+    if name is not None:
         with runtime.ndb_context():
-            if found := find_joinable(runtime.store, origin.unique_name):
-                return found
+            if found := runtime.store.living(name):
+                return _joined(runtime, origin, found, parameters, options)
     task_id = new_token()
     encoded = encode(parameters, options.serializer, runtime.signer(task_id, "parameters"))
     with runtime.ndb_context():
@@ -88,34 +94,34 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
             version=options.version,
             time_limit_seconds=options.time_limit.total_seconds(),
             keep_result_seconds=options.keep_result.total_seconds(),
-            unique_name=origin.unique_name,
+            unique_name=name,
         )
         set_stored(task, "parameters", stored)
-        if origin.unique_name is None:
+        if name is None:
             runtime.store.create(task)
-        elif (joined := create_or_join(runtime.store, task)).id != task_id:
-            return joined
+        elif (found := create_or_join(runtime.store, task)).id != task_id:
+            return _joined(runtime, origin, found, parameters, options)
         ndb.get_context().call_on_commit(lambda: enqueue(runtime, task))
     return task
 
 
-def unique_name(origin: Origin, key: str, *, shared: bool) -> str:
-    """Return the digest of what makes two requests equal: endpoint, path, namespace, key and, unless `shared`, user.
+def _joined(runtime: Runtime, origin: Origin, found: LongTask, parameters: Any, options: TaskOptions) -> LongTask:
+    """Return the task that an equal request has started or, if this visitor may not see it, start one of their own."""
+    if origin.may_join(found.info):
+        return found
+    own = replace(origin, shared=False) if origin.shared else replace(origin, unique_key=None)
+    return start(runtime, own, parameters, options)
 
-    An NDB context must be active.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"unique_key() must return a str or None, not {key!r}.")
-    namespace = ndb.get_context().get_namespace()
-    parts = [origin.endpoint, origin.path, namespace, key, None if shared else [origin.created_by]]
+
+def _unique_name(runtime: Runtime, origin: Origin) -> str:
+    """Return the digest of what makes two requests equal: endpoint, place, namespace, key and, unless shared, user."""
+    if not isinstance(origin.unique_key, str):
+        raise TypeError(f"unique_key() must return a str or None, not {origin.unique_key!r}.")
+    with runtime.ndb_context.joining():
+        namespace = ndb.get_context().get_namespace()
+    user = None if origin.shared else [origin.created_by]
+    parts = [origin.endpoint, origin.host, origin.path, namespace, origin.unique_key, user]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
-
-
-def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
-    """Return the task that a request of this name would join; two reads, or one if there is none."""
-    unique = LongTaskUnique.load(unique_name)
-    task = store.get(unique.task_id) if unique else None
-    return task if task is not None and not task.status.ended else None
 
 
 def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
@@ -125,7 +131,7 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
     """
 
     def transact() -> LongTask:
-        if found := find_joinable(store, task.unique_name):
+        if found := store.living(task.unique_name):
             return found
         LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=task.id).save()
         store.create(task)
@@ -138,21 +144,21 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
             return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
         except STORE_ERRORS:
             # Another start was faster, or the reply was lost: the name leads to that task, or to ours.
-            if found := find_joinable(store, task.unique_name):
+            if found := store.living(task.unique_name):
                 return found
             # Jitter, so that concurrent starts do not collide again.
             time.sleep(random.uniform(0, _FIRST_JOIN_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
     return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped
 
 
-def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) -> None:
-    """Enqueue the task. If the answer is lost, the task is enqueued again when it is due.
+def enqueue(runtime: Runtime, task: LongTask) -> None:
+    """Enqueue a task that was started or retried. If the answer is lost, it is enqueued again when it is due.
 
     Raises:
         EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
     """
     try:
-        runtime.queue.enqueue(_request(task, None if default_version else task.version))
+        _enqueue(runtime, _request(task))
         runtime.store.tell(Event.ENQUEUED, task)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
@@ -169,7 +175,7 @@ def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) 
 def hand_on(runtime: Runtime, task: LongTask) -> bool:
     """Enqueue a task that its attempt has handed over; return whether that is certain."""
     try:
-        runtime.queue.enqueue(_request(task, task.version))
+        _enqueue(runtime, _request(task))
         runtime.store.tell(Event.ENQUEUED, task)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
         log.warning("%s is handed over by the current delivery: %s", task.id[:8], exc)
@@ -198,27 +204,48 @@ def heal(runtime: Runtime, task: LongTask) -> LongTask:
     return heal_due(runtime, task.id) or task
 
 
-def heal_due(runtime: Runtime, task_id: str) -> LongTask | None:
-    """Enqueue a task again that is due, and return it; None if it is not due, or another caller was faster."""
-    healed = runtime.store.heal(task_id)
+def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask | None:
+    """Enqueue a task again that is due, and return it; None if it is not due, or another caller was faster.
+
+    With `early`, this also applies to a task that waits and is not due yet. If the queue refuses it, the task stays as
+    it is: the queue may still have an earlier delivery, and the next healing may succeed.
+    """
+    healed = runtime.store.heal(task_id, early=early)
     if healed is None:
         return None
+    # At most one of these deliveries is in the queue: each replaces the one before.
+    name, before = (f"heal-{task_id}-{number}" for number in (healed.healings, healed.healings - 1))
+    request = replace(_request(healed), version=None, name=name, replaces=before if healed.healings > 1 else None)
+    request = replace(request, headers={**request.headers, HEALING_HEADER: str(healed.healings)})
     try:
-        enqueue(runtime, healed, default_version=True)
-    except EnqueueRefusedError:
-        return runtime.store.get(task_id) or healed
+        _enqueue(runtime, request)
+        runtime.store.tell(Event.ENQUEUED, healed)
+    except (EnqueueRefusedError, EnqueueUncertainError) as exc:
+        log.warning("%s may not be in the queue, enqueued again when due: %s", task_id[:8], exc)
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed
 
 
-def _request(task: LongTask, version: str | None) -> QueueRequest:
+def _enqueue(runtime: Runtime, request: QueueRequest) -> None:
+    """Enqueue a request. Whatever else a queue of the application's own raises leaves it uncertain."""
+    try:
+        runtime.queue.enqueue(request)
+    except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError):
+        raise
+    except BaseException as exc:
+        if must_pass(exc):
+            raise
+        raise EnqueueUncertainError(f"The queue raised {type(exc).__name__}: {exc}") from exc
+
+
+def _request(task: LongTask) -> QueueRequest:
     return QueueRequest(
         queue=task.queue,
         uri=job_url(task.path, task.id, "execute"),
         headers={KEY_HEADER: task.execute_key},
         service=task.service,
-        version=version,
+        version=task.version,
         deadline=timedelta(seconds=task.time_limit_seconds) + DEADLINE_MARGIN,
     )
 

@@ -78,15 +78,26 @@ class TaskStore:
         return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
 
     def create(self, task: LongTask) -> None:
-        """Store a new task, `ready`; one write."""
+        """Store a new task, `ready`; one read, one write.
+
+        It is read first, so that a write that arrives late, after its repetition, finds the task and changes nothing.
+        """
         transitions.begin(task, self._clock())
         task.token = new_token()
-        try:
-            task.save()
-        except STORE_ERRORS:
-            found = None if ndb.in_transaction() else self.get(task.id)
-            if found is None or found.token != task.token:
-                raise
+
+        def insert() -> None:
+            if LongTask.load(task.id) is None:
+                task.save()
+
+        if ndb.in_transaction():
+            insert()
+        else:
+            try:
+                ndb.transaction(insert, retries=_RETRIES)
+            except STORE_ERRORS:
+                found = self.get(task.id)
+                if found is None or found.token != task.token:
+                    raise
         ndb.get_context().call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
@@ -105,11 +116,13 @@ class TaskStore:
 
     def change(self, task_id: str, transition: Transition) -> Change:
         """Commit a transition if there is such a task and the transition applies; one read, one write."""
-        transaction = _Transaction(task_id, transition, self._clock())
+        return self._commit(_Transaction(task_id, transition, self._clock()))
+
+    def _commit(self, transaction: _Transaction) -> Change:
         try:
             task = ndb.transaction(transaction, retries=_RETRIES)
         except STORE_ERRORS:
-            task = self.get(task_id)
+            task = self.get(transaction.task_id)
             if task is None or task.token != transaction.token:
                 raise
         if task is None or transaction.effect is None:
@@ -149,15 +162,31 @@ class TaskStore:
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended; return the task as it is after that."""
-        return self.change(task_id, transitions.cancel).task
+        return self._published(self.change(task_id, transitions.cancel)).task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None) -> Change:
-        """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied."""
-        return self.change(task_id, partial(transitions.retry, damaged_fence=damaged_fence))
+        """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied.
 
-    def heal(self, task_id: str) -> LongTask | None:
-        """Return the task if it was due; the caller must then enqueue it again."""
-        change = self.change(task_id, transitions.heal)
+        If another task of the same unique name has not ended, nothing changes and the change has that task.
+        """
+        retry = partial(transitions.retry, damaged_fence=damaged_fence)
+        return self._published(self._commit(_NamedTransaction(task_id, retry, self._clock())))
+
+    def _published(self, change: Change) -> Change:
+        """Publish a task that a visitor's request did not change: the progress store may have missed its state."""
+        if change.task is not None and not change.applied:
+            self.publish(change.task)
+        return change
+
+    def living(self, unique_name: str) -> LongTask | None:
+        """Return the task of this name that has not ended; two reads, or one if there is none."""
+        unique = LongTaskUnique.load(unique_name)
+        task = self.get(unique.task_id) if unique else None
+        return task if task is not None and not task.status.ended else None
+
+    def heal(self, task_id: str, *, early: bool = False) -> LongTask | None:
+        """Return the task if it was due, or waits and `early` is set; the caller must then enqueue it again."""
+        change = self.change(task_id, partial(transitions.heal, early=early))
         return change.task if change.applied and not change.status.ended else None
 
     def end_purge(self, task_id: str) -> None:
@@ -182,6 +211,11 @@ class TaskStore:
         """Return the ids of tasks that are due, because they were silent for too long; the longest overdue first."""
         query = LongTask.query(LongTask.due_at > _EPOCH, LongTask.due_at <= self._clock(), namespace=NAMESPACE)
         # Keys only: tasks with up to 256 KiB of parameters each would not fit into one response.
+        return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
+
+    def unended(self, limit: int) -> list[str]:
+        """Return the ids of tasks that have not ended, the one that is due first at the beginning."""
+        query = LongTask.query(LongTask.due_at > _EPOCH, namespace=NAMESPACE)
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 
     def expired(self, limit: int) -> list[str]:
@@ -222,17 +256,35 @@ class _Transaction:
         self.token = new_token()
         #: What follows from the last run; None if it changed nothing.
         self.effect: Effect | None = None
-        self._task_id = task_id
+        self.task_id = task_id
         self._transition = transition
         self._now = now
 
     def __call__(self) -> LongTask | None:
-        task: LongTask | None = LongTask.load(self._task_id)
+        task: LongTask | None = LongTask.load(self.task_id)
         if task is None or task.token == self.token:  # an earlier run was committed, and its reply was lost
             return task
-        self.effect = self._transition(task, self._now)
+        self.effect = self._transition(task, self._now) if task.is_known else None
         if self.effect is not None:
             task.token = self.token
             task.updated_at = self._now
             task.save()
+        return task
+
+
+class _NamedTransaction(_Transaction):
+    """A transition that gives a task its unique name back, unless another task has the name and has not ended."""
+
+    def __call__(self) -> LongTask | None:
+        task: LongTask | None = LongTask.load(self.task_id)
+        name = task.unique_name if task is not None and task.token != self.token else None
+        if name is not None:
+            unique = LongTaskUnique.load(name)
+            holder: LongTask | None = LongTask.load(unique.task_id) if unique else None
+            if holder is not None and holder.id != self.task_id and not holder.status.ended:
+                self.effect = None
+                return holder
+        task = super().__call__()
+        if name is not None and self.effect is not None:
+            LongTaskUnique(key=LongTaskUnique.key_of(name), task_id=self.task_id).save()
         return task

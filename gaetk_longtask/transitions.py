@@ -96,9 +96,12 @@ def refuse(task: LongTask, now: datetime, *, reference: str) -> Effect | None:
     return Effect(events=(Event.REFUSED,))
 
 
-def heal(task: LongTask, now: datetime) -> Effect | None:
-    """Postpone a due task's `due_at`; the caller then enqueues the task. One that is too old becomes `failed`."""
-    if task.due_at is None or task.due_at > now:
+def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None:
+    """Postpone a due task's `due_at`; the caller then enqueues the task. One that is too old becomes `failed`.
+
+    With `early`, this also applies to a task that is not due yet, unless an attempt works on it.
+    """
+    if task.due_at is None or (task.due_at > now and (not early or _is_leased(task))):
         return None
     if _is_too_old(task, now):
         _give_up(task, now)
@@ -106,6 +109,7 @@ def heal(task: LongTask, now: datetime) -> Effect | None:
     pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
     task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
     task.heals += 1
+    task.healings += 1
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
 

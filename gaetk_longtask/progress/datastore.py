@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +17,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import KEPT_SECONDS, ProgressStore, Written, is_later, readable
 
 #: How long a page waits for Datastore before it continues without a snapshot; ndb's default is a minute.
-_READ_SECONDS = 1.0
+_READ_SECONDS = _WRITE_SECONDS = 1.0
 
 
 class DatastoreProgressStore(ProgressStore):
@@ -45,8 +47,19 @@ class DatastoreProgressStore(ProgressStore):
         return readable((entity.key.id(), entity.snapshot) for entity in found if entity)
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Store the snapshot; one Datastore read and write."""
+        """Store the snapshot; one Datastore read and write.
 
+        NDB's transactions have no timeout, so a thread makes the write, and the caller waits only for a second.
+        """
+        written: list[Written] = []
+        thread = threading.Thread(
+            target=Context().run, args=(lambda: written.append(self._write(snapshot)),), daemon=True
+        )
+        thread.start()
+        thread.join(_WRITE_SECONDS)
+        return written[0] if written else Written.LOST
+
+    def _write(self, snapshot: Snapshot) -> Written:
         def transact() -> Written:
             if is_later(self._load(snapshot.info.id), snapshot):
                 return Written.OUTDATED

@@ -16,34 +16,34 @@ class GuardedProgressStore(ProgressStore):
 
     def __init__(self, store: ProgressStore) -> None:
         self.interval_seconds = store.interval_seconds
-        self._store = store
+        self.store = store  #: the application's own
         self._name = type(store).__name__
 
     def read(self, task_id: str) -> Snapshot | None:
         """Return the latest snapshot, or None."""
         with logging_failures(_FAILED, self._name):
-            return self._store.read(task_id)
+            return self.store.read(task_id)
         return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Return the latest snapshots by id."""
         with logging_failures(_FAILED, self._name):
-            return self._store.read_many(task_ids)
+            return self.store.read_many(task_ids)
         return {}
 
     def write(self, snapshot: Snapshot) -> Written:
         """Store a snapshot unless there is a later one."""
         with logging_failures(_FAILED, self._name):
-            return self._store.write(snapshot)
+            return self.store.write(snapshot)
         return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
         """Store a snapshot if there is none."""
         with logging_failures(_FAILED, self._name):
-            self._store.add(snapshot, seconds=seconds)
+            self.store.add(snapshot, seconds=seconds)
 
     def for_reporter(self) -> ProgressStore:
         """Return a store for a thread that the current request starts."""
         with logging_failures(_FAILED, self._name):
-            return GuardedProgressStore(self._store.for_reporter())
+            return GuardedProgressStore(self.store.for_reporter())
         return self

@@ -48,7 +48,7 @@ class Snapshot:
     def needs_check(self, now: datetime) -> bool:
         """Return whether the task itself must be read: its owner is silent, or the task is due."""
         if self.info.status.ended:
-            return False
+            return self.info.status.may_retry  # another instance may have retried it without reaching this store
         if self.beat_at is not None:
             return self.is_silent(now)
         return self.due_at is not None and self.due_at <= now

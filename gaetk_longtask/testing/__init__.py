@@ -1,6 +1,7 @@
 """What tests of an application's tasks need: twins of the services, faults, and a runner."""
 
-from gaetk_longtask.testing.faults import Crash, Faults, RpcFault, put_between
+from gaetk_longtask.exceptions import Crash
+from gaetk_longtask.testing.faults import Faults, RpcFault, put_between
 from gaetk_longtask.testing.runner import StartedTask, TaskRunner
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
 

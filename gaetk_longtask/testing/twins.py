@@ -72,7 +72,10 @@ class InMemoryQueue:
         """Add the request, or raise the next error of `errors`."""
         error = self.errors.pop(0) if self.errors else None
         if error is None or (isinstance(error, EnqueueUncertainError) and self.keeps_uncertain):
-            self.tasks.append(QueuedTask(request=request))
+            self.tasks = [task for task in self.tasks if task.name != request.replaces]
+            if request.name not in {task.name for task in self.tasks}:
+                named = {} if request.name is None else {"name": request.name}
+                self.tasks.append(QueuedTask(request=request, **named))
         if error is not None:
             raise error
 

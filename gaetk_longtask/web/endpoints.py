@@ -67,12 +67,11 @@ def start(
         base_url=runtime.config.base_url or base_url,
         method="GET",
         created_by=created_by,
+        host=urlsplit(base_url).netloc,
+        shared=cls.unique_key_shared,
     )
     with runtime.ndb_context.joining():
-        key = view.make_handler().unique_key(parameters)
-        if key is not None:
-            name = starting.unique_name(origin, key, shared=cls.unique_key_shared)
-            origin = replace(origin, unique_name=name)
+        origin = replace(origin, unique_key=view.make_handler().unique_key(parameters))
         return starting.start(runtime, origin, parameters, cls.options(runtime.config))
 
 

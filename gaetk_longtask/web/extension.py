@@ -20,6 +20,7 @@ from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
+from gaetk_longtask.progress.guarded import GuardedProgressStore
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
@@ -77,7 +78,11 @@ class LongTaskManager:
             raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
-        progress = progress_store_at(config.progress_url, contexts) if self._progress is None else self._progress
+        progress = (
+            GuardedProgressStore(self._progress)
+            if self._progress is not None
+            else progress_store_at(config.progress_url, contexts)
+        )
         queue = self._queue
         if queue is None:
             location = functools.partial(find_location, config, os.environ)

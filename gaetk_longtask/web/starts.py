@@ -58,11 +58,12 @@ class Start:
             base_url=self._runtime.config.base_url or request.host_url.rstrip("/"),
             method=request.method,
             created_by=self._hooks.get_user_id(),
+            host=request.host,
+            shared=self._hooks.unique_key_shared,
+            may_join=self._hooks.may_access,
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
-        key = self._hooks.unique_key(parameters)
-        if key is not None:
-            origin = replace(origin, unique_name=self._unique_name(origin, key))
+        origin = replace(origin, unique_key=self._hooks.unique_key(parameters))
         try:
             with reaching_the_store():
                 return starting.start(self._runtime, origin, parameters, self._hooks.options(self._runtime.config))
@@ -73,15 +74,6 @@ class Start:
             raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(exc)) from exc
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
-
-    def _unique_name(self, origin: Origin, key: str) -> str:
-        if self._hooks.unique_key_shared:
-            name = starting.unique_name(origin, key, shared=True)
-            with reaching_the_store():
-                found = starting.find_joinable(self._runtime.store, name)
-            if found is None or self._hooks.may_access(found.info):
-                return name
-        return starting.unique_name(origin, key, shared=False)
 
     def _lead_to(self, task: LongTask) -> Any:
         """Redirect the visitor to the task's own page; a program gets the status document."""

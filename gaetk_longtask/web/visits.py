@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from flask import Request, Response, make_response, request
 
 from gaetk_longtask import starting
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
@@ -141,11 +142,17 @@ class _Visit:
         task = self._runtime.store.get(task_id)
         if task is None:
             return None
-        task = starting.heal(self._runtime, task)
+        try:
+            task = starting.heal(self._runtime, task)
+        except STORE_ERRORS as exc:  # the state is known all the same
+            log.warning("%s not enqueued again, Datastore does not respond: %s", task_id[:8], exc)
         snapshot = self._answers.snapshot(task)
-        if known is not None and known.order == snapshot.order:
+        if known is None:
+            self._runtime.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
+        elif known.order == snapshot.order:
             return known  # its progress is newer than the entity's
-        self._runtime.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
+        elif known.order < snapshot.order:  # it has missed a transition
+            self._runtime.store.publish(task)
         return snapshot
 
     def _query(self, snapshot: Snapshot) -> Any:

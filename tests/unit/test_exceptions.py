@@ -15,7 +15,11 @@ def test_every_error_is_a_long_task_error() -> None:
     classes = [
         cls for _, cls in inspect.getmembers(exceptions, inspect.isclass) if cls.__module__ == exceptions.__name__
     ]
-    assert [cls for cls in classes if not issubclass(cls, LongTaskError)] == [exceptions.HandedOver, TaskCancelled]
+    assert [cls for cls in classes if not issubclass(cls, LongTaskError)] == [
+        exceptions.Crash,
+        exceptions.HandedOver,
+        TaskCancelled,
+    ]
 
 
 def test_an_error_that_a_retry_does_not_fix_is_a_permanent_failure() -> None:

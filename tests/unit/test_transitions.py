@@ -221,7 +221,7 @@ def test_a_worker_that_always_dies_fails_the_task_at_the_last_attempt():
     now = NOW
     for _ in range(3):
         assert events(claimed(task, now)) == (Event.CLAIMED,)
-        now += LEASE
+        now = task.lease_until
     assert events(claimed(task, now)) == (Event.FAILED,)
 
 

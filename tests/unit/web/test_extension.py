@@ -60,7 +60,7 @@ def test_what_is_passed_in_is_used() -> None:
     app, queue, progress, clock = app_with(), InMemoryQueue(), InMemoryProgressStore(), ManualClock()
     LongTaskManager(app, queue=queue, progress=progress, clock=clock)
     services = services_of(app)
-    assert (services.queue, services.progress, services.clock) == (queue, progress, clock)
+    assert (services.queue, services.progress.store, services.clock) == (queue, progress, clock)
 
 
 def test_a_queue_that_is_falsy_is_used_too() -> None:
@@ -129,7 +129,7 @@ def test_an_impossible_progress_url_is_refused() -> None:
 def test_a_progress_store_that_is_passed_in_needs_no_url() -> None:
     app, progress = app_with(LONGTASK_PROGRESS_URL="elsewhere:"), InMemoryProgressStore()
     LongTaskManager(app, progress=progress)
-    assert services_of(app).progress is progress
+    assert services_of(app).progress.store is progress
 
 
 def test_the_first_key_signs_and_the_former_ones_are_known_too() -> None:
