@@ -38,8 +38,7 @@ log = logging.getLogger(__name__)
 #: Returns the response that shows a result: calls the handler's `display_result`, with or without the task.
 Show = Callable[[Any, Any, LongTask], Any]
 
-#: How long later polls use the durable state that one poll has read.
-_READ_AHEAD_SECONDS = 5
+_READ_AHEAD_SECONDS = 5  #: how long later polls use the durable state that one poll has read
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
@@ -214,16 +213,15 @@ class _Visit:
         if not is_same_origin(self._request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
         task_id = snapshot.info.id
-        task: LongTask | None
-        with reaching_the_store():
-            if name is JobName.CANCEL:
-                task = self._runtime.store.cancel(task_id)
-            else:
-                try:
+        try:
+            with reaching_the_store():
+                if name is JobName.CANCEL:
+                    task = self._runtime.store.cancel(task_id)
+                else:
                     fence = snapshot.fence if self._is_damaged(snapshot) else None
                     task = starting.retry(self._runtime, task_id, damaged_fence=fence)
-                except EnqueueRefusedError as exc:
-                    raise self._answers.refused(exc) from exc
+        except EnqueueRefusedError as exc:
+            raise self._answers.refused(exc) from exc
         if self._answers.as_json and task is not None:
             return self._answers.document(self._answers.snapshot(task))
         return self._answers.see(JobName.QUERY, task_id)
