@@ -98,10 +98,9 @@ def _instance_region() -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
             return str(response.read(1000).decode("ascii").rpartition("/")[2]) or None
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
-        return None
-    except (OSError, http.client.HTTPException, UnicodeDecodeError):
+    except (OSError, http.client.HTTPException, UnicodeDecodeError) as exc:
+        if isinstance(exc, urllib.error.HTTPError):
+            exc.close()
         return None
 
 

@@ -69,8 +69,6 @@ class TaskStore:
         self._clock = clock
         self._trace = trace
 
-    # One task.
-
     def get(self, task_id: str) -> LongTask | None:
         """Return a task in its durable state, or None; one read."""
         return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
@@ -174,8 +172,6 @@ class TaskStore:
         ndb.delete_multi([LongTaskProgress.key_of(task_id), task.key])
         self.tell(Event.PURGED, task)
 
-    # Many tasks.
-
     def due(self, limit: int) -> list[str]:
         """Return the ids of tasks that are due, because they were silent for too long; the longest overdue first."""
         query = LongTask.query(LongTask.due_at > _EPOCH, LongTask.due_at <= self._clock(), namespace=NAMESPACE)
@@ -194,8 +190,6 @@ class TaskStore:
         projection = [LongTask.run_seconds, LongTask.status_name]
         found = query.fetch(limit, projection=projection, timeout=_STATISTICS_SECONDS)
         return [task.run_seconds for task in found if task.run_seconds is not None]
-
-    # Publishing what is durable.
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Write a durable state to the progress store."""

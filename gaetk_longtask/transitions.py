@@ -74,9 +74,6 @@ def new_reference() -> str:
     return secrets.token_hex(4)
 
 
-# Starting.
-
-
 def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
     task.created_at = task.updated_at = task.requested_at = now
@@ -104,9 +101,6 @@ def heal(task: LongTask, now: datetime) -> Effect | None:
     task.heals += 1
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
-
-
-# One attempt.
 
 
 def objection(
@@ -241,9 +235,6 @@ def fail(
     return Effect(events=(Event.ATTEMPT_FAILED,))
 
 
-# The visitor.
-
-
 def show(task: LongTask, now: datetime) -> Effect | None:
     """Make a `done` task `finished`: its result is about to be shown for the first time."""
     if task.status is not Status.DONE:
@@ -282,9 +273,6 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
         task.run_seconds = None
         set_stored(task, "result", None)
     return Effect()
-
-
-# The end.
 
 
 def begin_purge(task: LongTask, now: datetime) -> Effect | None:

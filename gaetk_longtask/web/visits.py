@@ -6,13 +6,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, assert_never
 
 from flask import Request, Response, make_response, request
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
-from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 Show = Callable[[Any, Any, LongTask], Any]
 
 _READ_AHEAD_SECONDS = 5  #: how long later polls use the durable state that one poll has read
+#: The fields that access to a task depends on; they never change.
+_whose = attrgetter("endpoint", "path", "created_by", "namespace")
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
@@ -111,8 +113,6 @@ class _Visit:
                 case _:  # pragma: no cover  # mypy proves that there is none
                     assert_never(name)
 
-    # Watching.
-
     def _find(self, task_id: str) -> Snapshot:
         """Return the latest snapshot of the task; Datastore is read only if the progress store has no fresh one."""
         if not is_task_id(task_id):
@@ -156,8 +156,6 @@ class _Visit:
         if info.status is Status.DONE and REFRESH_FIELD not in self._request.args:
             return self._answers.see(JobName.SHOWRESULT, info.id)
         return self._hooks.render_status(self._answers.page(snapshot), info)
-
-    # Showing the result.
 
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._runtime.store, snapshot.info.id
@@ -203,8 +201,6 @@ class _Visit:
                 retry_url=self._answers.url(JobName.RETRY, task_id),
             ) from exc
 
-    # Cancelling and retrying.
-
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if self._request.method != "POST":
             raise ProblemError(
@@ -241,8 +237,3 @@ class _Visit:
 
 def _not_yours() -> ProblemError:
     return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to another user.")
-
-
-def _whose(info: TaskInfo) -> tuple[str | None, ...]:
-    """Return the fields that access to a task depends on; they never change."""
-    return info.endpoint, info.path, info.created_by, info.namespace
