@@ -47,20 +47,15 @@ class _Durable:
 
     def is_new(self, state: Manifest, pieces: Stored | None) -> bool:
         """Return whether a save would change anything."""
-        return (
-            self.state is None
-            or not state.is_same(self.state)
-            or (pieces is not None and pieces.manifest.size > self.result_bytes)
-        )
+        longer = pieces is not None and pieces.manifest.size > self.result_bytes
+        return longer or self.state is None or not state.is_same(self.state)
 
 
 class Checkpoints:
     """One attempt's durable states, and the result that it writes."""
 
-    #: The state that the previous attempt has stored; None if there is none.
-    resumed_from: Any = None
-    #: Whether the attempt ends so that another attempt continues.
-    hands_over = False
+    resumed_from: Any = None  #: the state that the previous attempt has stored; None if there is none
+    hands_over = False  #: whether the attempt ends so that another attempt continues
 
     def __init__(
         self, runtime: Runtime, task: LongTask, options: TaskOptions, reporter: Reporter, ownership: Ownership

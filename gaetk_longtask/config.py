@@ -18,8 +18,7 @@ METADATA_URL = "http://metadata.google.internal/computeMetadata/v1/instance/regi
 _METADATA_SECONDS = 2.0
 #: App Engine has its own names for two regions.
 _REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
-#: The location for an emulator, which accepts any.
-EMULATED_LOCATION = "local"
+EMULATED_LOCATION = "local"  #: the location for an emulator, which accepts any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +44,10 @@ class Config:
         known = [prefix + field.name.upper() for field in fields(cls)]
         for key in settings:
             if key.startswith(prefix) and key not in known:
-                raise ConfigurationError(_unknown(key, known), key=key)
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                message = f"There is no setting {key}.{hint} The settings are {', '.join(known)}."
+                raise ConfigurationError(message, key=key)
         given = {key: settings[key] for key in known if settings.get(key) is not None}
         for key, value in given.items():
             if key == "LONGTASK_ADMIN":
@@ -60,7 +62,8 @@ class Config:
         if values["service"] == environ.get("GAE_SERVICE"):
             # A version belongs to a service, so ours does not apply to another service.
             values.setdefault("version", environ.get("GAE_VERSION"))
-        values.setdefault("progress_url", _progress_url(environ))
+        if hosts := environ.get("MEMCACHED_HOSTS", "").split():  # NDB's own variable: host:port, separated by spaces
+            values.setdefault("progress_url", f"memcached://{','.join(hosts)}")
         if "base_url" in values:
             values["base_url"] = _base_url(values["base_url"])
         return cls(**values)
@@ -95,23 +98,10 @@ def _instance_region() -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
             return str(response.read(1000).decode("ascii").rpartition("/")[2]) or None
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
+    except (OSError, http.client.HTTPException, UnicodeDecodeError) as exc:
+        if isinstance(exc, urllib.error.HTTPError):
+            exc.close()
         return None
-    except (OSError, http.client.HTTPException, UnicodeDecodeError):
-        return None
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"There is no setting {key}.{hint} The settings are {', '.join(known)}."
-
-
-def _progress_url(environ: Mapping[str, str]) -> str:
-    """Read NDB's own variable: ``host:port``, separated by spaces."""
-    hosts = environ.get("MEMCACHED_HOSTS", "").split()
-    return f"memcached://{','.join(hosts)}" if hosts else "datastore:"
 
 
 def _base_url(url: str) -> str:

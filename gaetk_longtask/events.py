@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from enum import StrEnum
+from logging import ERROR, INFO, WARNING
 from typing import Any
 
 import blinker
@@ -60,12 +61,7 @@ refused = _namespace.signal(Event.REFUSED)
 healed = _namespace.signal(Event.HEALED)
 purged = _namespace.signal(Event.PURGED)
 
-_LEVELS = {
-    Event.ATTEMPT_FAILED: logging.WARNING,
-    Event.HEALED: logging.WARNING,
-    Event.FAILED: logging.ERROR,
-    Event.REFUSED: logging.ERROR,
-}
+_LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
 
 
 def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
@@ -74,11 +70,9 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
     `trace` is the current request's, as Cloud Logging names it: ``projects/…/traces/…``.
     """
     fields = _fields(event, task, now)
-    extra: dict[str, Any] = {"json_fields": fields}
-    if trace is not None:
-        extra["trace"] = trace
+    extra = {"json_fields": fields} | ({} if trace is None else {"trace": trace})
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
-    level = logging.WARNING if fields.get("permanent") else _LEVELS.get(event, logging.INFO)
+    level = WARNING if fields.get("permanent") else _LEVELS.get(event, INFO)
     log.log(level, "longtask.%s %s", event, line, extra=extra)
     for receiver in list(_namespace[event].receivers_for(task.endpoint)):
         with logging_failures("a receiver of the event %s failed", event):

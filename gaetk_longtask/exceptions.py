@@ -48,10 +48,8 @@ class DamagedDataError(LongTaskError):
 class EnqueueRefusedError(LongTaskError):
     """The queue has certainly not taken the task. Fix the reason, then retry."""
 
-    #: The task, which is `failed` now and can be retried; None if none was stored.
-    task_id: str | None = None
-    #: The reference that the log line about it has.
-    reference: str | None = None
+    task_id: str | None = None  #: the task, which is `failed` now and can be retried; None if none was stored
+    reference: str | None = None  #: the reference that the log line about it has
 
 
 class EnqueueUncertainError(LongTaskError):

@@ -45,8 +45,7 @@ class Reply:
 
 #: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
 Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
-#: Passes an exception to the application's error reporting.
-ReportException = Callable[[BaseException], None]
+ReportException = Callable[[BaseException], None]  #: passes an exception to the application's error reporting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,8 +21,7 @@ from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 
 log = logging.getLogger(__name__)
 
-#: The longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`).
-LONGEST_URI = 2083
+LONGEST_URI = 2083  #: the longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`)
 #: The deadlines that App Engine targets accept (documentation of `Task.dispatch_deadline`).
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=15), timedelta(hours=24, seconds=15)
 #: The timeout of CreateTask in seconds. Without one it may hang for minutes (python-tasks issue 161).
@@ -30,10 +29,9 @@ CREATE_SECONDS = 10.0
 
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
-#: The header of a delivery that carries the task's execute key.
-KEY_HEADER = "X-Longtask-Execute-Key"
 #: The header of a delivery that was enqueued because its task was due; its value counts them.
 HEALING_HEADER = "X-Longtask-Healing"
+KEY_HEADER = "X-Longtask-Execute-Key"  #: the header of a delivery that carries the task's execute key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +43,7 @@ class QueueRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  #: one is a secret
     service: str | None = None  #: App Engine service; None for the default one
     version: str | None = None  #: version of that service; None for the one that receives the traffic
-    name: str | None = None  #: unique in the queue; a second request of the same name is dropped. None: no name
+    name: str | None = None  #: unique in the queue, which drops a second request of the same name; None: no name
     replaces: str | None = None  #: the name of an earlier request, which the queue forgets if it still has it
     deadline: timedelta | None = None  #: when the queue gives up waiting for an answer; None for the platform's default
 
@@ -106,7 +104,7 @@ class CloudTasksQueue:
         self.path_of("")
 
     def enqueue(self, request: QueueRequest) -> None:
-        """Create the Cloud Tasks task. Without a name it costs less latency, so only repeated deliveries have one."""
+        """Create the Cloud Tasks task, without a name: names cost latency, and our deliveries need none."""
         if len(request.uri) > LONGEST_URI:
             message = f"The URL {request.uri[:80]}… is longer than the {LONGEST_URI} characters of Cloud Tasks."
             raise EnqueueRefusedError(message)

@@ -23,8 +23,7 @@ from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
 
-#: How long chunks outlive their task if no purge deletes them.
-CHUNK_GRACE = timedelta(days=365)
+CHUNK_GRACE = timedelta(days=365)  #: how long chunks outlive their task if no purge deletes them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
@@ -20,7 +20,7 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.foreign import must_pass
-from gaetk_longtask.info import TaskInfo, job_url
+from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 
 #: How long after the handler's time limit Cloud Tasks stops waiting for an answer.
 DEADLINE_MARGIN = timedelta(seconds=15)
-#: The longest indexed string in Datastore, in bytes.
-_LONGEST_USER_ID = 1500
+_LONGEST_USER_ID = 1500  #: the longest indexed string in Datastore, in bytes
 
 #: How often concurrent starts of one name try again, and the first pause, which doubles each time.
 _JOIN_TRIES = 5
@@ -51,29 +50,42 @@ class Origin:
     base_url: str
     method: str
     created_by: str | None = None
-    host: str = ""  #: tells tenants apart that have the same users
-    unique_key: str | None = None  #: requests with the same key join one task
-    shared: bool = False  #: whether requests of different users join
-    may_join: Callable[[TaskInfo], bool] = lambda task: True
 
 
-def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOptions) -> LongTask:
+def start(
+    runtime: Runtime,
+    origin: Origin,
+    parameters: Any,
+    options: TaskOptions,
+    *,
+    key: str | None = None,
+    shared: bool = False,
+    host: str = "",
+    may_join: Callable[[LongTask], bool] = lambda task: True,
+) -> LongTask:
     """Store a task and enqueue it, or return the one that an equal request has started.
 
-    Inside the author's own NDB transaction, the task is created by that transaction and enqueued after its commit.
+    Requests of one user with the same `key` are equal; if it is `shared`, those of others who may join, too. The
+    `host` tells tenants apart. A visitor who may not join the task that was found gets one of their own.
 
-    Raises:
-        ConfigurationError: a setting is missing; nothing was stored.
-        SerializationError, TooLargeError: the parameters can't be stored; nothing was.
-        EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
+    Inside the author's own NDB transaction, the task is created by that transaction and enqueued after its commit.
+    Raise `EnqueueRefusedError` if the task is stored, but `failed`. After any other error, nothing is stored.
     """
+
+    def joined(found: LongTask) -> LongTask:
+        if may_join(found):
+            return found
+        return start(runtime, origin, parameters, options, key=key if shared else None, host=host, may_join=may_join)
+
     runtime.queue.check()
     _check_user(origin.created_by)
-    name = None if origin.unique_key is None else _unique_name(runtime, origin)
-    if name is not None:
+    name = None
+    if key is not None:
         with runtime.ndb_context():
-            if found := runtime.store.living(name):
-                return _joined(runtime, origin, found, parameters, options)
+            name = _unique_name(origin, key, host, shared=shared)
+            found = runtime.store.living(name)
+        if found is not None:
+            return joined(found)
     task_id = new_token()
     encoded = encode(parameters, options.serializer, runtime.signer(task_id, "parameters"))
     with runtime.ndb_context():
@@ -82,11 +94,7 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
     with runtime.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
-            endpoint=origin.endpoint,
-            path=origin.path,
-            base_url=origin.base_url,
-            method=origin.method,
-            created_by=origin.created_by,
+            **asdict(origin),
             namespace=ndb.get_context().get_namespace(),
             execute_key=new_token(),
             queue=options.queue,
@@ -99,32 +107,25 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
         set_stored(task, "parameters", stored)
         if name is None:
             runtime.store.create(task)
-        elif (found := create_or_join(runtime.store, task)).id != task_id:
-            return _joined(runtime, origin, found, parameters, options)
+        elif (found := _create_or_join(runtime.store, task)).id != task_id:
+            return joined(found)
         ndb.get_context().call_on_commit(lambda: enqueue(runtime, task))
     return task
 
 
-def _joined(runtime: Runtime, origin: Origin, found: LongTask, parameters: Any, options: TaskOptions) -> LongTask:
-    """Return the task that an equal request has started or, if this visitor may not see it, start one of their own."""
-    if origin.may_join(found.info):
-        return found
-    own = replace(origin, shared=False) if origin.shared else replace(origin, unique_key=None)
-    return start(runtime, own, parameters, options)
+def _unique_name(origin: Origin, key: str, host: str, *, shared: bool) -> str:
+    """Return the digest of what makes two requests equal: endpoint, place, namespace, key and, unless `shared`, user.
 
-
-def _unique_name(runtime: Runtime, origin: Origin) -> str:
-    """Return the digest of what makes two requests equal: endpoint, place, namespace, key and, unless shared, user."""
-    if not isinstance(origin.unique_key, str):
-        raise TypeError(f"unique_key() must return a str or None, not {origin.unique_key!r}.")
-    with runtime.ndb_context.joining():
-        namespace = ndb.get_context().get_namespace()
-    user = None if origin.shared else [origin.created_by]
-    parts = [origin.endpoint, origin.host, origin.path, namespace, origin.unique_key, user]
+    An NDB context must be active.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"unique_key() must return a str or None, not {key!r}.")
+    namespace = ndb.get_context().get_namespace()
+    parts = [origin.endpoint, host, origin.path, namespace, key, None if shared else [origin.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
-def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
+def _create_or_join(store: TaskStore, task: LongTask) -> LongTask:
     """Store a new task, unless one of its `unique_name` has not ended; return that one or the new one.
 
     The name is free again as soon as its task has ended. Inside the author's transaction, this is part of it.
@@ -154,8 +155,7 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
 def enqueue(runtime: Runtime, task: LongTask) -> None:
     """Enqueue a task that was started or retried. If the answer is lost, it is enqueued again when it is due.
 
-    Raises:
-        EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
+    Raise `EnqueueRefusedError` if the task is `failed` now, unless an earlier delivery has already changed it.
     """
     try:
         _enqueue(runtime, _request(task))
@@ -186,9 +186,7 @@ def hand_on(runtime: Runtime, task: LongTask) -> bool:
 def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
     """Start a task again that failed or was cancelled, or whose result is damaged; return the task as it is then.
 
-    Raises:
-        ConfigurationError: a setting is missing; nothing was changed.
-        EnqueueRefusedError: the task is `failed` again.
+    Raise `ConfigurationError` before anything is changed, or `EnqueueRefusedError` if the task is `failed` again.
     """
     runtime.queue.check()
     change = runtime.store.retry(task_id, damaged_fence=damaged_fence)

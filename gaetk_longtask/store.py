@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -26,12 +26,10 @@ from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Checkpoint, Effect, Objection, Transition
 
-#: Excludes tasks without a time: Datastore sorts them before every time.
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_EPOCH = datetime.fromtimestamp(0, UTC)  #: excludes tasks without a time: Datastore sorts them before every time
 
 _RETRIES = 2
-#: The timeout, in seconds, of a query whose answer is not essential.
-_STATISTICS_SECONDS = 5
+_STATISTICS_SECONDS = 5  #: the timeout, in seconds, of a query whose answer is not essential
 
 
 def new_token() -> str:
@@ -70,8 +68,6 @@ class TaskStore:
         self._progress = progress
         self._clock = clock
         self._trace = trace
-
-    # One task.
 
     def get(self, task_id: str) -> LongTask | None:
         """Return a task in its durable state, or None; one read."""
@@ -205,8 +201,6 @@ class TaskStore:
         ndb.delete_multi([LongTaskProgress.key_of(task_id), task.key])
         self.tell(Event.PURGED, task)
 
-    # Many tasks.
-
     def due(self, limit: int) -> list[str]:
         """Return the ids of tasks that are due, because they were silent for too long; the longest overdue first."""
         query = LongTask.query(LongTask.due_at > _EPOCH, LongTask.due_at <= self._clock(), namespace=NAMESPACE)
@@ -231,8 +225,6 @@ class TaskStore:
         found = query.fetch(limit, projection=projection, timeout=_STATISTICS_SECONDS)
         return [task.run_seconds for task in found if task.run_seconds is not None]
 
-    # Publishing what is durable.
-
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Write a durable state to the progress store."""
         beat_seconds = self._progress.interval_seconds if beats and task.status is Status.STARTED else 0
@@ -249,25 +241,24 @@ class TaskStore:
             self.tell(event, task)
 
 
+@dataclass(slots=True, repr=False)  # NDB recognizes a callback by its repr, which must not change
 class _Transaction:
     """One transition as a transaction, which NDB may run more than once."""
 
-    def __init__(self, task_id: str, transition: Transition, now: datetime) -> None:
-        self.token = new_token()
-        #: What follows from the last run; None if it changed nothing.
-        self.effect: Effect | None = None
-        self.task_id = task_id
-        self._transition = transition
-        self._now = now
+    task_id: str
+    transition: Transition
+    now: datetime
+    token: str = field(default_factory=new_token)
+    effect: Effect | None = None  #: what follows from the last run; None if it changed nothing
 
     def __call__(self) -> LongTask | None:
         task: LongTask | None = LongTask.load(self.task_id)
         if task is None or task.token == self.token:  # an earlier run was committed, and its reply was lost
             return task
-        self.effect = self._transition(task, self._now) if task.is_known else None
+        self.effect = self.transition(task, self.now) if task.is_known else None
         if self.effect is not None:
             task.token = self.token
-            task.updated_at = self._now
+            task.updated_at = self.now
             task.save()
         return task
 

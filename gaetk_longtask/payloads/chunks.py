@@ -22,15 +22,13 @@ from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
 
-#: The largest response of App Engine: 32 MiB.
-LIMIT_BYTES = 32 * 1024 * 1024
+LIMIT_BYTES = 32 * 1024 * 1024  #: the largest response of App Engine: 32 MiB
 #: The most stored bytes of a value in the task's entity; parameters, result and state share the entity's 1 MiB.
 INLINE_BYTES = 256 * 1024
 #: Stored bytes in one request. Datastore accepts 10 MiB, but the client holds several copies of what it sends.
 REQUEST_BYTES = BLOCK_BYTES
 
-#: The number of chunks that are deleted in one request; a deletion sends no data.
-CHUNKS_A_DELETION = 100
+CHUNKS_A_DELETION = 100  #: the number of chunks that are deleted in one request; a deletion sends no data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +77,7 @@ class Writer:
         return writer
 
     def write(self, buffer: Buffer) -> None:
-        """Store the next bytes; raise `TooLargeError` above `LIMIT_BYTES`: the purge deletes the chunks written so far."""
+        """Store the next bytes; raise `TooLargeError` above `LIMIT_BYTES`: the purge deletes what is written."""
         self._size += memoryview(buffer).nbytes
         _check_size(self._size, self._what)
         for raw in self._cutter.cut(buffer):

@@ -44,10 +44,8 @@ class Cutter:
 
 def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
     """Return a block of these bytes, and the bytes to store; they are compressed if a sample compresses well."""
-    data = b""
     sample = raw[:_PROBE_BYTES]
-    if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample):
-        data = zlib.compress(raw, 6)
+    data = zlib.compress(raw, 6) if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample) else b""
     compressed = 0 < len(data) < len(raw)
     if not compressed:
         data = bytes(raw)

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 
-#: The number of characters of a text that are encoded at a time.
-_SLICE_CHARACTERS = 250_000
+_SLICE_CHARACTERS = 250_000  #: the number of characters of a text that are encoded at a time
 
 
 class Kind(StrEnum):

@@ -74,8 +74,7 @@ class InMemoryQueue:
         if error is None or (isinstance(error, EnqueueUncertainError) and self.keeps_uncertain):
             self.tasks = [task for task in self.tasks if task.name != request.replaces]
             if request.name not in {task.name for task in self.tasks}:
-                named = {} if request.name is None else {"name": request.name}
-                self.tasks.append(QueuedTask(request=request, **named))
+                self.tasks.append(QueuedTask(request=request, name=request.name or secrets.token_hex(8)))
         if error is not None:
             raise error
 

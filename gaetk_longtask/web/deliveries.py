@@ -13,8 +13,7 @@ from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
 from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id
 
-#: The reply to a delivery whose id can't be a task id.
-NO_SUCH_TASK = "no such task"
+NO_SUCH_TASK = "no such task"  #: the reply to a delivery whose id can't be a task id
 
 
 def answer(hooks: Hooks, work: execution.Work) -> Response:
@@ -22,10 +21,8 @@ def answer(hooks: Hooks, work: execution.Work) -> Response:
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
-    if not is_task_id(delivery.task_id):
-        reply = execution.Reply(code=200, reason=NO_SUCH_TASK)
-    else:
-        reply = _deliver(hooks, delivery, work)
+    unknown = execution.Reply(code=200, reason=NO_SUCH_TASK)
+    reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
     return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")

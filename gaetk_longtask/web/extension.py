@@ -31,8 +31,7 @@ from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.current import EXTENSION, current_runtime
 from gaetk_longtask.web.requests import current_trace
 
-#: The URL prefix of the static files and of all other pages that belong to no handler.
-URL_PREFIX = "/_longtask"
+URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
 
 
 def utcnow() -> datetime:

@@ -37,8 +37,7 @@ _AUDIENCE = re.compile(r"/projects/[0-9]+/(apps/[a-z0-9.:-]+|global/backendServi
 
 #: When keys are refreshed. Google replaces its keys now and then, and announces new ones well before it uses them.
 _KEYS_SECONDS = 3600
-#: How long old keys are used while new ones can't be fetched.
-_OLDEST_KEYS_SECONDS = 86_400
+_OLDEST_KEYS_SECONDS = 86_400  #: how long old keys are used while new ones can't be fetched
 #: The shortest time between two fetches, even if requests name unknown keys.
 _ASKING_PAUSE_SECONDS = 10
 _ASKING_SECONDS = 5.0

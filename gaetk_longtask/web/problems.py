@@ -18,8 +18,7 @@ from gaetk_longtask.web.requests import asked_language, wants_json
 
 log = logging.getLogger(__name__)
 
-#: The kinds of problems that the page distinguishes.
-Kind = Literal["unknown", "expired", "damaged", "problem"]
+Kind = Literal["unknown", "expired", "damaged", "problem"]  #: the kinds of problems that the page distinguishes
 
 
 @dataclass(eq=False)
@@ -64,13 +63,9 @@ class ProblemError(Exception):
 class ProblemPage(Page):
     """The data of `problem.html`."""
 
-    status: HTTPStatus
-    kind: Kind
+    problem: ProblemError
     detail: str  #: what went wrong, and what the visitor can do
-    start_url: str | None  #: where to start again, by GET
-    retry_url: str | None  #: where to retry the same task, by POST
     again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
-    reference: str | None  #: the reference that is also in the log
 
     @classmethod
     def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
@@ -79,13 +74,9 @@ class ProblemPage(Page):
         return cls(
             language=language,
             title=_title(language, problem),
-            status=problem.status,
-            kind=problem.kind,
+            problem=problem,
             detail=language.gettext(problem.message, **problem.values),
-            start_url=problem.start_url,
-            retry_url=problem.retry_url,
             again_seconds=problem.retry_after_seconds if passes else None,
-            reference=problem.reference,
         )
 
 

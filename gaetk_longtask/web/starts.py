@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -58,15 +57,22 @@ class Start:
             base_url=self._runtime.config.base_url or request.host_url.rstrip("/"),
             method=request.method,
             created_by=self._hooks.get_user_id(),
-            host=request.host,
-            shared=self._hooks.unique_key_shared,
-            may_join=self._hooks.may_access,
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
-        origin = replace(origin, unique_key=self._hooks.unique_key(parameters))
+        options = self._hooks.options(self._runtime.config)
+        key, shared = self._hooks.unique_key(parameters), self._hooks.unique_key_shared
         try:
             with reaching_the_store():
-                return starting.start(self._runtime, origin, parameters, self._hooks.options(self._runtime.config))
+                return starting.start(
+                    self._runtime,
+                    origin,
+                    parameters,
+                    options,
+                    key=key,
+                    shared=shared,
+                    host=request.host,
+                    may_join=self._may_join,
+                )
         except TooLargeError as exc:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
         except SerializationError as exc:
@@ -74,6 +80,9 @@ class Start:
             raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(exc)) from exc
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
+
+    def _may_join(self, task: LongTask) -> bool:
+        return self._hooks.may_access(task.info)
 
     def _lead_to(self, task: LongTask) -> Any:
         """Redirect the visitor to the task's own page; a program gets the status document."""
