@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from gaetk_longtask import starting
+from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.transitions import begin_purge
@@ -24,16 +26,20 @@ class Report:
     left: bool  #: whether there may be more
 
 
-def sweep(runtime: Runtime, *, limit: int = SWEPT, monotonic: Callable[[], float] = time.monotonic) -> Report:
+def sweep(
+    runtime: Runtime, *, limit: int = SWEPT, early: bool = False, monotonic: Callable[[], float] = time.monotonic
+) -> Report:
     """Enqueue due tasks again; each one's `due_at` moves on, so the queue is not flooded.
 
-    An NDB context must be active.
+    With `early`, all tasks that wait are enqueued, whether they are due or not: for a queue that was purged. An NDB
+    context must be active.
     """
-    return _each(runtime.store.due(limit), lambda task_id: starting.heal_due(runtime, task_id), limit, monotonic)
+    found = runtime.store.unended(limit) if early else runtime.store.due(limit)
+    return _each(found, lambda task_id: starting.heal_due(runtime, task_id, early=early), limit, monotonic)
 
 
 def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
-    """Delete expired tasks: the chunks first, so that no task is left with half a result.
+    """Delete expired tasks: the chunks first, so that no task is left with half a result. Then delete lost chunks.
 
     An NDB context must be active.
     """
@@ -44,7 +50,16 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
                 pass
             runtime.store.end_purge(task_id)
 
-    return _each(runtime.store.expired(limit), delete, limit, monotonic)
+    def delete_chunks(task_id: str) -> None:
+        if (task := runtime.store.get(task_id)) is not None:  # it was retried late
+            chunks.extend(task_id, runtime.chunk_expiry(timedelta(seconds=task.keep_result_seconds)))
+            return
+        while chunks.delete_some(task_id):
+            pass
+
+    report = _each(runtime.store.expired(limit), delete, limit, monotonic)
+    _each(chunks.expired(runtime.clock(), limit), delete_chunks, limit, monotonic)
+    return report
 
 
 def _each(task_ids: list[str], handle: Callable[[str], object], limit: int, monotonic: Callable[[], float]) -> Report:
@@ -52,6 +67,7 @@ def _each(task_ids: list[str], handle: Callable[[str], object], limit: int, mono
     for task_id in task_ids:
         if monotonic() >= end:
             break
-        handle(task_id)
         done += 1
+        with logging_failures("task %s could not be handled", task_id[:8]):  # the others still can
+            handle(task_id)
     return Report(done=done, left=done == limit or done < len(task_ids))

@@ -22,8 +22,10 @@ from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
+from gaetk_longtask.transitions import LONGEST_RUN
 
-CHUNK_GRACE = timedelta(days=365)  #: how long chunks outlive their task if no purge deletes them
+#: How long chunks outlive `keep_result` if no purge deletes them: as long as a task may run, and a week.
+CHUNK_GRACE = LONGEST_RUN + timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +67,11 @@ class Runtime:
 
     def chunk_names(self, task_id: str, fence: int, options: TaskOptions) -> ChunkNames:
         """Return the names for an attempt's chunks, or for the parameters' with fence 0."""
-        expires_at = self.clock() + options.keep_result + CHUNK_GRACE
-        return ChunkNames(task_id=task_id, fence=fence, expires_at=expires_at)
+        return ChunkNames(task_id=task_id, fence=fence, expires_at=self.chunk_expiry(options.keep_result))
+
+    def chunk_expiry(self, keep_result: timedelta) -> datetime:
+        """Return when chunks expire that are needed now, fit for a TTL policy."""
+        return self.clock() + keep_result + CHUNK_GRACE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,8 @@ from gaetk_longtask.transitions import new_reference, refuse
 
 log = logging.getLogger(__name__)
 
+#: A task that is retried later than this could outlive its parameters' chunks.
+LATE_RETRY = timedelta(days=7)
 #: How long after the handler's time limit Cloud Tasks stops waiting for an answer.
 DEADLINE_MARGIN = timedelta(seconds=15)
 _LONGEST_USER_ID = 1500  #: the longest indexed string in Datastore, in bytes
@@ -73,9 +75,9 @@ def start(
     """
 
     def joined(found: LongTask) -> LongTask:
-        if may_join(found):
+        if not shared or may_join(found):
             return found
-        return start(runtime, origin, parameters, options, key=key if shared else None, host=host, may_join=may_join)
+        return start(runtime, origin, parameters, options, key=key, host=host)
 
     runtime.queue.check()
     _check_user(origin.created_by)
@@ -190,9 +192,12 @@ def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -
     """
     runtime.queue.check()
     change = runtime.store.retry(task_id, damaged_fence=damaged_fence)
-    if change.task is not None and change.applied:
-        enqueue(runtime, change.task)
-    return change.task
+    task = change.task
+    if task is not None and change.applied:
+        if runtime.clock() - task.created_at > LATE_RETRY:
+            chunks.extend(task_id, runtime.chunk_expiry(timedelta(seconds=task.keep_result_seconds)))
+        enqueue(runtime, task)
+    return task
 
 
 def heal(runtime: Runtime, task: LongTask) -> LongTask:
@@ -218,8 +223,11 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     try:
         _enqueue(runtime, request)
         runtime.store.tell(Event.ENQUEUED, healed)
-    except (EnqueueRefusedError, EnqueueUncertainError) as exc:
-        log.warning("%s may not be in the queue, enqueued again when due: %s", task_id[:8], exc)
+    except EnqueueUncertainError as exc:
+        log.warning("enqueuing of %s is uncertain, healed when due: %s", task_id[:8], exc)
+    except EnqueueRefusedError as exc:
+        log.error("%s can't be enqueued again, healed when due: %s", task_id[:8], exc)
+        return runtime.store.get(task_id)  # an earlier delivery may be at work
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed

@@ -192,9 +192,10 @@ def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
 
 @command("sweep")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
-def _sweep(runtime: Runtime, *, limit: int, as_json: bool) -> None:
-    """Enqueue due tasks again, as cron does."""
-    _print_report(maintenance.sweep(runtime, limit=limit), "enqueued again", as_json=as_json)
+@click.option("--all", "early", is_flag=True, help="Enqueue all tasks that wait, also those that are not due yet.")
+def _sweep(runtime: Runtime, *, limit: int, early: bool, as_json: bool) -> None:
+    """Enqueue due tasks again, as cron does. After a queue was purged, use --all."""
+    _print_report(maintenance.sweep(runtime, limit=limit, early=early), "enqueued again", as_json=as_json)
 
 
 @command("purge")

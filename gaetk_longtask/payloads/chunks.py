@@ -203,6 +203,21 @@ def delete_some(task_id: str) -> bool:
     return bool(keys)
 
 
+def expired(now: datetime, limit: int) -> list[str]:
+    """Return the ids of tasks of which some chunks have expired; one keys-only query."""
+    query = LongTaskChunk.query(LongTaskChunk.expires_at <= now, namespace=NAMESPACE)
+    keys = query.order(LongTaskChunk.expires_at).fetch(limit, keys_only=True)
+    return list(dict.fromkeys(str(key.id()).partition(".")[0] for key in keys))
+
+
+def extend(task_id: str, expires_at: datetime) -> None:
+    """Let the chunks of a task that is still needed expire later."""
+    for key in _chunks_of(task_id).fetch(keys_only=True):
+        if chunk := LongTaskChunk.load(key.id()):
+            chunk.expires_at = expires_at
+            chunk.save()
+
+
 def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Block, Buffer]]:
     for batch in _requests(manifest.blocks[: manifest.chunks]):
         blocks = manifest.blocks[batch]

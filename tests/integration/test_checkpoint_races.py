@@ -133,7 +133,7 @@ def test_an_error_in_cleanup_after_a_lost_piece_does_no_harm(
 
     Work.do = do
     assert deliver(app, queue) == 500
-    assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
+    assert (load(app, task).status, load(app, task).failures) == (Status.ERROR, 0)
 
 
 def test_an_earlier_state_after_an_uncertain_checkpoint_is_durable(

@@ -257,7 +257,7 @@ def test_a_poison_task_is_failed_after_max_attempts_without_running_again(
     queued = queue.tasks[0]
     for _ in range(3):
         claimed_by_a_worker_that_dies(app, task, queued)
-        clock.advance(LEASE)
+        clock.advance(4 * LEASE)  # each lease is longer than the one before
     assert deliver(app, queued, retry_count=3) == 200
     dead = load(app, task)
     assert (dead.status, dead.failures) == (Status.FAILED, 3)

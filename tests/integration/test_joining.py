@@ -107,8 +107,15 @@ def test_a_shared_key_does_not_lead_a_stranger_to_a_task(app: Flask) -> None:
 
 def test_code_joins_what_a_visitor_has_started(app: Flask) -> None:
     first = start(app, "/report?month=1", user="a")
-    with app.app_context():
+    with app.test_request_context("/cron"):
         assert LongTaskManager.start("report", {"month": "1"}, created_by="a").id == first
+
+
+def test_tenants_that_only_the_host_tells_apart_do_not_join(app: Flask) -> None:
+    first = app.test_client().get("/report?month=1", headers={"X-User": "a", "Host": "one.example.com"})
+    second = app.test_client().get("/report?month=1", headers={"X-User": "a", "Host": "two.example.com"})
+    assert first.headers["Location"] != second.headers["Location"]
+    assert len(tasks(app)) == 2
 
 
 def test_a_task_of_another_namespace_is_not_joined(app: Flask, ndb_client: ndb.Client) -> None:
@@ -125,7 +132,7 @@ def test_inside_the_authors_transaction_joining_is_part_of_it(
         assert queue.tasks == []
         return one.id, one.id
 
-    with app.app_context(), ndb_client.context():
+    with app.test_request_context("/cron"), ndb_client.context():
         first, _ = ndb.transaction(twice)
     assert len(queue.tasks) == 1
     assert start(app, "/report?month=1") == first
