@@ -7,6 +7,9 @@ from datetime import UTC
 from typing import Any
 
 from google.cloud import ndb
+from google.cloud.datastore import helpers
+from google.cloud.datastore_v1.types import datastore as datastore_pb2
+from google.cloud.ndb import _datastore_api, model
 
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
@@ -45,6 +48,12 @@ class _Own(ndb.Model):
         """Return several entities, in the order of their names; one request."""
         keys = [cls.key_of(name) for name in names]
         return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
+
+    def insert(self) -> None:
+        """Write the entity outside of a transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
+        entity = helpers.entity_to_protobuf(model._entity_to_ds_entity(self))  # noqa: SLF001  # as NDB's own put
+        mutation = datastore_pb2.Mutation(insert=entity)
+        _datastore_api._datastore_commit([mutation], None).result()  # noqa: SLF001  # the same
 
     def save(self) -> None:
         """Write the entity."""

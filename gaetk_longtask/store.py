@@ -74,22 +74,18 @@ class TaskStore:
         return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
 
     def create(self, task: LongTask) -> None:
-        """Store a new task, `ready`; one read, one write.
+        """Store a new task, `ready`; one write, and one read in an author's transaction.
 
-        It is read first, so that a write that arrives late, after its repetition, finds the task and changes nothing.
+        It never overwrites: a write that arrives late, after its repetition, changes nothing.
         """
         transitions.begin(task, self._clock())
         task.token = new_token()
-
-        def insert() -> None:
-            if LongTask.load(task.id) is None:
-                task.save()
-
         if ndb.in_transaction():
-            insert()
+            if self.get(task.id) is None:
+                task.save()
         else:
             try:
-                ndb.transaction(insert, retries=_RETRIES)
+                task.insert()
             except STORE_ERRORS:
                 found = self.get(task.id)
                 if found is None or found.token != task.token:
@@ -252,7 +248,10 @@ class _Transaction:
     effect: Effect | None = None  #: what follows from the last run; None if it changed nothing
 
     def __call__(self) -> LongTask | None:
-        task: LongTask | None = LongTask.load(self.task_id)
+        return self.apply(LongTask.load(self.task_id))
+
+    def apply(self, task: LongTask | None) -> LongTask | None:
+        """Apply the transition to the task that was read in this transaction."""
         if task is None or task.token == self.token:  # an earlier run was committed, and its reply was lost
             return task
         self.effect = self.transition(task, self.now) if task.is_known else None
@@ -268,14 +267,15 @@ class _NamedTransaction(_Transaction):
 
     def __call__(self) -> LongTask | None:
         task: LongTask | None = LongTask.load(self.task_id)
-        name = task.unique_name if task is not None and task.token != self.token else None
-        if name is not None:
-            unique = LongTaskUnique.load(name)
-            holder: LongTask | None = LongTask.load(unique.task_id) if unique else None
-            if holder is not None and holder.id != self.task_id and not holder.status.ended:
+        if task is None or not task.unique_name:
+            return self.apply(task)
+        unique = LongTaskUnique.load(task.unique_name)
+        if unique is not None and unique.task_id != self.task_id:
+            holder: LongTask | None = LongTask.load(unique.task_id)
+            if holder is not None and not holder.status.ended:
                 self.effect = None
                 return holder
-        task = super().__call__()
-        if name is not None and self.effect is not None:
-            LongTaskUnique(key=LongTaskUnique.key_of(name), task_id=self.task_id).save()
+        self.apply(task)
+        if self.effect is not None:
+            LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=self.task_id).save()
         return task

@@ -121,5 +121,5 @@ def put_between(client: ndb.Client) -> Faults:
 
 def _statuses(commit: Any) -> list[str]:
     """Return the status of each task that a commit writes."""
-    written = [mutation.upsert for mutation in commit.mutations]
+    written = [mutation.insert or mutation.upsert for mutation in commit.mutations]
     return [entity.properties["status"].string_value for entity in written if "status" in entity.properties]

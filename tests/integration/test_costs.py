@@ -206,7 +206,7 @@ def poll(stage: Stage) -> None:
 
 def poll_after_loss(stage: Stage) -> None:
     url = stage.start()
-    services_of(stage.app).progress.stored.clear()  # type: ignore[attr-defined]  # the twin's
+    services_of(stage.app).progress.store.stored.clear()  # type: ignore[attr-defined]  # the twin's
     with stage.counted():
         stage.client.get(url, headers=JSON)
 

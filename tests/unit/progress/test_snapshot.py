@@ -223,10 +223,15 @@ def test_a_task_without_an_owner_needs_a_check_once_it_is_due() -> None:
     assert snapshot.needs_check(NOW)
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status.ended])
-def test_a_task_that_has_ended_needs_no_check_ever(status: Status) -> None:
+@pytest.mark.parametrize("status", [Status.DONE, Status.FINISHED])
+def test_a_task_with_a_result_needs_no_check_ever(status: Status) -> None:
     snapshot = snapshot_of(status, due_at=NOW, beat_at=NOW, beat_seconds=0.5)
     assert not snapshot.needs_check(NOW + timedelta(days=1))
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_an_end_that_a_retry_may_undo_is_always_checked(status: Status) -> None:
+    assert snapshot_of(status).needs_check(NOW)
 
 
 def test_a_task_that_is_neither_due_nor_owned_needs_no_check() -> None:
