@@ -14,10 +14,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.services import Services
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.current import EXTENSION
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
+from tests.support import Work, start
 
 
 @pytest.fixture
@@ -69,25 +68,43 @@ def make_app(
 
 
 @pytest.fixture
+def work() -> type[Work]:
+    """A handler of this test alone, under ``/work``: it does what `work.do` says."""
+    return type("Work", (Work,), {})
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    """The application that has `work`; many modules have another one."""
+    return make_app(work)
+
+
+@pytest.fixture
+def task(app: Flask) -> LongTask:
+    """A task of `work`, just started."""
+    return start(app)
+
+
+@pytest.fixture
+def faults(ndb_client: ndb.Client) -> Faults:
+    """Between the application and Datastore; also counts the calls."""
+    return put_between(ndb_client)
+
+
+@pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
 @pytest.fixture
 def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
-    """Give every task that there is."""
+    """A function that returns all tasks."""
 
     def fetch() -> list[LongTask]:
         with ndb_client.context():
             return LongTask.query().fetch()
 
     return fetch
-
-
-def services_of(app: Flask) -> Services:
-    services = app.extensions[EXTENSION]
-    assert isinstance(services, Services)
-    return services
 
 
 class Stock:
@@ -98,12 +115,12 @@ class Stock:
         self._clock = clock
 
     def __call__(self, **values: Any) -> str:
-        """Store one task and give its id."""
+        """Store one task and return its id."""
         [task_id] = self.many(1, **values)
         return task_id
 
     def many(self, number: int, *, age: timedelta = timedelta(0), **values: Any) -> list[str]:
-        """Store tasks that were started so long ago, and give their ids."""
+        """Store tasks that were started so long ago, and return their ids."""
         with self._client.context():
             tasks = [self._task(age, dict(values)) for _ in range(number)]
             ndb.put_multi(tasks)

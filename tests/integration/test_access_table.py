@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, Status
 from gaetk_longtask.testing import InMemoryQueue
-from tests.integration.conftest import services_of
+from tests.support import services_of, start
 
 #: What each of them sends along; the task is Anna's.
 ACTORS: dict[str, dict[str, str]] = {
@@ -70,8 +70,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask:
-    with app.app_context():
-        task = LongTaskManager.start("report", {}, created_by="anna")
+    task = start(app, "report", created_by="anna")
     if status is Status.DONE:
         queue.deliver_all(app.test_client())
     if status is Status.CANCELLED:

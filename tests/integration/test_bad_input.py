@@ -28,8 +28,8 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
+from tests.support import JSON, polled
 
-JSON = {"Accept": "application/json"}
 UNKNOWN = "A" * 22
 #: The least that a forged delivery needs to be taken for one.
 FORGED = {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22}
@@ -148,7 +148,7 @@ def exceptions_of(app: Flask, call: Callable[[], TestResponse]) -> tuple[TestRes
 def after_all(client: FlaskClient, queue: InMemoryQueue, url: str) -> Any:
     """Give the status document after the queue has done what it can."""
     queue.deliver_all(client)
-    return client.get(url, headers=JSON).json
+    return polled(client, url)
 
 
 # Ids.
@@ -240,9 +240,9 @@ def test_a_task_is_not_steered_under_another_handlers_url(client: FlaskClient, n
     url = started(client)
     if name == "retry":
         client.post(job(url, "cancel"))
-    before = client.get(url, headers=JSON).json["status"]
+    before = polled(client, url)["status"]
     assert client.post(job(url.replace("/report", "/second"), name)).status_code == 404
-    assert client.get(url, headers=JSON).json["status"] == before
+    assert polled(client, url)["status"] == before
 
 
 # Jobs.
@@ -325,7 +325,7 @@ def test_a_wrong_execute_key_is_forbidden_and_changes_nothing(
     answer = client.get(task.request.uri, headers=task.headers | {"X-Longtask-Execute-Key": key})
     assert answer.status_code == 403
     assert Report.runs == 0
-    assert client.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(client, url)["status"] == "ready"
 
 
 def test_another_tasks_execute_key_is_forbidden(client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -395,7 +395,7 @@ def test_a_progress_message_is_text_on_the_page(client: FlaskClient, queue: InMe
     url = started(client, "/returning")
     queue.deliver(client)
     assert_harmless(client.get(url))
-    assert client.get(url, headers=JSON).json["progress"]["message"] == HOSTILE
+    assert polled(client, url)["progress"]["message"] == HOSTILE
 
 
 def test_a_progress_message_is_text_in_what_the_originals_hook_gets(
@@ -629,7 +629,7 @@ def test_a_result_that_does_not_serialize_fails_the_task_at_once(
     assert queue.deliver(client).status_code == 200
     assert not queue.tasks
     assert Returning.runs == 1
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["status"] == "failed"
     assert type_name in document["error"]
     assert remedy in document["error"]
@@ -643,7 +643,7 @@ def test_pieces_of_two_kinds_fail_the_task_at_once(client: FlaskClient, queue: I
     Returning.make = pieces
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["status"] == "failed"
     assert "bytes" in document["error"]
 
@@ -663,7 +663,7 @@ def test_a_result_over_32_mib_fails_the_task_and_says_so(client: FlaskClient, qu
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
     assert Returning.runs == 1
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["status"] == "failed"
     assert "33,554,432 bytes" in document["error"]
 
@@ -718,7 +718,7 @@ def test_whatever_steps_are_reported_the_page_is_shown_and_the_work_goes_on(
     assert queue.deliver(client).status_code == 200
     assert [answer.status_code for answer in seen] == [200, 200]
     assert seen[1].json["progress"]["percent"] in (None, *range(101))
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 @pytest.mark.parametrize("message", [42, ValueError("odd")], ids=repr)
@@ -732,7 +732,7 @@ def test_a_message_that_is_no_text_does_not_stop_the_work(
     Returning.make = work
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_a_file_name_that_is_no_text_can_be_reported(client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -746,7 +746,7 @@ def test_a_file_name_that_is_no_text_can_be_reported(client: FlaskClient, queue:
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 500
     assert client.get(url).status_code == 200
-    assert client.get(url, headers=JSON).json["progress"]["message"].startswith("Reading caf")
+    assert polled(client, url)["progress"]["message"].startswith("Reading caf")
 
 
 def test_a_failure_that_names_such_a_file_is_shown(client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -759,7 +759,7 @@ def test_a_failure_that_names_such_a_file_is_shown(client: FlaskClient, queue: I
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
     assert client.get(url).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "failed"
+    assert polled(client, url)["status"] == "failed"
 
 
 def test_a_message_of_megabytes_does_not_stop_the_work(client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -770,7 +770,7 @@ def test_a_message_of_megabytes_does_not_stop_the_work(client: FlaskClient, queu
     Returning.make = work
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 @pytest.mark.parametrize("departure", [SystemExit("bad arguments"), asyncio.CancelledError()], ids=repr)
@@ -790,7 +790,7 @@ def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
     answer, told = exceptions_of(app, lambda: queue.deliver(client))
     assert answer.status_code == 500
     assert told == [departure]
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert (document["status"], document["attempt"]) == ("error", 2)
 
 
@@ -801,7 +801,7 @@ def test_a_failure_that_says_megabytes_is_a_failure_at_once(client: FlaskClient,
     Returning.make = work
     url = started(client, "/returning")
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "failed"
+    assert polled(client, url)["status"] == "failed"
 
 
 # Settings that are missing.
@@ -949,7 +949,7 @@ def test_a_delivery_while_datastore_is_silent_is_repeated_and_counts_for_nothing
     faults.lose_request("BeginTransaction", grpc.StatusCode.DEADLINE_EXCEEDED)
     assert queue.deliver(client).status_code == 500
     assert queue.deliver(client).status_code == 200
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert (document["status"], document["attempt"]) == ("done", 1)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask, Response
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from tests.integration.conftest import services_of
+from tests.support import job, services_of, start
 
 
 class Work(LongRunningTaskHandler):
@@ -36,8 +36,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 @pytest.fixture
 def task(app: Flask, queue: InMemoryQueue) -> LongTask:
-    with app.app_context():
-        task = LongTaskManager.start("work", {})
+    task = start(app)
     queue.deliver_all(app.test_client())
     return task
 
@@ -47,45 +46,40 @@ def lose_a_chunk(app: Flask, task: LongTask) -> None:
         LongTaskChunk.key_of(f"{task.id}.1.1").delete()
 
 
-def url(task: LongTask, job: str) -> str:
-    return f"/work?_longtaskjob={job}&_longtaskid={task.id}"
-
-
 def test_a_result_that_lacks_a_chunk_is_not_shown(app: Flask, task: LongTask) -> None:
     lose_a_chunk(app, task)
-    answer = app.test_client().get(url(task, "showresult"))
+    answer = app.test_client().get(job(task.url, "showresult"))
     assert answer.status_code == 500
     assert "damaged" in answer.text
-    assert url(task, "retry").replace("&", "&amp;") in answer.text
+    assert job(task.url, "retry").replace("&", "&amp;") in answer.text
 
 
 def test_a_damaged_result_can_be_made_again(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
     lose_a_chunk(app, task)
     client = app.test_client()
-    client.get(url(task, "showresult"))
-    assert client.post(url(task, "retry")).status_code == 303
+    client.get(job(task.url, "showresult"))
+    assert client.post(job(task.url, "retry")).status_code == 303
     queue.deliver_all(client)
-    assert len(client.get(url(task, "showresult")).data) == 2_500_000
+    assert len(client.get(job(task.url, "showresult")).data) == 2_500_000
 
 
 def test_a_sound_result_is_not_made_again(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
     client = app.test_client()
-    client.get(url(task, "showresult"))
-    client.post(url(task, "retry"))
+    client.get(job(task.url, "showresult"))
+    client.post(job(task.url, "retry"))
     assert queue.tasks == []
-    assert client.get(url(task, "showresult")).status_code == 200
+    assert client.get(job(task.url, "showresult")).status_code == 200
 
 
 def test_damage_that_only_display_result_meets_is_answered_alike(app: Flask, queue: InMemoryQueue) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("reading", {})
+    task = start(app, "reading")
     client = app.test_client()
     queue.deliver_all(client)
     with services_of(app).ndb_context():
         chunk = LongTaskChunk.load(f"{task.id}.1.1")
         chunk.data = b"damaged"
         chunk.save()
-    answer = client.get(url(task, "showresult").replace("work", "reading"))
+    answer = client.get(job(task.url, "showresult"))
     assert answer.status_code == 500
     assert "Try again to repeat the work" in answer.text
 
@@ -96,7 +90,7 @@ def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: Lo
         assert stored is not None
         stored.parameters_blob = b"damaged"
         stored.save()
-    answer = app.test_client().get(url(task, "showresult"))
+    answer = app.test_client().get(job(task.url, "showresult"))
     assert answer.status_code == 500
     assert "Start again" in answer.text
     assert "retry" not in answer.text
@@ -106,7 +100,7 @@ def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: Lo
 def test_a_result_of_which_only_the_progress_store_knows_is_unknown(app: Flask, task: LongTask) -> None:
     with services_of(app).ndb_context():
         task.key.delete()
-    answer = app.test_client().get(url(task, "query"), follow_redirects=True)
+    answer = app.test_client().get(job(task.url, "query"), follow_redirects=True)
     assert answer.status_code == 404
 
 
@@ -116,10 +110,10 @@ def test_a_page_that_believes_in_a_result_is_put_right_by_the_task(
     lose_a_chunk(app, task)
     client = app.test_client()
     progress.is_down = True
-    client.post(url(task, "retry"))
+    client.post(job(task.url, "retry"))
     progress.is_down = False
-    answer = client.get(url(task, "query"), follow_redirects=True)
+    answer = client.get(job(task.url, "query"), follow_redirects=True)
     assert answer.status_code == 200
     assert "Waiting to start" in answer.text
     queue.deliver_all(client)
-    assert len(client.get(url(task, "query"), follow_redirects=True).data) == 2_500_000
+    assert len(client.get(job(task.url, "query"), follow_redirects=True).data) == 2_500_000

@@ -28,12 +28,11 @@ from gaetk_longtask.exceptions import (
 )
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import services_of
+from tests.support import JSON, job, polled, services_of, start
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-JSON = {"Accept": "application/json"}
 MIB = 1024 * 1024
 
 
@@ -111,7 +110,7 @@ def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> Non
     status = client.get(url).headers["Location"]
     assert client.get(status).status_code == 200
     assert queue.deliver(client).status_code == 200
-    result = client.get(status.replace("=query", "=showresult"))
+    result = client.get(job(status, "showresult"))
     assert result.status_code == 200
 
 
@@ -121,41 +120,36 @@ def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> Non
 def test_a_task_that_is_started_from_code_is_stored_and_delivered(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {"month": "3"})
+    task = start(app, "report", {"month": "3"})
     assert isinstance(task, LongTask)
     assert [one.id for one in everything(ndb_client)] == [task.id]
     client = app.test_client()
     queue.deliver_all(client)
-    assert client.get(task.url.replace("=query", "=showresult")).json == {"result": {"month": "3"}}
+    assert client.get(job(task.url, "showresult")).json == {"result": {"month": "3"}}
 
 
 def test_a_task_that_is_started_from_code_knows_where_and_by_whom(app: Flask) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {}, created_by="cron")
+    task = start(app, "report", created_by="cron")
     assert (task.endpoint, task.path, task.created_by) == ("report", "/report", "cron")
     assert (task.status, task.attempt) == (Status.READY, 1)
 
 
 def test_a_task_that_is_started_from_code_belongs_to_nobody_unless_somebody_is_named(app: Flask) -> None:
-    with app.app_context():
-        assert LongTaskManager.start("report", {}).created_by is None
+    assert start(app, "report").created_by is None
 
 
 def test_url_values_fill_the_rule_and_join_the_parameters(app: Flask, queue: InMemoryQueue) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("item", {"a": 1, "number": 0}, url_values={"name": "ä/b c", "number": 7})
+    task = start(app, "item", {"a": 1, "number": 0}, url_values={"name": "ä/b c", "number": 7})
     assert task.path == "/shop/%C3%A4/b%20c/7"
     client = app.test_client()
     queue.deliver_all(client)
-    result = client.get(task.url.replace("=query", "=showresult"))
+    result = client.get(job(task.url, "showresult"))
     assert result.json == {"result": {"a": 1, "name": "ä/b c", "number": 7}}
 
 
 def test_url_values_leave_the_callers_parameters_alone(app: Flask) -> None:
     parameters = {"a": 1}
-    with app.app_context():
-        LongTaskManager.start("item", parameters, url_values={"name": "x", "number": 7})
+    start(app, "item", parameters, url_values={"name": "x", "number": 7})
     assert parameters == {"a": 1}
 
 
@@ -170,8 +164,7 @@ def test_parameters_from_code_may_be_anything_that_can_be_stored(
             seen.append(parameters)
 
     app.add_url_rule("/seeing", view_func=Seeing.as_view("seeing"))
-    with app.app_context():
-        LongTaskManager.start("seeing", parameters)
+    start(app, "seeing", parameters)
     queue.deliver_all(app.test_client())
     assert seen == [parameters]
 
@@ -203,8 +196,7 @@ def test_an_endpoint_is_looked_up_in_blueprints_by_its_full_name(app: Flask, que
     blueprint = Blueprint("reports", __name__, url_prefix="/reports")
     blueprint.add_url_rule("/yearly", view_func=Report.as_view("yearly"))
     app.register_blueprint(blueprint)
-    with app.app_context():
-        task = LongTaskManager.start("reports.yearly", {})
+    task = start(app, "reports.yearly", {})
     assert task.path == "/reports/yearly"
     assert queue.deliver(app.test_client()).status_code == 200
 
@@ -244,8 +236,7 @@ def test_the_url_has_scheme_and_host_of_the_request_that_started_it(app: Flask) 
 
 def test_the_url_has_the_configured_base(make_app: Callable[..., Flask]) -> None:
     app = make_app(Report, LONGTASK_BASE_URL="https://www.example.com/")
-    with app.app_context():
-        assert LongTaskManager.start("report", {}).url.startswith("https://www.example.com/report?")
+    assert start(app, "report").url.startswith("https://www.example.com/report?")
     with app.test_request_context(base_url="http://internal:8080"):
         assert LongTaskManager.start("report", {}).url.startswith("https://www.example.com/report?")
 
@@ -261,13 +252,11 @@ def test_the_configured_base_holds_for_tasks_that_visitors_start(
 
 def test_without_a_request_the_url_has_flasks_own_server_name(make_app: Callable[..., Flask]) -> None:
     app = make_app(Report, SERVER_NAME="shop.example", PREFERRED_URL_SCHEME="https")
-    with app.app_context():
-        assert LongTaskManager.start("report", {}).url.startswith("https://shop.example/report?")
+    assert start(app, "report").url.startswith("https://shop.example/report?")
 
 
 def test_without_a_request_and_without_any_name_the_url_is_a_path(app: Flask) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {})
+    task = start(app, "report")
     assert task.url == f"/report?_longtaskjob=query&_longtaskid={task.id}"
 
 
@@ -275,8 +264,7 @@ def test_without_a_request_the_path_begins_at_the_applications_root(
     make_app: Callable[..., Flask], queue: InMemoryQueue
 ) -> None:
     app = make_app(Report, APPLICATION_ROOT="/shop")
-    with app.app_context():
-        task = LongTaskManager.start("report", {})
+    task = start(app, "report")
     assert task.path == "/shop/report"
     browser = Client(DispatcherMiddleware(NotFound(), {"/shop": app}))
     assert browser.get(task.url).status_code == 200
@@ -307,9 +295,9 @@ def test_inside_a_transaction_the_task_is_enqueued_only_after_the_commit(
         assert Note.get_by_id("n").text == "with the task"
     assert len(queue.tasks) == 1
     client = app.test_client()
-    assert client.get(task.url, headers=JSON).json["status"] == "ready"
+    assert polled(client, task.url)["status"] == "ready"
     queue.deliver_all(client)
-    assert client.get(task.url, headers=JSON).json["status"] == "done"
+    assert polled(client, task.url)["status"] == "done"
 
 
 @pytest.mark.parametrize("parameters", [{"a": 1}, b"x", os.urandom(2 * MIB)], ids=["inline", "raw", "chunks"])
@@ -359,7 +347,7 @@ def test_inside_a_transaction_of_a_visitors_request_nothing_is_different(
     client = app.test_client()
     url = client.get("/order").text
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_the_work_may_use_transactions_and_start_tasks_of_its_own(
@@ -370,8 +358,7 @@ def test_the_work_may_use_transactions_and_start_tasks_of_its_own(
             return ndb.transaction(lambda: LongTaskManager.start("report", {"from": "parent"})).id
 
     app.add_url_rule("/parent", view_func=Parent.as_view("parent"))
-    with app.app_context():
-        LongTaskManager.start("parent", {})
+    start(app, "parent")
     queue.deliver_all(app.test_client())
     assert {task.status for task in everything(ndb_client)} == {Status.DONE}
     assert len(everything(ndb_client)) == 2
@@ -389,14 +376,14 @@ def test_a_refused_enqueuing_raises_and_leaves_a_failed_task_that_can_be_retried
     task_id = caught.value.task_id
     client = app.test_client()
     url = f"/report?_longtaskjob=query&_longtaskid={task_id}"
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["status"] == "failed"
     assert caught.value.reference
     assert caught.value.reference in document["error"]
 
     assert client.post(document["links"]["retry"]).status_code == 303
     queue.deliver_all(client)
-    assert client.get(url.replace("=query", "=showresult")).json == {"result": {"a": 1}}
+    assert client.get(job(url, "showresult")).json == {"result": {"a": 1}}
 
 
 def test_a_refused_enqueuing_after_a_transaction_raises_and_keeps_what_was_committed(
@@ -430,7 +417,7 @@ def test_a_visitor_whose_task_the_queue_refuses_may_try_the_same_task_again(
     back = client.post(f"/report?_longtaskjob=retry&_longtaskid={task.id}")
     assert back.status_code == 303
     queue.deliver_all(client)
-    assert client.get(back.headers["Location"], headers=JSON).json["status"] == "done"
+    assert polled(client, back.headers["Location"])["status"] == "done"
 
 
 def test_a_program_whose_task_the_queue_refuses_is_told_where_to_try_again(app: Flask, queue: InMemoryQueue) -> None:
@@ -455,9 +442,9 @@ def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered_all_the_sa
     assert task.status is Status.READY
     client = app.test_client()
     clock.advance(timedelta(minutes=1, seconds=1))
-    assert client.get(task.url, headers=JSON).json["status"] == "ready"
+    assert polled(client, task.url)["status"] == "ready"
     queue.deliver_all(client)
-    assert client.get(task.url, headers=JSON).json["status"] == "done"
+    assert polled(client, task.url)["status"] == "done"
 
 
 def test_a_visitor_is_redirected_as_usual_when_an_enqueuing_is_uncertain(app: Flask, queue: InMemoryQueue) -> None:
@@ -490,10 +477,7 @@ def test_one_manager_serves_several_applications_that_know_nothing_of_each_other
         app.config["LONGTASK_QUEUE"] = f"queue-{number}"
         manager.init_app(app)
         app.add_url_rule(f"/report{number}", view_func=Report.as_view("report"))
-    tasks = []
-    for app in apps:
-        with app.app_context():
-            tasks.append(LongTaskManager.start("report", {}))
+    tasks = [start(app, "report") for app in apps]
     assert [task.request.queue for task in queue.tasks] == ["queue-0", "queue-1"]
     assert [task.path for task in tasks] == ["/report0", "/report1"]
 
@@ -571,7 +555,7 @@ def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_midd
     client = app.test_client()
     url = client.get("/long").headers["Location"]
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_hooks_run_in_a_context_of_the_managers_where_there_is_none(
@@ -585,8 +569,7 @@ def test_hooks_run_in_a_context_of_the_managers_where_there_is_none(
 
 def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
     visit_everything(app, queue)
-    with app.app_context():
-        LongTaskManager.start("report", {})
+    start(app, "report")
     assert ndb.get_context(raise_context_error=False) is None
 
 
@@ -618,8 +601,7 @@ def test_a_context_that_caches_everything_does_not_hide_a_change_of_the_task(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     store = services_of(app).store
-    with app.app_context():
-        task = LongTaskManager.start("report", {})
+    task = start(app, "report")
     with ndb_client.context(cache_policy=lambda key: True):
         before = store.get(task.id)
         thread = Thread(target=queue.deliver, args=[app.test_client()])  # a context belongs to its thread
@@ -643,7 +625,7 @@ def test_hooks_run_in_the_namespace_of_whoever_started_the_task(
         url = client.get("/spy").headers["Location"]
     client.get(url)
     assert queue.deliver(client).status_code == 200
-    assert client.get(url.replace("=query", "=showresult")).status_code == 200
+    assert client.get(job(url, "showresult")).status_code == 200
     assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS)
     assert {namespace for _, namespace in Spy.seen} == {"tenant"}
 
@@ -652,13 +634,12 @@ def test_hooks_leave_the_namespace_of_the_request_for_the_default_one_of_the_tas
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     Spy.look = lambda: ndb.get_context().get_namespace()
-    with app.app_context():
-        task = LongTaskManager.start("spy", {})
+    task = start(app, "spy")
     client = app.test_client()
     with ndb_client.context(namespace="tenant"):
         client.get(task.url)
         assert queue.deliver(client).status_code == 200
-        assert client.get(task.url.replace("=query", "=showresult")).status_code == 200
+        assert client.get(job(task.url, "showresult")).status_code == 200
     assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS) - {"prepare_task"}
     assert {namespace or None for _, namespace in Spy.seen} == {None}
 
