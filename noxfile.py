@@ -1,4 +1,4 @@
-"""The project's sessions; `nox` alone runs lint, typing and tests."""
+"""The project's nox sessions. Without arguments, `nox` runs lint, typing and tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ nox.options.reuse_venv = "yes"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = PYPROJECT["dependency-groups"]
 
-#: Program to look for, and the Debian package that brings it.
+#: The required programs, and the Debian packages that contain them.
 DEBIAN_PACKAGES = {
     "memcached": "memcached",
     "redis-server": "redis-server",
@@ -25,22 +25,22 @@ DEBIAN_PACKAGES = {
     "npm": "npm",
     "wrk": "wrk",
 }
-#: What the browser tests need of npm, and the folder that they look for it in.
+#: The npm packages that the browser tests need, and the folder for them.
 NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
 
-#: Two processes share the tests, a file at a time, in the order of `testpaths`; each starts services of its own.
+#: Two processes share the test files, in the order of `testpaths`. Each process starts its own services.
 IN_PARALLEL = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def provide(session: nox.Session, *programs: str, required: bool = False) -> None:
-    """Install the programs that are missing where that is possible, and name them where it is not."""
+    """Install missing programs if possible; otherwise print which ones are missing."""
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return
     packages = [DEBIAN_PACKAGES[program] for program in missing]
     if os.geteuid() == 0 and shutil.which("apt-get"):
         env = {"DEBIAN_FRONTEND": "noninteractive"}
-        # 100: some list could not be fetched; whether that matters shows when the packages are installed.
+        # 100 means that some lists could not be fetched. If that matters, the installation fails.
         session.run("apt-get", "update", "-qq", external=True, success_codes=[0, 100])
         session.run(
             "apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, external=True, env=env, silent=True
@@ -53,7 +53,7 @@ def provide(session: nox.Session, *programs: str, required: bool = False) -> Non
 
 
 def provide_npm_packages(session: nox.Session, *, required: bool) -> None:
-    """Have npm fetch what the browser tests need, unless it is there."""
+    """Install the npm packages for the browser tests, unless they are installed already."""
     modules = NPM_FOLDER / "node_modules"
     if all((modules / package.partition("@")[0]).is_dir() for package in NPM_PACKAGES):
         return
@@ -66,7 +66,7 @@ def provide_npm_packages(session: nox.Session, *, required: bool) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the layers of imports."""
+    """Check style, formatting and import layers."""
     session.install(*GROUPS["lint"])
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -75,14 +75,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check types: mypy, strict."""
+    """Check types with mypy in strict mode."""
     session.install("-e", ".[dev,redis]", *GROUPS["typing"], "nox")
     session.run("mypy", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests of the library in two processes and measure coverage; instead, pass what follows `--` to pytest."""
+    """Run the tests of the library in two processes and measure coverage. Arguments after `--` go to pytest instead."""
     required = os.environ.get("CI") == "true"
     provide(session, "memcached", "redis-server", "chromium", "java", required=required)
     provide_npm_packages(session, required=required)
@@ -101,7 +101,7 @@ def tests_dev(session: nox.Session) -> None:
 
 @nox.session
 def dev_appserver(session: nox.Session) -> None:
-    """Run the sample app under the Cloud SDK's dev_appserver.py, with our Cloud Tasks emulator beside it."""
+    """Test the sample app under the Cloud SDK's dev_appserver.py, with our Cloud Tasks emulator."""
     provide(session, "memcached", "java", required=True)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", "tests/dev_appserver", *session.posargs)
@@ -109,14 +109,14 @@ def dev_appserver(session: nox.Session) -> None:
 
 @nox.session
 def translations(session: nox.Session) -> None:
-    """Bring the catalogues up to date and compile them; `-- fr` makes one for French."""
+    """Update and compile the message catalogues. `-- fr` adds one for French."""
     session.install("-e", ".", "babel>=2.14")
     session.run("python", "-m", "tools.translations", *session.posargs)
 
 
 @nox.session
 def screenshots(session: nox.Session) -> None:
-    """Take the pictures for the docs: the waiting page in all of its states, and the operators' list."""
+    """Take the screenshots for the docs: all states of the waiting page, and the operators' overview."""
     provide(session, "chromium", "java")
     session.install("-e", ".[test]")
     session.run("python", "-m", "tools.screenshots")
@@ -124,14 +124,14 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into build/docs, warnings being errors; `-- serve` shows it while you write."""
+    """Build the documentation into build/docs, with warnings as errors. `-- serve` shows a live preview."""
     session.install(*GROUPS["docs"])
     session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Start the local stack and the sample app, run both of its tasks; `-- --once` ends after the report."""
+    """Start the local stack and the sample app, and run both of its tasks. `-- --once` stops after the report."""
     provide(session, "memcached")
     session.install("-e", ".[dev]")
     # The stack ends what it started before it ends itself: leave it the time.
@@ -140,7 +140,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Put 200 tasks under fire for some minutes and print what became of them; `-- --seed 7` repeats a run."""
+    """Run 200 tasks while workers and services fail, and print the outcome. `-- --seed 7` repeats a run."""
     provide(session, "memcached", "java", required=os.environ.get("CI") == "true")
     session.install("-e", ".[test]")
     # It ends what it started before it ends itself: leave it the time.
@@ -149,7 +149,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def endurance(session: nox.Session) -> None:
-    """Hand a minute's work over every three seconds, import invoices 40 times, and kill those who work on it."""
+    """Run tasks that take many attempts, kill their workers, and check every result."""
     provide(session, "memcached", "java", required=os.environ.get("CI") == "true")
     session.install("-e", ".[test]")
     # It ends what it started before it ends itself: leave it the time.
@@ -158,16 +158,16 @@ def endurance(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure everything beside what others would take, and write docs/performance.md; `-- --quick` tries it."""
+    """Run all benchmarks and write docs/performance.md. `-- --quick` only checks that they run."""
     provide(session, "memcached", "redis-server", "java", "wrk", required=True)
     session.install("-e", ".[dev,redis]", *GROUPS["bench"])
     session.run("python", "-m", "benchmarks", *session.posargs, interrupt_timeout=20, terminate_timeout=20)
 
 
-# With pip, as App Engine does it.
+# With pip, because App Engine uses it.
 @nox.session(venv_backend="virtualenv")
 def deployable(session: nox.Session) -> None:
-    """Check that requirements.txt is complete and alone enough to load the sample app; then wheel and sdist."""
+    """Check that requirements.txt is enough to load the sample app. Then check wheel and sdist."""
     session.install("--no-deps", "-r", "requirements.txt")
     session.run("python", "-m", "pip", "check")
     session.run("python", "-c", "import gaetk_longtask, sample_app.main")
@@ -176,12 +176,12 @@ def deployable(session: nox.Session) -> None:
 
 @nox.session(venv_backend="virtualenv")
 def wheel(session: nox.Session) -> None:
-    """Build wheel and sdist, install each into an empty environment, and have it serve and work there."""
+    """Build wheel and sdist, install each into an empty environment, and run a task with it."""
     session.install("build", *PYPROJECT["build-system"]["requires"])
     dist = Path(session.create_tmp()).resolve()
     for left in dist.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    # pip isolates the build of the sdist, so that it finds out if a requirement is missing.
+    # pip builds the sdist in isolation, so a missing build requirement is noticed there.
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), silent=True)
     for kind, extra in (("*.tar.gz", ""), ("*.whl", "[dev]")):
         [package] = dist.glob(kind)
@@ -189,14 +189,14 @@ def wheel(session: nox.Session) -> None:
         session.run("python", "-m", "venv", "--without-pip", str(environment))
         python = str(environment / "bin" / "python")
         session.run("python", "-m", "pip", "--python", python, "install", "-q", "--no-compile", f"{package}{extra}")
-        # -I: neither this folder nor what the environment says; the package is found where it was installed.
+        # -I ignores this folder and PYTHONPATH, so Python imports the installed package.
         session.run(python, "-I", str(Path("tests/installed.py").resolve()), external=True)
 
 
 @nox.session(venv_backend="virtualenv")
 def pin(session: nox.Session) -> None:
-    """Write requirements.txt: what a deployment installs, to the last version as of today."""
+    """Write requirements.txt with the latest versions of everything that a deployment installs."""
     session.install("--upgrade", *PYPROJECT["project"]["dependencies"], "gunicorn")
     frozen = session.run("python", "-m", "pip", "freeze", silent=True)
-    header = "# What a deployment installs, every version pinned. Written by `nox -s pin`; not edited by hand.\n"
+    header = "# All packages of a deployment, with pinned versions. Written by `nox -s pin`; do not edit by hand.\n"
     Path("requirements.txt").write_text(header + str(frozen).strip() + "\n", encoding="utf-8")

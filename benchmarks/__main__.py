@@ -1,7 +1,7 @@
-"""Measures everything, and writes the tables of docs/performance.md: ``nox -s bench``.
+"""Runs all benchmarks and writes the tables of docs/performance.md: ``nox -s bench``.
 
-``python -m benchmarks [--quick] [--only polls …]`` takes the named parts alone; the others' figures stay. ``--quick``
-only shows that everything runs, and writes nothing.
+``python -m benchmarks --only polls …`` runs the named parts and keeps the other figures. ``--quick`` only checks that
+everything runs, and writes nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def main() -> None:
-    """Do it."""
+    """Run the benchmarks and write the docs."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few repetitions; writes nothing")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="progress, polls, end, throughput, imports, …")
-    parser.add_argument("--write-docs", action="store_true", help="measure nothing, write the docs anew")
+    parser.add_argument("--quick", action="store_true", help="run few repetitions and write nothing")
+    parts = "progress, polls, end, throughput, imports, growth, sizes"
+    parser.add_argument("--only", nargs="+", metavar="PART", help=f"run only these parts: {parts}")
+    parser.add_argument("--write-docs", action="store_true", help="measure nothing, only rewrite the docs")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if not options.write_docs:
@@ -81,13 +82,13 @@ def _keep(found: list[Table]) -> None:
 
 
 def sentence(measured: dict[str, str]) -> str:
-    """Say where and when."""
+    """Return the sentence that states when and where the figures were measured."""
     load = f"a load average of {float(measured['load_at_the_end']):.0f} at the end"
     return f"Last measured {measured['at'][:10]}: Python {measured['python']}, {measured['machine']}, {load}."
 
 
 def _write_docs() -> None:
-    """Put the tables between their markers."""
+    """Write the tables between their markers."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))
     text = DOCS.read_text(encoding="utf-8")
     sections = {name: Table.of_json(data).markdown() for name, data in kept["tables"].items()}

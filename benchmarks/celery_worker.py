@@ -1,4 +1,4 @@
-"""What Celery's worker loads."""
+"""The module that the Celery worker loads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Measures what ``checkpoint`` costs within an attempt, due and not due.
+"""Measures the cost of ``checkpoint`` calls, due and not due: ``python -m benchmarks.checkpoint``.
 
-``python -m benchmarks.checkpoint``. Datastore is the Cloud SDK's emulator on the same machine. Of several rounds the
-quickest counts, and of a call that is not due the time that the thread has used, so that other load does not matter
-much; what a due call takes on the wall is mostly what the round trips take.
+Datastore is the Cloud SDK's emulator on the same machine. The fastest of several rounds counts. Calls that are not due
+are measured in the thread's CPU time, so other load hardly matters. Due calls are measured in wall-clock time, most of
+which they spend in round trips.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _DUE_CALLS = 30
 
 
 class NotDue(LongRunningTaskHandler):
-    """Calls and calls."""
+    """Calls ``checkpoint`` many times in a row."""
 
     def execute_task(self, parameters: Any) -> str:
-        """Print what a call takes."""
+        """Print the time per call."""
         self.checkpoint({"step": 0})
-        for name, timer in (("of the thread's own time", time.thread_time), ("on the wall", time.perf_counter)):
+        for name, timer in (("CPU time", time.thread_time), ("wall-clock time", time.perf_counter)):
             rounds = timeit.repeat(
                 "checkpoint(state)",
                 globals={"checkpoint": self.checkpoint, "state": {"step": 1, "total": 2}},
@@ -46,23 +46,23 @@ class NotDue(LongRunningTaskHandler):
 
 
 class Due(LongRunningTaskHandler):
-    """Lets sixteen seconds go by between two calls."""
+    """Calls ``checkpoint`` every sixteen seconds, on a simulated clock."""
 
     clock: ClassVar[ManualClock]
     faults: ClassVar[Faults]
 
     def execute_task(self, parameters: Any) -> str:
-        """Print what a call takes."""
+        """Print the time and the operations per call."""
         taken, calls = [], []
-        for step in self.track(range(_DUE_CALLS)):  # with a total, so that nobody asks how long it usually takes
+        for step in self.track(range(_DUE_CALLS)):  # with a total, so that no usual duration is looked up
             self.clock.advance(timedelta(seconds=16))
             before, began = len(self.faults.calls), time.perf_counter()
             self.checkpoint({"step": step, "total": 2})
             taken.append(time.perf_counter() - began)
             calls.append(Counter(self.faults.calls[before:]))
         assert calls == [calls[0]] * _DUE_CALLS, calls
-        said = ", ".join(f"{number} {name}" for name, number in calls[0].items())
-        print(f"due: {1000 * median(taken):.1f} ms, at best {1000 * min(taken):.1f} ms; {said}", flush=True)
+        operations = ", ".join(f"{number} {name}" for name, number in calls[0].items())
+        print(f"due: {1000 * median(taken):.1f} ms, fastest {1000 * min(taken):.1f} ms; {operations}", flush=True)
         return "done"
 
 

@@ -1,8 +1,8 @@
-"""The job of RQ and Celery, in a module that costs a forked worker nothing to load."""
+"""The job of RQ and Celery, in a module that a forked worker loads in no time."""
 
 from __future__ import annotations
 
 
 def empty() -> str:
-    """Do nothing, as all empty tasks here do."""
+    """Return at once, like all empty tasks in the benchmarks."""
     return "result"

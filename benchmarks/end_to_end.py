@@ -1,4 +1,4 @@
-"""Measures the way from a click to the visible result of an empty task, beside what nobody can do without."""
+"""Measures the time from a click to the visible result of an empty task, and compares it with the bare minimum."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmarks.figures import Row, Table, side_by_side
 from benchmarks.stack import Visitor, application
 
 _POLL_SECONDS = 0.005
-OURS, BARE, BY_NDB = "ours", "its RPCs and requests alone", "the same, by way of NDB"
+OURS, BARE, BY_NDB = "ours", "RPCs and requests only", "the same, with NDB"
 
 
 def measure(*, quick: bool) -> list[Table]:
-    """Give the table."""
+    """Return the table."""
     clicks, repetitions = (5, 2) if quick else (15, 5)
     with application(threads=8, with_peers=True) as (port, _, _):
         visitor = Visitor(port)
@@ -26,7 +26,7 @@ def measure(*, quick: bool) -> list[Table]:
             "Celery": lambda: _theirs(visitor, "celery"),
         }
         for flow in flows.values():
-            _milliseconds(flow, clicks)  # connections, caches
+            _milliseconds(flow, clicks)  # opens connections and fills caches
         measures = {name: lambda flow=flow: _milliseconds(flow, clicks) for name, flow in flows.items()}
         found = side_by_side(repetitions, measures)
     rows = [

@@ -1,10 +1,10 @@
-"""Compares the estimate of the time left with tqdm's, on the recorded progress of real jobs.
+"""Compares our estimate of the time left with tqdm's, on the recorded progress of real jobs.
 
-``python -m benchmarks.estimate`` prints the table of ``docs/waiting-page.md``: for every recording in
-``tests/data/traces/``, what was said around 25, 50 and 75 % of the time that the job took (five points more or less),
-and by how many per cent of the time really left it was off, as the median, ours beside tqdm's. Ours sees what the
-reporter sees, two samples a second. tqdm's (defaults, a smoothing of 0.3) was asked as often while the job ran, and saw
-every step.
+``python -m benchmarks.estimate`` prints the table of ``docs/waiting-page.md``. For each recording in
+``tests/data/traces/``, it shows the errors of both estimates at 25, 50 and 75 % of the job's duration, within five
+percentage points. Each error is a median, in per cent of the time that was really left. Our estimate sees what the
+reporter sees: two samples a second. tqdm, with its default settings, was asked just as often while the job ran, but it
+saw every step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was measured: repetitions side by side, their median and spread, the ratio to what stands beside."""
+"""The figures: repetitions, their median and spread, and their ratio to the figures of an alternative."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One figure: a value of each repetition."""
+    """One figure, with a value for each repetition."""
 
     name: str
     values: list[float]
-    beside: tuple[str, ...] = ()  #: the rows that the ratios are to, repetition by repetition
-    target: str = ""  #: what the ratio, or the figure, is to be
+    beside: tuple[str, ...] = ()  #: the rows that it is compared with, repetition by repetition
+    target: str = ""  #: the target for the ratio or the figure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Figures of one unit."""
+    """Figures that have the same unit."""
 
     name: str
     unit: str
     digits: int = 1
     rows: list[Row] = field(default_factory=list)
-    ratio: str = "ratio"  #: what the last but one column says
+    ratio: str = "ratio"  #: the heading of the column of ratios
 
     def json(self) -> dict[str, Any]:
-        """Give it as it is written to the file."""
+        """Return the table as it is written to the file."""
         return asdict(self)
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Table:
-        """Read what `json` gave."""
+        """Return the table from the output of `json`."""
         return cls(**{**data, "rows": [Row(**row) for row in data["rows"]]})
 
     def markdown(self) -> str:
-        """Give it as the docs show it."""
+        """Return the table as Markdown."""
         has_ratio = any(row.beside for row in self.rows)
         has_target = any(row.target for row in self.rows)
         heads = ["", f"{self.unit}", "from – to", *([self.ratio] * has_ratio), *(["target"] * has_target)]
@@ -60,7 +60,7 @@ class Table:
 
 
 def side_by_side(repetitions: int, measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Take all measures in turn, as often as is wanted, so that what else the machine does meets them alike."""
+    """Take all measures in turn, several times, so that other load on the machine affects all of them equally."""
     values: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(repetitions):
         for name, measure in measures.items():

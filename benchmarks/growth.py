@@ -1,4 +1,4 @@
-"""Measures whether a start, a poll and a sweep cost more where many tasks are stored."""
+"""Measures whether starts, polls and sweeps take longer if many tasks are stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gaetk_longtask.store import new_token
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
 
 _BATCH = 500
-#: A figure is the mean of so many requests, or of as many as there are in so many seconds.
+#: A figure is the mean of this many requests, or of those that fit into this many seconds.
 _TIMES, _SECONDS = 20, 1.5
 _NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -27,19 +27,19 @@ SWEEP, IN_VAIN = "a sweep", "a query that finds nothing"
 
 
 class Grown(LongRunningTaskHandler):
-    """Is started, not run."""
+    """A task that is started but never run."""
 
     def execute_task(self, parameters: Any) -> None:
         """Do nothing."""
 
 
 def measure(ndb_client: ndb.Client, *, quick: bool) -> list[Table]:
-    """Give the tables."""
+    """Return the tables."""
     sizes = [10, 1_000] if quick else [10, 10_000, 100_000]
     repetitions = 2 if quick else 5
     app, queue = Flask("bench"), InMemoryQueue()
     app.config["LONGTASK_PROJECT"] = os.environ["GOOGLE_CLOUD_PROJECT"]
-    # The clock stands still, so that nothing that is started here falls due.
+    # The clock stands still, so that no task becomes due.
     LongTaskManager(app, ndb_client=ndb_client, queue=queue, clock=ManualClock(datetime.now(UTC)))
     app.add_url_rule("/grown", view_func=Grown.as_view("grown"))
     client = app.test_client()
@@ -90,7 +90,7 @@ def _milliseconds(request: Callable[[], Any]) -> float:
 
 
 def _store(client: ndb.Client, number: int) -> None:
-    """Store tasks that have ended, as nearly all have: copies of one, without NDB, which would take minutes."""
+    """Store copies of an ended task. This does without NDB, which would take minutes."""
     with client.context():
         key = _task(datetime.now(UTC)).put()
     host = os.environ["DATASTORE_EMULATOR_HOST"]

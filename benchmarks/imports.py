@@ -1,4 +1,4 @@
-"""Measures what importing the library costs beyond Flask, NDB and the client of Cloud Tasks, and a cold start."""
+"""Measures the import of the library on top of Flask, NDB and the Cloud Tasks client, and a cold start."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ app.add_url_rule("/hello", view_func=lambda: "Hello")
 assert app.test_client().get("/hello").text == "Hello"
 """
 _MANAGER = "from gaetk_longtask import LongTaskManager; LongTaskManager(app)"
-WITHOUT, WITH = "Flask, NDB and Tasks alone", "with gaetk_longtask"
+WITHOUT, WITH = "Flask, NDB and Cloud Tasks only", "with gaetk_longtask"
 
 
 def measure(*, quick: bool) -> list[Table]:
-    """Give the tables."""
+    """Return the tables."""
     repetitions = 2 if quick else 7
-    _cold_start(f"{_ALONE}\n" + _HELLO.format(more=_MANAGER))  # compiles, as pip does when it installs
+    _cold_start(f"{_ALONE}\n" + _HELLO.format(more=_MANAGER))  # compiles the modules, as pip does at installation
     pairs = [[float(word) for word in _python(_IMPORT).split()] for _ in range(repetitions)]
     times, sizes = ([pair[place] for pair in pairs] for place in (0, 1))
     starts = side_by_side(
@@ -58,7 +58,7 @@ def measure(*, quick: bool) -> list[Table]:
             rows=[Row(name=added, values=times, target="≤ 30")],
         ),
         Table(name="import-memory", unit="MiB", rows=[Row(name=added, values=sizes, target="≤ 5")]),
-        Table(name="cold-start", unit="ms to the first answer", digits=0, rows=rows),
+        Table(name="cold-start", unit="ms to the first response", digits=0, rows=rows),
     ]
 
 

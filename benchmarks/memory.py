@@ -1,8 +1,7 @@
-"""Measures the memory of the process that stores a large value and of the one that shows it.
+"""Measures the memory that a process needs to store or to show a large value: ``python -m benchmarks.memory``.
 
-``python -m benchmarks.memory [--mebibytes 30]``. Each line is a process of its own (one gunicorn worker on the local
-stack), idle after a first small task; its peak is what the kernel calls VmHWM, so it runs on Linux alone. The value
-does not compress, and comes out of the author's hands without a copy.
+Each row is a separate process: one gunicorn worker on the local stack, idle after a small first task. The peak is the
+kernel's VmHWM, so this runs on Linux only. The value can't be compressed, and the author's code keeps no copy of it.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ _RESULTS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """Bytes that the worker occupied."""
+    """The memory that the worker has used, in bytes."""
 
     idle: int
     peak: int
 
 
 class Worker:
-    """The one worker of a fresh application."""
+    """The only worker of a freshly started application."""
 
     def __init__(self, field: Battlefield) -> None:
-        """Warm it up: every module is imported and every connection made that a task needs."""
+        """Start it and run small tasks, so that all modules are imported and all connections are open."""
         self._field = field
         field.restart_app()
         self.show(self.finish(self.answered(ask("GET", f"{field.url}/quick/1"))))
@@ -47,24 +46,24 @@ class Worker:
         self._idle = self._memory()["peak"]
 
     def measured(self) -> Measured:
-        """Give the peak since the start."""
+        """Return the memory when idle, and the peak since the start."""
         return Measured(idle=self._idle, peak=self._memory()["peak"])
 
     def answered(self, answer: Answer | None) -> dict[str, Any]:
-        """Give the status document of a start."""
+        """Return the status document of a started task."""
         assert answer is not None
         assert answer.status == 202, answer.body
         document: dict[str, Any] = answer.json
         return document
 
     def finish(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the end."""
+        """Wait for the end of a task, and return its status document."""
         done = wait_for(self._field.url + document["links"]["self"], seconds=_SECONDS)
         assert done["links"]["result"], done
         return done
 
     def show(self, document: dict[str, Any]) -> bytes:
-        """Give the result."""
+        """Return the result of a task."""
         answer = ask("GET", self._field.url + document["links"]["result"], timeout=_SECONDS)
         assert answer is not None
         assert answer.status == 200, answer.body[:300]
@@ -80,7 +79,7 @@ class Worker:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mebibytes", type=int, default=30, help="how large the value is (30)")
+    parser.add_argument("--mebibytes", type=int, default=30, help="size of the value (default: 30)")
     size = parser.parse_args().mebibytes * MIB
     print("| what the process does | idle, MiB | peak, MiB | above idle, times the value |")
     print("|---|---:|---:|---:|")

@@ -1,4 +1,4 @@
-"""What others would take: RQ and Celery on a local Redis, with an empty job."""
+"""The alternatives that we compare with: RQ and Celery on a local Redis, with an empty job."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ REDIS_VARIABLE = "BENCH_REDIS_HOST"
 
 
 def redis_url() -> str:
-    """Say where the benchmark has started Redis."""
+    """Return the URL of the Redis that the benchmark has started."""
     return f"redis://{os.environ[REDIS_VARIABLE]}"
 
 
 def celery_app() -> celery.Celery:
-    """Make Celery's application, all defaults but for the quiet start."""
+    """Return a Celery application with default settings."""
     app = celery.Celery("bench", broker=f"{redis_url()}/1", backend=f"{redis_url()}/1")
     app.task(name="empty")(empty)
     return app
 
 
 def rq_queue() -> rq.Queue:
-    """Give RQ's queue."""
+    """Return RQ's queue."""
     return rq.Queue("bench", connection=redis.Redis.from_url(redis_url()))
 
 
 @contextmanager
 def started_redis() -> Iterator[str]:
-    """Run Redis, and name it to all processes that are started from here on."""
+    """Run Redis, and put its address into the environment for all processes that are started later."""
     with start_redis() as piece:
         os.environ[REDIS_VARIABLE] = piece.host
         yield piece.host
@@ -46,7 +46,7 @@ def started_redis() -> Iterator[str]:
 
 @contextmanager
 def workers() -> Iterator[None]:
-    """Run one worker process of each."""
+    """Run one worker process of RQ and one of Celery."""
     python = [sys.executable, "-m"]
     commands = {
         "rq": [*python, "rq.cli", "worker", "--quiet", "--url", redis_url(), "bench"],

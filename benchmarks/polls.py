@@ -1,4 +1,4 @@
-"""Measures how many status polls a second one worker process answers: ours, bare views, RQ's and Celery's."""
+"""Measures how many status polls a worker process answers per second: ours, bare views, RQ's and Celery's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _THREADS = 4
 
 
 def measure(*, quick: bool) -> list[Table]:
-    """Give the table."""
+    """Return the table."""
     seconds, repetitions = (1, 1) if quick else (2, 4)
     task_id = running_task()
     job = rq_queue().enqueue("benchmarks.empty.empty", meta={"progress": {"step": 25, "total_steps": 100}})
@@ -64,7 +64,7 @@ def measure(*, quick: bool) -> list[Table]:
 
 
 def running_task() -> str:
-    """Put news of a task into memcache whose owner lives for ever."""
+    """Store a running task's progress in memcache, and return its id. Its heartbeat does not expire."""
     now, task_id = datetime.now(UTC), new_token()
     snapshot = Snapshot(
         info=TaskInfo(

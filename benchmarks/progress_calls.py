@@ -1,4 +1,4 @@
-"""Measures what a progress call costs where it is made: in the innermost loop of a real attempt."""
+"""Measures the cost of progress calls in the innermost loop of a real attempt."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from benchmarks.peers import celery_app, rq_queue
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
 
-EMPTY, LOOP, CHECKPOINT = "an empty method with these arguments", "a bare loop", "checkpoint, not due"
+EMPTY, LOOP, CHECKPOINT = "an empty method with the same arguments", "a bare loop", "checkpoint, not due"
 _MICROSECONDS = 1e6
 
 
 class Measuring(LongRunningTaskHandler):
-    """Measures at work."""
+    """Takes the measures within an attempt."""
 
     calls: ClassVar[int]
     repetitions: ClassVar[int]
     found: ClassVar[dict[str, list[float]]]
 
     def execute_task(self, parameters: Any) -> None:
-        """Compare."""
+        """Measure all calls in turn."""
         job, app = _rq_job(), celery_app()
         self.checkpoint({"step": 0})
         bar = tqdm(total=self.calls, file=io.StringIO())
@@ -51,11 +51,11 @@ class Measuring(LongRunningTaskHandler):
         type(self).found = side_by_side(self.repetitions, measures)
 
     def nothing(self, message: str, step: float = 0, total_steps: float = 0) -> None:
-        """Be called."""
+        """Do nothing; only the call is measured."""
 
 
 def measure(ndb_client: ndb.Client, *, quick: bool) -> list[Table]:
-    """Give the tables."""
+    """Return the tables."""
     Measuring.calls, Measuring.repetitions = (5_000, 2) if quick else (100_000, 9)
     app, queue = Flask("bench"), InMemoryQueue()
     app.config["LONGTASK_PROJECT"] = os.environ["GOOGLE_CLOUD_PROJECT"]
@@ -69,7 +69,7 @@ def measure(ndb_client: ndb.Client, *, quick: bool) -> list[Table]:
     calls = [
         Row(name=EMPTY, values=found[EMPTY]),
         Row(name="log_progress", values=found["log_progress"], beside=("tqdm's update",)),
-        Row(name="log_progress over the empty method", values=above, target="≤ 0.2"),
+        Row(name="log_progress minus the empty method", values=above, target="≤ 0.2"),
         Row(name=CHECKPOINT, values=found[CHECKPOINT], beside=("tqdm's update",), target="≤ 1"),
         Row(name="tqdm's update", values=found["tqdm's update"]),
         Row(name="RQ's save_meta", values=found["RQ's save_meta"], beside=("log_progress",)),
@@ -110,6 +110,6 @@ def _save_meta(job: Job, step: int, total: int) -> None:
 
 
 def update_state(app: Celery, task_id: str, step: int, total: int) -> None:
-    """Say how far a task has come."""
+    """Report a task's progress to Celery."""
     meta = {"message": "Counting", "step": step, "total_steps": total}
     app.tasks["empty"].update_state(task_id, "PROGRESS", meta)

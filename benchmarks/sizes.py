@@ -1,4 +1,4 @@
-"""Measures how long it takes to store and to show large results, and how much memory."""
+"""Measures the time and the memory that it takes to store and to show large results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.visitors import ask
 
 
 def measure(*, quick: bool) -> list[Table]:
-    """Give the tables."""
+    """Return the tables."""
     sizes, repetitions = ((1,), 1) if quick else ((1, 10, 30), 2)
     seconds: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
@@ -28,7 +28,7 @@ def measure(*, quick: bool) -> list[Table]:
             document = worker.answered(ask("GET", f"{field.url}/large/1?bytes={size}&form=bytes"))
             began = time.perf_counter()
             document = worker.finish(document)
-            note(f"make and store {mebibytes} MiB", time.perf_counter() - began, worker)
+            note(f"create and store {mebibytes} MiB", time.perf_counter() - began, worker)
             worker = Worker(field)
             began = time.perf_counter()
             worker.show(document)

@@ -1,4 +1,4 @@
-"""Starts what a benchmark runs on: emulators, memcached, Redis, and gunicorn with the measured application."""
+"""Starts the services of a benchmark: emulators, memcached, Redis, and gunicorn with the measured application."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gaetk_longtask.dev.pieces import start_datastore, start_memcached, start_ta
 from gaetk_longtask.dev.processes import Process, free_port
 
 PROJECT = "bench"
-#: What the emulator of Datastore may use, to hold 100,000 tasks.
+#: The memory of the Datastore emulator, which has to hold 100,000 tasks.
 _MEMORY_MIB = 4096
 
-#: Nothing is to hold deliveries up, and nothing to come in between.
+#: The queue must not slow deliveries down.
 _QUEUE_YAML = """\
 queue:
   - name: default
@@ -42,14 +42,14 @@ class Visitor:
     def ask(
         self, path: str, *, accept: str = "application/json", body: bytes | None = None, kind: str = ""
     ) -> tuple[int, Any, bytes]:
-        """Give status, headers and body; does not follow a redirect."""
+        """Send a request, and return status, headers and body. Redirects are not followed."""
         headers = {"Accept": accept} | ({"Content-Type": kind} if kind else {})
         self._connection.request("GET" if body is None else "POST", path, body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.headers, answer.read()
 
     def json(self, path: str) -> Any:
-        """Give the body of an answer in JSON."""
+        """Return the JSON of a response."""
         status, _, body = self.ask(path)
         assert status < 300, (path, status, body[:300])
         return json.loads(body)
@@ -57,7 +57,7 @@ class Visitor:
 
 @contextmanager
 def services() -> Iterator[dict[str, str]]:
-    """Run Datastore, memcached and Redis, and name them in the environment."""
+    """Run Datastore, memcached and Redis, and put their addresses into the environment."""
     with ExitStack() as started:
         started.enter_context(started_redis())
         datastore = started.enter_context(start_datastore(memory_mib=_MEMORY_MIB))
@@ -74,7 +74,7 @@ def services() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def application(*, threads: int, with_peers: bool = False) -> Iterator[tuple[int, int, int]]:
-    """Run one gunicorn worker and Cloud Tasks; gives the port, the worker's process group and the emulator's."""
+    """Run one gunicorn worker and Cloud Tasks. Yield the port and the process groups of worker and emulator."""
     with ExitStack() as started:
         directory = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         queue_yaml = directory / "queue.yaml"
@@ -102,7 +102,7 @@ def _is_up(port: int) -> bool:
 
 
 def cpu_seconds(group: int) -> float:
-    """Give what a process and its children of the same process group have used; Linux alone."""
+    """Return the CPU time of a process group. This works on Linux only."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

@@ -1,7 +1,8 @@
-"""Measures the Cloud Tasks emulator: tasks created and dispatched a second, and its memory over many tasks.
+"""Measures the Cloud Tasks emulator: the tasks that it creates and dispatches per second, and its memory.
 
-``python benchmarks/tasks_emulator.py [--tasks 50000] [--data-dir DIR]``. The first figure is that of 1,000 tasks; the
-emulator, the handler and the client share the machine's cores. Memory is read from /proc, so on Linux alone.
+``python benchmarks/tasks_emulator.py [--tasks 50000] [--data-dir DIR]``. The first figure is measured with 1,000 tasks.
+The emulator, the handler and the client share the machine's cores. Memory is read from /proc, so this runs on Linux
+only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FIRST = 1000
 
 
 def handle(connection: Connection) -> None:
-    """Answer 200 to everything, and the number of requests so far to ``/count``."""
+    """Answer every request with 200. ``/count`` returns the number of all other requests so far."""
     seen = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,13 +60,13 @@ async def count(port: int) -> int:
 
 
 def resident_mib(pid: int) -> float:
-    """Return the memory of a process that is not shared out."""
+    """Return the resident memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 class Run:
-    """A client, and what it has created so far."""
+    """A client, and the number of tasks that it has created."""
 
     def __init__(self, host: str, handler_port: int) -> None:
         self._client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(host)))
@@ -77,7 +78,7 @@ class Run:
         self._lock = threading.Lock()
 
     def create(self, _: int) -> None:
-        """Create a task with a name of its own, as a name costs the emulator more."""
+        """Create a named task. Names cost the emulator more."""
         with self._lock:
             self.created += 1
             name = f"{self._queue}/tasks/t{self.created}"
@@ -85,7 +86,7 @@ class Run:
         self._client.create_task(parent=self._queue, task={"name": name, "app_engine_http_request": request})
 
     def measure(self, tasks: int) -> float:
-        """Create tasks, wait until all have been dispatched, and return how many that were a second."""
+        """Create tasks, wait until all of them are dispatched, and return the number of tasks per second."""
         began = time.perf_counter()
         with ThreadPoolExecutor(_CREATORS) as pool:
             list(pool.map(self.create, range(tasks)))
@@ -111,12 +112,12 @@ def main() -> None:
             assert emulator.stdout is not None
             run = Run(emulator.stdout.readline().split()[1], port)
             run.measure(_WARM_UP)
-            print(f"{_FIRST} tasks created and dispatched: {run.measure(_FIRST):.0f} a second")
+            print(f"{_FIRST} tasks created and dispatched: {run.measure(_FIRST):.0f} per second")
             print(f"memory after {run.created} tasks: {resident_mib(emulator.pid):.1f} MiB", flush=True)
             for _ in range(5):
                 rate = run.measure(options.tasks // 5)
                 print(
-                    f"memory after {run.created} tasks: {resident_mib(emulator.pid):.1f} MiB ({rate:.0f} a second)",
+                    f"memory after {run.created} tasks: {resident_mib(emulator.pid):.1f} MiB ({rate:.0f} per second)",
                     flush=True,
                 )
         finally:

@@ -1,4 +1,4 @@
-"""Measures how many empty tasks one worker process gets through, and whose CPU time that is."""
+"""Measures how many empty tasks a worker process handles per second, and which code uses the CPU time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from benchmarks.stack import PROJECT, Visitor, application, cpu_seconds
 
 
 def measure(services: dict[str, str], *, quick: bool) -> list[Table]:
-    """Give the tables: tasks a second, and milliseconds of CPU time for each."""
+    """Return the tables: tasks per second, and CPU time per task."""
     number, repetitions = (30, 1) if quick else (400, 5)
-    fewer = number // 4  # of RQ's and Celery's jobs
+    fewer = number // 4  # for RQ and Celery
     rates: dict[str, list[float]] = {"ours": [], "RQ": [], "Celery": []}
     shares: list[dict[str, float]] = []
     spent: dict[str, list[float]] = {}
@@ -56,7 +56,7 @@ def measure(services: dict[str, str], *, quick: bool) -> list[Table]:
 
 
 def _start(port: int, number: int) -> None:
-    """Fill a queue that delivers nothing yet."""
+    """Pause the queue and fill it with tasks."""
     client = _client()
     client.pause_queue(name=_queue())
     for _ in range(number):
@@ -64,7 +64,7 @@ def _start(port: int, number: int) -> None:
 
 
 def _drain(number: int) -> float:
-    """Let the queue deliver, and give how many tasks a second that were."""
+    """Resume the queue, wait until it is empty, and return the number of tasks per second."""
     client = _client()
     began = time.perf_counter()
     client.resume_queue(name=_queue())

@@ -1,4 +1,4 @@
-"""The application that is measured: empty tasks of ours, of RQ and of Celery, and views that do only what they must."""
+"""The measured application: our empty tasks, those of RQ and Celery, and views that do only what is necessary."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ LongTaskManager(app)
 
 
 class Empty(LongRunningTaskHandler):
-    """Nothing to do."""
+    """An empty task."""
 
     def execute_task(self, parameters: Any) -> str:
-        """Do it."""
+        """Return at once."""
         return "result"
 
 
 app.add_url_rule("/empty", view_func=Empty.as_view("empty"))
 
 
-# The same bytes, without any work.
+# Views that return the same bytes without any work.
 
 _bodies: dict[str, tuple[bytes, str]] = {}
 
 
 @app.route("/bare/<name>", methods=["GET", "POST"])
 def bare(name: str) -> Response:
-    """Give what was sent here."""
+    """Store the body of a POST, and return it to each GET."""
     if request.method == "POST":
         _bodies[name] = request.get_data(), request.content_type or ""
     body, kind = _bodies[name]
@@ -70,7 +70,7 @@ _memcache = pymemcache.HashClient(
 
 @app.get("/floor/<key>")
 def floor(key: str) -> Response:
-    """Get a snapshot from memcache, and give the same bytes as ever."""
+    """Read a snapshot from memcache, and return the stored bytes."""
     assert _memcache.get(key)
     body, kind = _bodies["json"]
     return Response(body, content_type=kind)
@@ -90,14 +90,14 @@ def rq_start() -> Response:
 
 @app.get("/rq/status/<job_id>")
 def rq_status(job_id: str) -> Response:
-    """Tell its state and progress."""
+    """Return the state and progress of a job."""
     job = Job.fetch(job_id, connection=_queue.connection)
     return jsonify(done=job.is_finished, status=job.get_status(refresh=False), progress=job.meta.get("progress"))
 
 
 @app.get("/rq/result/<job_id>")
 def rq_result(job_id: str) -> str:
-    """Show its result."""
+    """Return the result of a job."""
     return str(Job.fetch(job_id, connection=_queue.connection).return_value())
 
 
@@ -109,7 +109,7 @@ def celery_start() -> Response:
 
 @app.get("/celery/status/<task_id>")
 def celery_status(task_id: str) -> Response:
-    """Tell its state and progress."""
+    """Return the state and progress of a job."""
     result = AsyncResult(task_id, app=_celery)
     state = result.state
     return jsonify(done=state == "SUCCESS", status=state, progress=result.info if state == "PROGRESS" else None)
@@ -117,25 +117,25 @@ def celery_status(task_id: str) -> Response:
 
 @app.get("/celery/result/<task_id>")
 def celery_result(task_id: str) -> str:
-    """Show its result."""
+    """Return the result of a job."""
     return str(AsyncResult(task_id, app=_celery).get())
 
 
-# What a run can't do without, and nothing else: once as bare RPCs, once by way of NDB.
+# Only the operations that a run can't do without: once as bare RPCs, once with NDB.
 
 _lock = threading.Lock()
 _FIELDS = {f"field{number}": "a value as long as most" for number in range(20)}
 
 
 class Bare:
-    """Datastore's RPCs, without NDB."""
+    """The operations as Datastore RPCs, without NDB."""
 
     def __init__(self) -> None:
         host = os.environ["DATASTORE_EMULATOR_HOST"]
         self._datastore: Any = DatastoreGrpcTransport(host=host, channel=grpc.insecure_channel(host))
 
     def put(self, name: str, transaction: bytes = b"") -> None:
-        """Write an entity: Commit."""
+        """Write an entity. This is one RPC: Commit."""
         mode = datastore_v1.CommitRequest.Mode
         commit = datastore_v1.CommitRequest(
             project_id=PROJECT,
@@ -147,7 +147,7 @@ class Bare:
         self._datastore.commit(commit)
 
     def change(self, name: str) -> None:
-        """Read and write it in a transaction: BeginTransaction, Lookup, Commit."""
+        """Read and write an entity in a transaction: BeginTransaction, Lookup, Commit."""
         begin = datastore_v1.BeginTransactionRequest(project_id=PROJECT)
         transaction = self._datastore.begin_transaction(begin).transaction
         options = datastore_v1.ReadOptions(transaction=transaction)
@@ -165,10 +165,10 @@ class Bare:
 
 
 class ByNdb:
-    """The same operations by way of NDB."""
+    """The same operations with NDB."""
 
     class Entity(ndb.Expando):
-        """Of the same size."""
+        """An entity of the same size."""
 
     def __init__(self) -> None:
         self._client = ndb.Client(project=PROJECT)
@@ -179,7 +179,7 @@ class ByNdb:
             self.Entity(id=name, **_FIELDS).put()
 
     def change(self, name: str) -> None:
-        """Read and write it in a transaction."""
+        """Read and write an entity in a transaction."""
         with self._client.context(cache_policy=False):
             ndb.transaction(lambda: ndb.Key(self.Entity, name).get().put())
 
@@ -207,7 +207,7 @@ def _tell(name: str, state: bytes) -> None:
 
 @app.get("/alone/<way>/start")
 def start_alone(way: str) -> WerkzeugResponse:
-    """Write once, create the Cloud Tasks task."""
+    """Start: write the entity, and create the Cloud Tasks task."""
     name = os.urandom(16).hex()
     _way(way).put(name)
     _tell(name, b"ready" * 60)
@@ -220,7 +220,7 @@ def start_alone(way: str) -> WerkzeugResponse:
 
 @app.get("/alone/<way>/execute/<name>")
 def execute_alone(way: str, name: str) -> str:
-    """Claim and finish."""
+    """Run: claim the task, and finish it."""
     _way(way).change(name)
     _tell(name, b"started" * 40)
     _tell(name, b"started" * 40)
@@ -231,20 +231,20 @@ def execute_alone(way: str, name: str) -> str:
 
 @app.get("/alone/<way>/status/<name>")
 def status_alone(way: str, name: str) -> Response:
-    """Poll."""
+    """Return the status for a poll."""
     return jsonify(id=name, done=_memcache.get(name)[:4] == b"done")
 
 
 @app.get("/alone/<way>/result/<name>")
 def result_alone(way: str, name: str) -> str:
-    """Display for the first time."""
+    """Display the result for the first time."""
     _memcache.get(name)
     _way(way).change(name)
     _tell(name, b"finished" * 40)
     return "result"
 
 
-# Where the time goes: the kernel interrupts every few milliseconds of CPU time, and the stack tells whose they were.
+# Where the time goes: a timer interrupts every few milliseconds of CPU time, and the stack shows which code is running.
 
 _OWNERS = {
     "google/cloud/ndb/": "NDB",
@@ -263,9 +263,9 @@ _samples: Counter[str] = Counter()
 
 
 def _owner(frame: FrameType | None) -> str:
-    """Name the package of the innermost frame that is not of the standard library, which works for its caller.
+    """Return the package of the innermost frame. Frames of the standard library count for their caller.
 
-    While the main thread waits for an answer, gRPC's own threads are at work.
+    While the main thread waits for a response, gRPC's threads are running.
     """
     if frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__:
         return "gRPC and protobuf"
@@ -282,7 +282,7 @@ def _owner(frame: FrameType | None) -> str:
 
 @app.get("/samples/start")
 def start_sampling() -> str:
-    """Sample the main thread, in which gunicorn's sync worker serves."""
+    """Start sampling the main thread, in which gunicorn's sync worker handles requests."""
     signal.signal(signal.SIGPROF, lambda number, frame: _samples.update([_owner(frame)]))
     _samples.clear()
     signal.setitimer(signal.ITIMER_PROF, 0.002, 0.002)
@@ -291,6 +291,6 @@ def start_sampling() -> str:
 
 @app.get("/samples/stop")
 def stop_sampling() -> Response:
-    """Give whose time it was."""
+    """Stop sampling, and return the number of samples for each package."""
     signal.setitimer(signal.ITIMER_PROF, 0)
     return jsonify(pid=os.getpid(), samples=dict(_samples), python=sys.version)

@@ -1,4 +1,4 @@
-"""What an attempt has reached: stores it durably, and ends the attempt before its time is up."""
+"""Stores what an attempt has reached, and ends the attempt before its time is up."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from gaetk_longtask.transitions import Checkpoint
 log = logging.getLogger(__name__)
 
 _OUTSIDE = (
-    "Call checkpoint() outside of NDB transactions, and on the thread that runs execute_task: a transaction may fail "
-    "or run again, and the state would be ahead of it."
+    "Call checkpoint() outside of NDB transactions, and on the thread that runs execute_task. A transaction may fail "
+    "or run again, but its state would already be stored."
 )
 
 
 @dataclass(kw_only=True, slots=True)
 class _Durable:
-    """What a next attempt would find."""
+    """What the next attempt would find."""
 
     state: Manifest | None
     result_bytes: int  #: of a result that is yielded
@@ -41,12 +41,12 @@ class _Durable:
 
     @classmethod
     def of(cls, task: LongTask) -> _Durable:
-        """Return what the attempt before has left."""
+        """Return what the previous attempt has stored."""
         state, pieces = Stored.of(task, "state"), Stored.of(task, "result")
         return cls(state=state.manifest if state else None, result_bytes=pieces.manifest.size if pieces else 0)
 
     def is_new(self, state: Manifest, pieces: Stored | None) -> bool:
-        """Tell whether a save would change anything."""
+        """Return whether a save would change anything."""
         return (
             self.state is None
             or not state.is_same(self.state)
@@ -57,9 +57,9 @@ class _Durable:
 class Checkpoints:
     """One attempt's durable states, and the result that it writes."""
 
-    #: What the attempt before has kept; None if there is nothing.
+    #: The state that the previous attempt has stored; None if there is none.
     resumed_from: Any = None
-    #: Whether the work was told to end, for another attempt to continue.
+    #: Whether the attempt ends so that another attempt continues.
     hands_over = False
 
     def __init__(
@@ -83,33 +83,31 @@ class Checkpoints:
 
     @property
     def advanced(self) -> bool:
-        """Whether this attempt has made anything durable that the one before did not have."""
+        """Whether this attempt has stored anything that the previous one did not have."""
         return self._durable.advanced
 
     @property
     def resumes(self) -> bool:
-        """Whether the attempt before has kept anything."""
+        """Whether the previous attempt has stored anything."""
         return self._task.state_manifest is not None
 
     def load(self) -> None:
-        """Load what the attempt before has kept.
+        """Load the state that the previous attempt has stored.
 
         Raises:
-            DamagedDataError: it can't be read any more.
-
+            DamagedDataError: the state can't be read any more.
         """
         if self.resumes:
             self.resumed_from = self._services.load(self._task, "state", self._options.serializer)
 
     def offer(self, state: Any) -> None:
-        """Take a state; store it if the last one is old enough, or end the attempt if time is nearly up.
+        """Store the state if the last save is long enough ago; end the attempt if its time is nearly up.
 
         Raises:
             TaskCancelled: the attempt no longer owns the task.
-            HandedOver: the next attempt is to continue; all that this one has reached is durable.
-            LongTaskError: in a transaction of the author's.
+            HandedOver: the next attempt must continue; everything that this one has reached is durable.
+            LongTaskError: called in the author's transaction, or on another thread.
             SerializationError, TooLargeError: the state can't be stored.
-
         """
         # A call that is not due must take less than a microsecond.
         context = ndb.context.get_context(raise_context_error=False)
@@ -118,25 +116,25 @@ class Checkpoints:
         if self._ownership.lost is not None:
             self._ownership.check()
         if not self._was_called:
-            encode(state, self._options.serializer, self._signer)  # finds at once what can't be stored
+            encode(state, self._options.serializer, self._signer)  # raises at once if it can't be stored
             self._was_called = True
         if self._schedule.call(self._clock()):
             self._save(state)
             self._schedule.leave(self._clock())
 
     def end(self) -> None:
-        """Take no more states: part of a yielded result is lost, and what comes after it must not be kept."""
+        """Refuse further states: part of a yielded result may be lost, and a later state must not skip it."""
         self._ended = True
         self._context = object()
 
     def assert_current(self) -> None:
-        """Raise `TaskCancelled` unless the attempt owns the task; in a transaction, until that commits."""
+        """Raise `TaskCancelled` unless the attempt owns the task. In a transaction, this holds until its commit."""
         status = self._services.store.owner_status(self._task.id, self._task.fence)
         if status is not None:
             self._ownership.lose(status)
 
     def result_writer(self) -> chunks.Writer:
-        """Return what takes the pieces of a yielded result, after those that are durable."""
+        """Return the writer for the pieces of a yielded result, after those that are already durable."""
         pieces = Stored.of(self._task, "result")
         if self._result is None and pieces is not None:
             self._result = chunks.Writer.resume(pieces, self._names, what="result")
@@ -145,7 +143,7 @@ class Checkpoints:
         return self._result
 
     def store_result(self, result: Any) -> Stored:
-        """Store a result that was returned."""
+        """Store a result that ``execute_task`` returned."""
         encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
         return chunks.write(encoded, self._names, what="result")
 
@@ -155,7 +153,7 @@ class Checkpoints:
             self._discard(self._durable.state)
 
     def _enter(self, context: Any) -> None:
-        """Check an NDB context that is new: a transaction has one of its own, and so has a thread."""
+        """Check an NDB context at its first use; each transaction and each thread has its own."""
         if context is None or context.in_transaction() or threading.get_ident() != self._thread:
             raise LongTaskError(_OUTSIDE)
         if self._ended:

@@ -41,7 +41,6 @@ class Config:
 
         Raises:
             ConfigurationError: a key is unknown, or its value is impossible; the message says what to do.
-
         """
         prefix = "LONGTASK_"
         known = [prefix + field.name.upper() for field in fields(cls)]
@@ -55,8 +54,7 @@ class Config:
                     message = "LONGTASK_ADMIN must be a function that returns whether a request may see the overview."
                     raise ConfigurationError(message, key=key)
             elif not isinstance(value, str) or not value.strip():
-                message = f"{key} must be a non-empty string, not {value!r}."
-                raise ConfigurationError(message, key=key)
+                raise ConfigurationError(f"{key} must be a non-empty string, not {value!r}.", key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}
         values.setdefault("project", environ.get("GOOGLE_CLOUD_PROJECT"))
         values.setdefault("service", environ.get("GAE_SERVICE"))
@@ -74,7 +72,6 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
 
     Raises:
         ConfigurationError: it is unknown; the message says what to set.
-
     """
     if config.location:
         return _REGIONS.get(config.location, config.location)
@@ -96,7 +93,6 @@ def need_project(config: Config) -> str:
 
     Raises:
         ConfigurationError: it is not set.
-
     """
     if not config.project:
         message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id."

@@ -62,7 +62,6 @@ class NdbContexts:
 
         Raises:
             ConfigurationError: the project id is unknown.
-
         """
         with self._lock:
             if self._client is None:

@@ -1,4 +1,4 @@
-"""One attempt, from the queue's delivery to its commit; knows no Flask."""
+"""One attempt, from the queue's delivery to its commit; does not use Flask."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Job(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """The work came to a result, whose chunks are stored."""
+    """The work has a result, whose chunks are stored."""
 
     result: Stored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """The work, or what it was to begin with, raised an exception."""
+    """The work raised an exception, or its parameters or state could not be loaded."""
 
     cause: BaseException
     permanent: bool = False  #: another attempt would not help
@@ -69,12 +69,12 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HandedOver:
-    """The work ended for the next attempt to continue; its state is durable."""
+    """The work ended so that the next attempt continues; its state is durable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lost:
-    """Somebody has cancelled the task or taken it over."""
+    """The task was cancelled, or another attempt has taken it over."""
 
 
 Outcome = Done | Failed | HandedOver | Lost
@@ -89,17 +89,17 @@ class _WorkError(Exception):
 
 
 def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
-    """Answer a delivery: claim the task and work, or say why there is nothing to do (now).
+    """Claim the task and run an attempt, if the delivery may; return the reply.
 
-    An NDB context must be active. The answer is never 503, because App Engine slows the whole queue down for it.
+    An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
     try:
         claim = services.store.claim(delivery, max_attempts=options.max_attempts)
         if claim.objection is Objection.BUSY and claim.task and _owner_is_dead(services, claim.task, delivery):
             claim = services.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
     except STORE_ERRORS as exc:
-        log.warning("no claim of %s, the store does not answer: %s", delivery.task_id[:8], exc)
-        return Reply(code=500, reason="the store does not answer")
+        log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
+        return Reply(code=500, reason="Datastore does not respond")
     match claim.objection:
         case Objection.FORBIDDEN:
             return Reply(code=403, reason=claim.objection.value)
@@ -108,16 +108,17 @@ def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: J
         case Objection.BUSY:
             return Reply(code=409, reason=claim.objection.value)
         case None:
-            assert claim.task is not None  # noqa: S101  # there is no claim of a task that does not exist
+            assert claim.task is not None  # noqa: S101  # without an objection there is a task
             with services.ndb_context.namespace(claim.task.namespace):
                 return _Attempt(services, claim.task, options, job).run()
 
 
 def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bool:
-    """Judge an owner by its beats; only a later delivery of the same Cloud Tasks task may ask.
+    """Return whether the owner of a task is dead, because it has missed its beats.
 
-    Such a delivery comes when the earlier one has ended without an answer, or has passed its deadline. A duplicate
-    has no higher retry count, and a missing snapshot is no evidence.
+    Only a later delivery of the owner's Cloud Tasks task may take over. Such a delivery comes when the earlier one has
+    ended without an answer, or has passed its deadline. A duplicate has no higher retry count. A missing snapshot
+    proves nothing.
     """
     if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
         return False
@@ -125,13 +126,13 @@ def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bo
     if snapshot is None:
         return False
     now = services.clock()
-    if snapshot.fence < task.fence:  # it died before its first word
+    if snapshot.fence < task.fence:  # the owner has not sent a beat yet
         return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * services.progress.interval_seconds))
     return snapshot.fence == task.fence and snapshot.is_silent(now)
 
 
 class _Attempt:
-    """Owns the task until its commit, or until somebody takes the task away."""
+    """Owns the task until its commit, or until the task is cancelled or taken over."""
 
     def __init__(self, services: Services, task: LongTask, options: TaskOptions, job: Job) -> None:
         self._services = services
@@ -150,7 +151,7 @@ class _Attempt:
                 requested_at=task.requested_at,
                 clock=services.clock,
                 usual_seconds=lambda: services.durations.typical_seconds(task.endpoint),
-                compares=task.failures == 0,  # after a failure the usual duration is no measure
+                compares=task.failures == 0,  # after a failure, the usual duration does not apply
                 pace=(task.progress_stored or {}).get("pace"),
             ),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
@@ -160,14 +161,14 @@ class _Attempt:
         self._checkpoints = Checkpoints(services, task, options, self._reporter, self._ownership)
 
     def run(self) -> Reply:
-        """Work, and commit the outcome."""
+        """Do the work, commit the outcome and return the reply."""
         self._reporter.start()
         try:
             return self._commit(self._work())
         except STORE_ERRORS as exc:
-            # It is not known what was committed. Our beats cease now, so the next delivery finds out or takes over.
-            log.warning("attempt at %s ends, the store does not answer: %s", self._task.id[:8], exc)
-            return Reply(code=500, reason="the store does not answer")
+            # The commit may have been applied. Our beats end now, so the next delivery sees it or takes over.
+            log.warning("attempt at %s ended, Datastore does not respond: %s", self._task.id[:8], exc)
+            return Reply(code=500, reason="Datastore does not respond")
         finally:
             self._reporter.stop()
 
@@ -184,9 +185,9 @@ class _Attempt:
             return HandedOver()
         except PermanentTaskFailure as exc:
             return Failed(cause=exc, permanent=True)
-        except DamagedDataError as exc:  # of the parameters, or of what this attempt was to resume from
+        except DamagedDataError as exc:  # in the parameters, or in the state to resume from
             return Failed(cause=exc, permanent=True, forget=self._checkpoints.resumes)
-        except ConfigurationError as exc:  # the next version of the application may have it right
+        except ConfigurationError as exc:  # the next version of the application may correct it
             return Failed(cause=exc)
         except _WorkError as exc:
             return Failed(cause=exc.cause)
@@ -205,7 +206,7 @@ class _Attempt:
             self._close(result)
 
     def _close(self, generator: Generator[object, Any, Any]) -> None:
-        """Have the author's generator clean up now if it did not end; later its attempt may be over."""
+        """Close the author's generator if it did not end, so that it cleans up while its attempt still runs."""
         try:
             with _authors_code():
                 generator.close()
@@ -215,7 +216,7 @@ class _Attempt:
             log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
     def _commit(self, outcome: Outcome) -> Reply:
-        if self._checkpoints.hands_over and not isinstance(outcome, Lost):  # whatever the author's code made of it
+        if self._checkpoints.hands_over and not isinstance(outcome, Lost):  # even if the author's code caught it
             if isinstance(outcome, Failed):
                 self._job.report_exception(outcome.cause)
             outcome = HandedOver()
@@ -270,19 +271,19 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
-            return Reply(code=200, reason="no progress in its time")
-        # A 200 deletes this delivery's Cloud Tasks task, so it is only given where another one certainly exists.
+            return Reply(code=200, reason="failed for good, no progress")
+        # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
         return Reply(code=200 if hand_on(self._services, self._task) else 409, reason="handed over")
 
     def _leave(self) -> Reply:
-        """End without a commit; 200 would delete the Cloud Tasks task that the successor was delivered by."""
+        """End without a commit; 200 would delete the Cloud Tasks task if the next attempt uses the same one."""
         task = self._services.store.get(self._task.id)
         if task is None or task.status.ended:
-            return Reply(code=200, reason="ended by somebody else")
-        return Reply(code=409, reason="superseded")
+            return Reply(code=200, reason="the task has ended")
+        return Reply(code=409, reason="another attempt has taken the task over")
 
     def _send_last_beat(self) -> None:
-        """Report for the last time: after the commit, nothing from this attempt may overwrite what the commit says."""
+        """Send the last beat before the commit; a later one could overwrite the committed state."""
         self._reporter.stop()
         if self._ownership.lost is None:
             self._reporter.beat()
@@ -290,18 +291,18 @@ class _Attempt:
 
 @contextmanager
 def _authors_code() -> Iterator[None]:
-    """Tell the author's errors apart from ours, and from those that are for the visitor."""
+    """Wrap the author's errors, to separate them from the library's own and from `PermanentTaskFailure`."""
     try:
         yield
     except PermanentTaskFailure:
         raise
     except (Exception, SystemExit, asyncio.CancelledError) as exc:
-        # The author's code may raise anything; all of it means: try again. A SystemExit would end the whole worker.
+        # Whatever the author's code raises means: try again. A SystemExit would end the whole worker.
         raise _WorkError(exc) from exc
 
 
 def _of_author(pieces: Iterator[object]) -> Iterator[object]:
-    """Iterate over a generator that the author has written."""
+    """Iterate over the author's generator, and wrap its errors."""
     while True:
         with _authors_code():
             try:

@@ -1,4 +1,4 @@
-"""What is known of a task, and how far its work has come."""
+"""What hooks know of a task: `TaskInfo`, and its `Progress`; pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gaetk_longtask.status import Status
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far the work has come, in the author's own words and steps."""
+    """The progress of the work, in the author's own words and steps."""
 
     message: str = ""
     step: float = 0
-    total_steps: float = 0  #: 0 where unknown
-    eta_seconds: float | None = None  #: None while it would be a guess
+    total_steps: float = 0  #: 0 if unknown
+    eta_seconds: float | None = None  #: the time left; None while it would be a guess
 
     @property
     def percent(self) -> int | None:
-        """Whole percents from 0 to 100, or None where the total is unknown."""
+        """Whole percents from 0 to 100; None if the total is unknown."""
         if self.total_steps <= 0:
             return None
         return int(100 * max(0.0, min(1.0, self.step / self.total_steps)))
@@ -33,7 +33,7 @@ class Progress:
             message=str(stored.get("message", "")),
             step=stored.get("step", 0),
             total_steps=stored.get("total_steps", 0),
-            eta_seconds=stored.get("eta_seconds"),  # kept where the next attempt goes on at once
+            eta_seconds=stored.get("eta_seconds"),  # kept if the next attempt continues at once
         )
 
     def stored(self) -> dict[str, Any]:
@@ -53,26 +53,26 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskInfo:
-    """What hooks that serve a visitor know of a task; the entity `LongTask` has the same attributes.
+    """A task as hooks that serve a visitor see it; the entity `LongTask` has the same attributes.
 
     A field that is added later has a default: a progress store may hold what an older version of the library wrote.
     """
 
-    id: str  #: random and unguessable; whoever has it has the task's URL
+    id: str  #: random and unguessable; it is part of the task's URL
     endpoint: str  #: the Flask endpoint that started it
     path: str  #: the URL path that it was started under, with the script root
     base_url: str  #: scheme and host that it was started under, without a slash at the end
     status: Status
-    attempt: int  #: counts from 1; rises with every attempt that failed or died
+    attempt: int  #: the attempt that works or comes next, from 1; of a failed task, how many there were
     progress: Progress = Progress()  #: its `message`, `step`, `total_steps`, `percent` and `eta_seconds`
     created_at: datetime  #: aware, UTC
-    created_by: str | None = None  #: what ``get_user_id()`` said when it was started
+    created_by: str | None = None  #: what ``get_user_id()`` returned at the start
     namespace: str | None = None  #: the NDB namespace that it was started in
-    requested_at: datetime  #: when this run was asked for: the start, or the last retry
-    ended_at: datetime | None = None  #: None while it has not ended
-    expires_at: datetime | None = None  #: when it is deleted; None while it has not ended
-    error: str | None = None  #: for the visitor: why it failed, if the author said so
-    error_reference: str | None = None  #: for the operator: what the log line about the failure carries
+    requested_at: datetime  #: when this run was requested: the start, or the last retry
+    ended_at: datetime | None = None  #: None while the task has not ended
+    expires_at: datetime | None = None  #: when the task is deleted; None while it has not ended
+    error: str | None = None  #: for the visitor: why it failed, if the author gave a reason
+    error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
 
     @property
     def url(self) -> str:

@@ -26,7 +26,7 @@ def _moment(*, indexed: bool = False) -> Any:
 class _Own(ndb.Model):
     """Root entities outside of NDB's caches: a cached task would break every promise about it.
 
-    The flags on a class only count in ndb's default policies, so every call says it again.
+    The flags on the class only work with NDB's default policies, so every call repeats them.
     """
 
     _use_cache = False
@@ -34,17 +34,17 @@ class _Own(ndb.Model):
 
     @classmethod
     def key_of(cls, name: str) -> ndb.Key:
-        """Give the key for a name; keys never come from a request."""
+        """Return the key for a name; keys never come from a request."""
         return ndb.Key(cls, name, namespace=NAMESPACE)
 
     @classmethod
     def load(cls, name: str, **options: Any) -> Any:
-        """Read the entity of a name; None if there is none."""
+        """Return the entity of a name; None if there is none."""
         return cls.key_of(name).get(**UNCACHED, **options)
 
     @classmethod
     def load_all(cls, names: list[str], **options: Any) -> list[Any]:
-        """Read several in one request, in their order."""
+        """Return several entities, in the order of their names; one request."""
         keys = [cls.key_of(name) for name in names]
         return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
 
@@ -64,36 +64,36 @@ class LongTask(_Own):
     created_by = ndb.StringProperty()
     created_at = _moment(indexed=True)
     updated_at = _moment()
-    #: When this run was asked for: the start, or the last retry.
+    #: When this run was requested: the start, or the last retry.
     requested_at = _moment()
     #: When the attempt that owns or owned the task began.
     started_at = _moment()
     ended_at = _moment()
     last_accessed_at = _moment()
-    #: How long the last run with a result took since it was asked for; read with the index in index.yaml.
+    #: How many seconds the last successful run took since it was requested; needs the index in index.yaml.
     run_seconds = ndb.FloatProperty()
 
     status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
     fence = ndb.IntegerProperty(default=0, indexed=False)
-    #: Exceptions and deaths of this run that count; in the overview's indexes.
+    #: Exceptions and deaths of this run; part of the overview's indexes.
     failures = ndb.IntegerProperty(default=0)
-    #: Those that a checkpoint has taken off `failures`, since something was reached after them.
+    #: Failures that a later checkpoint has taken off `failures`.
     forgiven = ndb.IntegerProperty(default=0, indexed=False)
-    #: When silence has lasted too long; empty once the task has ended.
+    #: When the task has gone too long without news; empty once it has ended.
     due_at = _moment(indexed=True)
     #: How often this run was enqueued again because it was due.
     heals = ndb.IntegerProperty(default=0, indexed=False)
     #: The owner's right to work ends here; empty if it was given back.
     lease_until = _moment()
-    #: Drawn anew for every transaction; says whether a commit was applied whose reply was lost.
+    #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
     token = ndb.TextProperty()
     #: The Cloud Tasks name and retry count of the delivery that the owner works for.
     delivered_by = ndb.TextProperty()
     delivery_retries = ndb.IntegerProperty(default=0, indexed=False)
-    #: What a delivery must show; on no page and in no log.
+    #: The proof that a request comes from the queue; on no page and in no log.
     execute_key = ndb.TextProperty()
-    #: Everything that has ended goes then; fit for a TTL policy.
+    #: When a task that has ended is deleted; fit for a TTL policy.
     expires_at = _moment(indexed=True)
 
     queue = ndb.TextProperty()
@@ -104,14 +104,14 @@ class LongTask(_Own):
 
     #: The name of the `LongTaskUnique` that leads equal requests here, if the handler has a `unique_key`.
     unique_name = ndb.TextProperty()
-    #: Being deleted: nothing may bring it back to life.
+    #: Being deleted: a retry must not bring it back.
     purged = ndb.BooleanProperty(default=False, indexed=False)
 
     #: The last progress that a transition wrote down; where an attempt has handed over, with its pace.
     progress_stored = ndb.JsonProperty("progress")
-    #: For the visitor: why it failed, if somebody said so.
+    #: For the visitor: why the task failed, if the author gave a reason.
     error = ndb.TextProperty()
-    #: For the operator: the log line about the failure carries it.
+    #: For the operator: the reference in the log line about the failure.
     error_reference = ndb.TextProperty()
 
     #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
@@ -131,22 +131,22 @@ class LongTask(_Own):
 
     @property
     def status(self) -> Status:
-        """Where the task stands."""
+        """The state of the task."""
         return Status(self.status_name)
 
     @property
     def attempt(self) -> int:
-        """Counts from 1; rises with every attempt that failed or died."""
-        return int(self.failures) + 1
+        """The attempt that works or comes next, from 1; of a failed task, how many there were."""
+        return int(self.failures) + (self.status is not Status.FAILED)
 
     @property
     def progress(self) -> Progress:
-        """How far the work had come when a transition wrote it down; a progress store may know more."""
+        """The progress at the last transition; a progress store may know more."""
         return Progress.from_stored(self.progress_stored)
 
     @property
     def info(self) -> TaskInfo:
-        """The same task as a visitor's hook sees it."""
+        """The task as hooks that serve a visitor see it."""
         return TaskInfo(**{name: getattr(self, name) for name in _INFO})
 
     @property

@@ -27,10 +27,10 @@ class Ownership:
     def __init__(
         self, renew: Callable[[], Status | None], *, renew_every: timedelta, clock: Callable[[], datetime]
     ) -> None:
-        """Own a task from now on.
+        """Start with a lease that was just renewed.
 
-        `renew` renews the lease and returns None, or the status of a task that is no longer ours. It is called when
-        the last renewal is `renew_every` ago.
+        `renew` renews the lease and returns None, or the status of a task that is no longer ours. It is called every
+        `renew_every`.
         """
         self.renew_every = renew_every
         self._renew = renew
@@ -46,7 +46,6 @@ class Ownership:
 
         Raises:
             TaskCancelled: always.
-
         """
         self.lost = status
         _roll_back()
@@ -55,7 +54,7 @@ class Ownership:
         raise TaskCancelled(reason, superseded=superseded)
 
     def renew(self, now: datetime, *, within: timedelta) -> None:
-        """Renew the lease if the last renewal is `within` ago, and find out whether the task is still ours."""
+        """Renew the lease if the last renewal is at least `within` ago; set `lost` if the task is no longer ours."""
         if now - self._renewed_at < within:
             return
         try:
@@ -71,7 +70,7 @@ class Ownership:
 
 
 def _roll_back() -> None:
-    """Roll the author's transaction back: NDB does so only for an `Exception`, and its locks would block the owner."""
+    """Roll back the author's transaction, because NDB does so only for an `Exception`. Its locks block the owner."""
     context = ndb.context.get_context(raise_context_error=False)
     if context is not None and context.in_transaction():
         with suppress(*STORE_ERRORS):  # it expires on its own

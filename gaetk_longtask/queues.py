@@ -62,7 +62,6 @@ class TaskQueue(Protocol):
 
         Raises:
             ConfigurationError: the message says what to set.
-
         """
 
     def enqueue(self, request: QueueRequest) -> None:
@@ -71,7 +70,6 @@ class TaskQueue(Protocol):
         Raises:
             EnqueueRefusedError: the queue has certainly not taken it.
             EnqueueUncertainError: the queue may have taken it; a second delivery must do no harm.
-
         """
 
 
@@ -111,18 +109,15 @@ class CloudTasksQueue:
         try:
             self.client().create_task(parent=parent, task=cloud_task(request), timeout=CREATE_SECONDS)
         except self._REFUSALS as exc:
-            message = f"Cloud Tasks refused a task for {parent}: {exc}"
-            raise EnqueueRefusedError(message) from exc
+            raise EnqueueRefusedError(f"Cloud Tasks refused a task for {parent}: {exc}") from exc
         except (api_exceptions.GoogleAPIError, grpc.RpcError) as exc:
-            message = f"No answer from Cloud Tasks about a task for {parent}: {exc}"
-            raise EnqueueUncertainError(message) from exc
+            raise EnqueueUncertainError(f"No answer from Cloud Tasks about a task for {parent}: {exc}") from exc
 
     def path_of(self, queue: str) -> str:
         """Return the full name of a queue.
 
         Raises:
             ConfigurationError: project or location is unknown; the message says what to set.
-
         """
         if self._place is None:
             self._place = self._project(), self._location()

@@ -1,27 +1,27 @@
-"""When an attempt stores its state, and when it hands over: pure, and learned from what the attempt measures."""
+"""Decides when an attempt stores its state and when it hands over, from times that the attempt measures."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-#: A state becomes durable at most this often.
+#: The shortest time between two saves.
 CHECKPOINT_EVERY = timedelta(seconds=15)
-#: A state that could not be stored is tried again after this time; sooner when the attempt has to hand over.
+#: How long to wait after a save that failed; shorter when the attempt has to hand over.
 TRY_AGAIN_AFTER = timedelta(seconds=5)
 TRY_TO_HAND_OVER_AFTER = timedelta(seconds=1)
-#: What a hand-over gets besides twice the longest save so far, for the author's clean-up and the queue's answer.
+#: Time reserved for a hand-over besides twice the longest save: for the author's clean-up and the reply.
 LONGEST_FAREWELL = timedelta(seconds=5)
 
 
 class Schedule:
-    """One attempt's calls of ``checkpoint``.
+    """Decides for each call of ``checkpoint`` in one attempt whether to save.
 
-    The next call must not come too late, so the schedule allows for the longest work between two calls so far, and for
-    the longest save.
+    The next call must not come too late. So the schedule reserves time for the longest work between two calls so far,
+    and for the longest save.
     """
 
     def __init__(self, *, began_at: datetime, now: datetime, time_limit: timedelta) -> None:
-        """Plan an attempt that may take `time_limit` since `began_at`."""
+        """Plan an attempt that began at `began_at` and may take `time_limit`."""
         self._limit = self._ends_at = began_at + time_limit - min(LONGEST_FAREWELL, time_limit / 10)
         self._due_at = min(now + min(CHECKPOINT_EVERY, time_limit / 4), self._ends_at)
         self._left_at: datetime | None = None
@@ -40,7 +40,7 @@ class Schedule:
         self._left_at = now
 
     def hands_over(self, now: datetime) -> bool:
-        """Return whether the time is too short for another call."""
+        """Return whether the remaining time is too short for another call."""
         return now + self._longest_work >= self._ends_at
 
     def unchanged(self, now: datetime) -> None:

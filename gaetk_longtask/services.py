@@ -1,4 +1,4 @@
-"""What one application's tasks run on: assembled once, and passed down."""
+"""The services that the tasks of one application use: created once, and passed down."""
 
 from __future__ import annotations
 
@@ -41,20 +41,18 @@ class Services:
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
 
     def signer(self, task_id: str, field: str) -> Signer:
-        """Return what signs and verifies the stored value of a task's field."""
+        """Return the signer for the stored value of a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
 
     def load(self, task: LongTask, field: Field, serializer: Serializer) -> Any:
-        """Read what a task keeps in a field; an NDB context must be active.
+        """Return the value of a task's field; an NDB context must be active.
 
         Raises:
-            DamagedDataError: there is nothing, or it can't be read any more.
-
+            DamagedDataError: the field is empty, or its value can't be read any more.
         """
         stored = Stored.of(task, field)
         if stored is None:
-            message = f"Task {task.id[:8]} has no stored {field}."
-            raise DamagedDataError(message)
+            raise DamagedDataError(f"Task {task.id[:8]} has no stored {field}.")
         data = Reader(stored, task_id=task.id)
         return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
 
@@ -62,8 +60,7 @@ class Services:
         """Return a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
 
         Raises:
-            DamagedDataError: there is none, or it can't be read any more.
-
+            DamagedDataError: there is no result, or it can't be read any more.
         """
         stored = Stored.of(task, "result")
         if stored is None or "yielded" not in stored.manifest.layout:

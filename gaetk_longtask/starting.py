@@ -60,7 +60,6 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
         ConfigurationError: a setting is missing; nothing was stored.
         SerializationError, TooLargeError: the parameters can't be stored; nothing was.
         EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
-
     """
     services.queue.check()
     _check_user(draft.created_by)
@@ -105,8 +104,7 @@ def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
     An NDB context must be active.
     """
     if not isinstance(key, str):
-        message = f"unique_key() must return a str or None, not {key!r}."
-        raise TypeError(message)
+        raise TypeError(f"unique_key() must return a str or None, not {key!r}.")
     namespace = ndb.get_context().get_namespace()
     parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
@@ -151,7 +149,6 @@ def enqueue(services: Services, task: LongTask, *, default_version: bool = False
 
     Raises:
         EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
-
     """
     try:
         services.queue.enqueue(_request(task, None if default_version else task.version))
@@ -185,7 +182,6 @@ def retry(services: Services, task_id: str, *, damaged_fence: int | None = None)
     Raises:
         ConfigurationError: a setting is missing; nothing was changed.
         EnqueueRefusedError: the task is `failed` again.
-
     """
     services.queue.check()
     change = services.store.retry(task_id, damaged_fence=damaged_fence)

@@ -31,7 +31,7 @@ from gaetk_longtask.transitions import Checkpoint, Effect, Objection, Transition
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 _RETRIES = 2
-#: The timeout, in seconds, of a query whose answer is only nice to have.
+#: The timeout, in seconds, of a query whose answer is not essential.
 _STATISTICS_SECONDS = 5
 
 
@@ -44,7 +44,7 @@ def new_token() -> str:
 class Change:
     """What a transaction did."""
 
-    task: LongTask | None  #: the task as it is then; None if there is none
+    task: LongTask | None  #: the task after the transaction; None if there is none
     applied: bool  #: whether the transition was applied
 
     @property
@@ -57,7 +57,7 @@ class Change:
 class Claim:
     """Whether a delivery may work."""
 
-    task: LongTask | None  #: the task as it is then; None if there is none
+    task: LongTask | None  #: the task after the transaction; None if there is none
     objection: Objection | None  #: why not; None if the delivery's attempt owns the task now
 
 
@@ -79,7 +79,7 @@ class TaskStore:
     # One task.
 
     def get(self, task_id: str) -> LongTask | None:
-        """Read the durable state; one read."""
+        """Return a task in its durable state, or None; one read."""
         return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
 
     def create(self, task: LongTask) -> None:
@@ -95,7 +95,7 @@ class TaskStore:
         ndb.get_context().call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
-        """Take the task for an attempt; one read, and one write if the state changes.
+        """Claim the task for an attempt; one read, and one write if the state changes.
 
         `silent_fence` names an owner that has missed its beats, see `transitions.claim`.
         """
@@ -121,7 +121,7 @@ class TaskStore:
         return None if change.task and transitions.works(change.task, fence) else change.status
 
     def keep(self, task_id: str, fence: int, checkpoint: Checkpoint) -> Change:
-        """Keep what an attempt has reached; one read, one write."""
+        """Store what an attempt has reached; one read, one write."""
         return self._change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
 
     def hand_over(
@@ -141,7 +141,7 @@ class TaskStore:
         task = change.task
         if change.applied or task is None:
             return change.applied
-        # A result that was shown before we learned of its commit has lost our token, but not its fence and manifest.
+        # If the result was shown before we knew of its commit, our token is gone, but fence and manifest are the same.
         ours = task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result
         if ours:
             self.tell(Event.FINISHED, task)
@@ -184,7 +184,7 @@ class TaskStore:
         self._change(task_id, partial(transitions.refuse, reference=reference))
 
     def cancel(self, task_id: str) -> LongTask | None:
-        """End a task that has not ended; return the task as it is then."""
+        """End a task that has not ended; return the task as it is after that."""
         return self._change(task_id, transitions.cancel).task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None) -> Change:
@@ -192,25 +192,25 @@ class TaskStore:
         return self._change(task_id, partial(transitions.retry, damaged_fence=damaged_fence))
 
     def heal(self, task_id: str) -> LongTask | None:
-        """Return the task if it was due and the caller is the one that has to enqueue it again."""
+        """Return the task if it was due; the caller must then enqueue it again."""
         change = self._change(task_id, transitions.heal)
         return change.task if change.applied and not change.status.ended else None
 
     # Deleting.
 
     def begin_purge(self, task_id: str) -> bool:
-        """Mark an expired task as being deleted; False if it is to stay."""
+        """Mark an expired task as being deleted; return False if it must be kept."""
         return self._change(task_id, transitions.begin_purge).applied
 
     def end_purge(self, task_id: str) -> None:
-        """Delete a task whose chunks are gone, with everything that leads to it."""
+        """Delete a task whose chunks are gone, with its progress and its unique name."""
         task = self.get(task_id)
         if task is None or not task.purged:
             return
 
         def free_name() -> None:
             unique = LongTaskUnique.load(task.unique_name)
-            if unique is not None and unique.task_id == task_id:  # else the name leads to a later task
+            if unique is not None and unique.task_id == task_id:  # else a later task uses the name
                 unique.key.delete()
 
         if task.unique_name:
@@ -221,9 +221,9 @@ class TaskStore:
     # Many tasks.
 
     def due(self, limit: int) -> list[str]:
-        """Return the ids of tasks that have gone too long without news, the longest first."""
+        """Return the ids of tasks that are due, because they were silent for too long; the longest overdue first."""
         query = LongTask.query(LongTask.due_at > _EPOCH, LongTask.due_at <= self._clock(), namespace=NAMESPACE)
-        # Whole tasks may hold a quarter of a megabyte of parameters each, more than one response can carry.
+        # Keys only: tasks with up to 256 KiB of parameters each would not fit into one response.
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 
     def expired(self, limit: int) -> list[str]:
@@ -234,12 +234,12 @@ class TaskStore:
     def last_runs(self, endpoint: str, limit: int) -> list[float]:
         """Return how many seconds an endpoint's last successful tasks took; one small query."""
         query = LongTask.query(LongTask.endpoint == endpoint, namespace=NAMESPACE).order(-LongTask.expires_at)
-        # The status is only there for the index, which the statistics share.
+        # The status is only projected to use the same index as the statistics.
         projection = [LongTask.run_seconds, LongTask.status_name]
         found = query.fetch(limit, projection=projection, timeout=_STATISTICS_SECONDS)
         return [task.run_seconds for task in found if task.run_seconds is not None]
 
-    # What is durable is made known.
+    # Publishing what is durable.
 
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Write a durable state to the progress store."""
@@ -247,7 +247,7 @@ class TaskStore:
         self._progress.write(Snapshot.of(task, now=self._clock(), beat_seconds=beat_seconds))
 
     def tell(self, event: Event, task: LongTask) -> None:
-        """Emit an event that is certain."""
+        """Emit an event about a change that is committed."""
         emit(event, task, self._clock(), trace=self._trace())
 
     def _announce(self, task: LongTask, effect: Effect) -> None:

@@ -1,7 +1,7 @@
-"""What may become of a task: pure rules that change an entity in memory and say what follows from it.
+"""The state transitions of a task: pure rules that change an entity in memory and return what follows.
 
-A transition takes the task and the present. It changes the task and returns an `Effect`, or leaves it alone and returns
-None. `store` runs it inside a transaction, possibly more than once, and commits what it changed.
+A transition takes the task and the current time. It changes the task and returns an `Effect`, or changes nothing and
+returns None. `store` runs it inside a transaction, possibly more than once, and commits the change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
 
-#: How long an owner may work without a word to Datastore. Its reporter renews the lease.
+#: How long an owner may work without a write to Datastore. Its reporter renews the lease.
 LEASE = timedelta(seconds=120)
 #: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
 READY_PATIENCE = timedelta(minutes=1)
@@ -32,7 +32,7 @@ ERROR_PATIENCE = timedelta(seconds=120)
 LONGEST_HEALING = timedelta(minutes=60)
 HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 
-#: The most failures of one run, even if it makes progress in between: a state that contains the time always looks new.
+#: The most failures of one run, even with progress in between: a state that contains the time always looks new.
 MOST_FAILURES = 100
 #: A task that has not ended by then never will.
 LONGEST_RUN = timedelta(days=30)
@@ -50,16 +50,16 @@ class Effect:
     beats: bool = False  #: whether that state is the first sign of life of an owner
 
 
-#: Changes the task and says what follows, or returns None and changes nothing.
+#: Changes the task and returns what follows, or changes nothing and returns None.
 Transition = Callable[[LongTask, datetime], Effect | None]
 
 
 class Objection(Enum):
     """Why a delivery must not work on a task."""
 
-    FORBIDDEN = "it has not proved that it comes from the queue"
+    FORBIDDEN = "the execute key is wrong"
     ENDED = "there is nothing left to do"
-    BUSY = "another attempt owns the task; ask again later"
+    BUSY = "another attempt owns the task, try again later"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,11 +69,11 @@ class Checkpoint:
     state: Stored
     pieces: Stored | None  #: of a result that is yielded
     progress: dict[str, Any]
-    advanced: bool  #: whether it contains anything that the attempt before did not have
+    advanced: bool  #: whether it contains anything that the previous attempt did not have
 
 
 def new_reference() -> str:
-    """Return a random word that joins a visitor's page to a log line, short enough to read out on the telephone."""
+    """Return a random reference that links a visitor's page to a log line; short enough to read out on the phone."""
     return secrets.token_hex(4)
 
 
@@ -97,7 +97,7 @@ def refuse(task: LongTask, now: datetime, *, reference: str) -> Effect | None:
 
 
 def heal(task: LongTask, now: datetime) -> Effect | None:
-    """Move a due task's `due_at` on, for the caller to enqueue the task; a task that is too old becomes `failed`."""
+    """Postpone a due task's `due_at`; the caller then enqueues the task. One that is too old becomes `failed`."""
     if task.due_at is None or task.due_at > now:
         return None
     if _is_too_old(task, now):
@@ -106,7 +106,7 @@ def heal(task: LongTask, now: datetime) -> Effect | None:
     pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
     task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
     task.heals += 1
-    # The news of an owner that went silent say more than the entity does.
+    # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
 
 
@@ -152,12 +152,12 @@ def claim(
 
 
 def owns(task: LongTask, fence: int) -> bool:
-    """Tell whether the attempt with this fence may still commit its outcome."""
+    """Return whether the attempt with this fence may still commit its outcome."""
     return task.status is Status.STARTED and bool(task.fence == fence)
 
 
 def works(task: LongTask, fence: int) -> bool:
-    """Tell whether the attempt with this fence owns the task and has not handed it over."""
+    """Return whether the attempt with this fence owns the task and has not handed it over."""
     return owns(task, fence) and task.lease_until is not None
 
 
@@ -170,7 +170,7 @@ def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
 
 
 def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -> Effect | None:
-    """Keep a checkpoint and renew the lease. One that has advanced forgives the failures before it."""
+    """Store a checkpoint and renew the lease. If it has advanced, the failures before it are forgiven."""
     if not works(task, fence):
         return None
     set_stored(task, "state", checkpoint.state)
@@ -186,7 +186,7 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
 def hand_over(
     task: LongTask, now: datetime, *, fence: int, progress: dict[str, Any], advanced: bool, max_attempts: int
 ) -> Effect | None:
-    """Release the lease, so that the next attempt continues. A hand-over that has not advanced counts as a failure."""
+    """Release the lease, so that the next attempt continues. A hand-over without an advance counts as a failure."""
     if not works(task, fence):
         return None
     if not advanced:
@@ -294,7 +294,7 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
 
 
 def begin_purge(task: LongTask, now: datetime) -> Effect | None:
-    """Mark an expired task as being deleted, so that a retry can't bring it back when half of it is gone."""
+    """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
     if not task.status.ended or task.expires_at > now:
         return None
     task.purged = True
@@ -306,7 +306,7 @@ def _is_leased(task: LongTask) -> bool:
 
 
 def _is_hopeless(task: LongTask, max_attempts: int, now: datetime) -> bool:
-    """Tell whether a task has failed too often, in a row or in total, or has taken too long."""
+    """Return whether a task has failed too often, in a row or in total, or has taken too long."""
     total = task.failures + task.forgiven
     return bool(task.failures >= max_attempts or total >= max(MOST_FAILURES, max_attempts) or _is_too_old(task, now))
 
@@ -316,7 +316,7 @@ def _is_too_old(task: LongTask, now: datetime) -> bool:
 
 
 def _forget_pace(task: LongTask) -> None:
-    """Keep the progress, but not what is meant only for an attempt that continues at once."""
+    """Remove from the progress what only an attempt that continues at once can use."""
     task.progress_stored = task.progress.stored()
 
 

@@ -1,1 +1,1 @@
-"""The sample application: imports invoices and reports on them, with ``gaetk_longtask``."""
+"""The sample application. It imports invoices and creates reports from them, with ``gaetk_longtask``."""

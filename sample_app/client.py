@@ -1,4 +1,4 @@
-"""Follows a long-running task over HTTP, as a browser and its waiting page do; standard library only."""
+"""A client for long-running tasks over HTTP. It does what a browser does, with the standard library only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SHORTEST_WAIT_SECONDS = 0.1
 
 
 class JobError(Exception):
-    """A job could not be started, watched or collected; the message says what happened."""
+    """A job could not be started, followed or collected. The message says what happened."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """The last answer to a request whose redirects were followed."""
+    """The response at the end of a chain of redirects."""
 
     status: int
     body: bytes
-    #: What was asked for, in order: the first URL, then the target of each redirect.
+    #: The requested URLs in order: the first one, then the target of each redirect.
     urls: tuple[str, ...]
 
 
@@ -37,12 +37,12 @@ def run_job(
     show: Callable[[Mapping[str, Any]], None],
     timeout_seconds: float,
 ) -> Answer:
-    """Start a job by a GET, or a POST of the form; show its status document until it is done; return the result."""
+    """Start a job by GET, or by POST if there is a form. Show its progress until it is done, and return the result."""
     deadline = time.monotonic() + timeout_seconds
     waiting_page = _expect_ok(browse(url, form=form))
     status_url = next((url for url in waiting_page.urls if "_longtaskid=" in url), None)
     if status_url is None:
-        raise JobError(f"{url} has started no task")
+        raise JobError(f"{url} did not start a task")
     while True:
         document = _status_document(status_url)
         show(document)
@@ -52,12 +52,12 @@ def run_job(
             raise JobError(f"{status_url} is not done after {timeout_seconds:.0f} seconds")
         time.sleep(max(document["poll_after_seconds"], _SHORTEST_WAIT_SECONDS))
     if document["links"]["result"] is None:
-        raise JobError(f"{status_url} ended as {document['status']}: {document['error']}")
+        raise JobError(f"{status_url} has ended with status {document['status']}: {document['error']}")
     return _expect_ok(browse(urljoin(url, document["links"]["result"])))
 
 
 def browse(url: str, *, form: Mapping[str, str] | None = None, accept: str = "text/html") -> Answer:
-    """Ask as a browser without cookies does: GET, or POST of the form, and on to where redirects lead."""
+    """Send a GET, or a POST if there is a form, and follow redirects like a browser without cookies."""
     body = None if form is None else urlencode(form)
     urls = [url]
     while len(urls) <= _MAX_REDIRECTS:
@@ -66,8 +66,8 @@ def browse(url: str, *, form: Mapping[str, str] | None = None, accept: str = "te
             return Answer(status=status, body=content, urls=tuple(urls))
         urls.append(urljoin(urls[-1], location))
         if status not in (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT):
-            body = None  # The other redirects say: go on with a GET.
-    raise JobError(f"{url} leads in circles")
+            body = None  # After all other redirects, a browser sends a GET.
+    raise JobError(f"{url} redirects too often")
 
 
 def _status_document(url: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _status_document(url: str) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(answer.body)
     except ValueError as exc:
-        raise JobError(f"{url} answers no status document") from exc
+        raise JobError(f"{url} did not return a status document") from exc
     return document
 
 
@@ -90,7 +90,7 @@ def _request(url: str, body: str | None, accept: str) -> tuple[int, str | None, 
         response = connection.getresponse()
         content = response.read()
     except (OSError, HTTPException) as exc:
-        raise JobError(f"{url} does not answer: {exc!r}") from exc
+        raise JobError(f"{url} did not respond: {exc!r}") from exc
     finally:
         connection.close()
     redirects = HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST
@@ -99,5 +99,5 @@ def _request(url: str, body: str | None, accept: str) -> tuple[int, str | None, 
 
 def _expect_ok(answer: Answer) -> Answer:
     if answer.status != HTTPStatus.OK:
-        raise JobError(f"{answer.urls[-1]} answers {answer.status}")
+        raise JobError(f"{answer.urls[-1]} returned status {answer.status}")
     return answer

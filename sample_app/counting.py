@@ -1,5 +1,5 @@
-"""The few lines of the README: the smallest useful task."""
-# ruff: noqa: D101, D102  # word for word what the README shows, which explains it
+"""The example from the README: the smallest useful task."""
+# ruff: noqa: D101, D102  # the README shows exactly this code and explains it
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration: starts the local stack, runs the import and the report, and prints what a visitor would see."""
+"""The demo. It starts the local stack, runs the import and the report, and prints their progress and result."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class StackError(Exception):
-    """The local stack did not start, or ended by itself."""
+    """The local stack did not start, or it stopped unexpectedly."""
 
 
 class Stack:
-    """The local stack in a process of its own; what it says goes to the terminal unless it is muted."""
+    """The local stack in its own process. Its output is printed unless it is muted."""
 
     def __init__(self, port: int) -> None:
         command = [sys.executable, "-m", "gaetk_longtask.dev", "sample_app.main:app", "--port", str(port)]
@@ -45,7 +45,7 @@ class Stack:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Ctrl-C is for the demonstration, which then ends the stack: otherwise both would do it at once.
+            # Ctrl-C must reach only the demo, which then stops the stack.
             start_new_session=True,
         )
         self.muted = False
@@ -61,12 +61,12 @@ class Stack:
             line = raw.rstrip()
             self._last_lines.append(line)
             if not self.muted:
-                print(f"  {line}\n", end="", flush=True)  # In one piece: another thread prints as well.
+                print(f"  {line}\n", end="", flush=True)  # In one call, because another thread prints too.
             if self._url is None and line.startswith("ready: http"):
                 self._url = line.removeprefix("ready: ").rstrip("/")
 
     def wait_until_ready(self) -> str:
-        """Return the URL of the site."""
+        """Wait for the local stack, and return the URL of the site."""
         deadline = time.monotonic() + _START_SECONDS
         while self._url is None:
             self.check()
@@ -76,20 +76,20 @@ class Stack:
         return self._url
 
     def check(self) -> None:
-        """Raise `StackError` if it has ended."""
+        """Raise `StackError` if the local stack has stopped."""
         code = self._process.poll()
         if code is not None:
             self._hear_out()
-            raise StackError(f"The local stack has ended with exit code {code}.")
+            raise StackError(f"The local stack has stopped with exit code {code}.")
 
     def unseen_lines(self) -> str:
-        """Return what it said last, for an error message, unless the terminal has shown it already."""
+        """Return the last output for an error message, unless it was printed already."""
         if not self.muted:
             return ""
-        return "\nThe local stack said last:" + "".join(f"\n  {line}" for line in list(self._last_lines))
+        return "\nThe last output of the local stack:" + "".join(f"\n  {line}" for line in list(self._last_lines))
 
     def stop(self) -> None:
-        """End it and everything that it has started."""
+        """Stop the local stack and everything that it has started."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -104,7 +104,7 @@ class Stack:
 
 
 class ProgressBar:
-    """A task's progress: a bar that moves on a terminal, a line for each change elsewhere."""
+    """A progress bar on a terminal. If the output is not a terminal, it prints a line for each change."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -112,7 +112,7 @@ class ProgressBar:
         self._last = ""
 
     def show(self, document: Mapping[str, Any]) -> None:
-        """Show a status document."""
+        """Print the progress in a status document, if it has changed."""
         text = progress_text(document, bar_width=24 if self._moves else 0)
         if text == self._last:
             return
@@ -126,9 +126,9 @@ class ProgressBar:
 
 
 def progress_text(document: Mapping[str, Any], *, bar_width: int) -> str:
-    """Write a status document as one line; unknown numbers are left out."""
+    """Return the progress in a status document as one line. Unknown numbers are left out."""
     progress = document["progress"]
-    # A task that has ended well may not have counted up to its last step.
+    # A task may succeed without having reported its last step.
     percent = 100 if document["links"]["result"] else progress["percent"]
     parts = []
     if bar_width:
@@ -143,7 +143,7 @@ def progress_text(document: Mapping[str, Any], *, bar_width: int) -> str:
 
 
 def report_table(report: str) -> str:
-    """Lay the report out in columns, with a last line that adds everything up."""
+    """Return the report as a table, with totals in the last line."""
     header, *rows = csv.reader(io.StringIO(report))
     quantity = sum(int(row[2]) for row in rows)
     value = sum((Decimal(row[3]) for row in rows), Decimal())
@@ -157,7 +157,7 @@ def report_table(report: str) -> str:
 
 
 def free_port(wanted: int | None) -> int:
-    """Return the port that was asked for, else the usual one if it is free, else any."""
+    """Return the requested port, or else the default port if it is free, or else any free port."""
     if wanted is not None:
         return wanted
     for port in (_DEFAULT_PORT, 0):
@@ -165,10 +165,10 @@ def free_port(wanted: int | None) -> int:
             with socket.create_server(("127.0.0.1", port)) as server:
                 number: int = server.getsockname()[1]
         except OSError:
-            print(f"Port {port} is taken; using another one.")
+            print(f"Port {port} is in use. Using another one.")
             continue
         return number
-    raise StackError("No port is free on 127.0.0.1.")
+    raise StackError("There is no free port on 127.0.0.1.")
 
 
 @contextmanager
@@ -180,11 +180,11 @@ def _running_stack(port: int) -> Iterator[Stack]:
         raise StackError(f"{exc}{stack.unseen_lines()}") from exc
     finally:
         for number in _ENDING_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # Impatience must not leave a process behind.
+            signal.signal(number, signal.SIG_IGN)  # A second Ctrl-C must not leave processes behind.
         stack.stop()
 
 
-def _demonstrate(*, port: int, once: bool) -> None:
+def _run_demo(*, port: int, once: bool) -> None:
     print("Starting the local stack", flush=True)
     with _running_stack(port) as stack:
         site = stack.wait_until_ready()
@@ -192,13 +192,13 @@ def _demonstrate(*, port: int, once: bool) -> None:
         print("\nImporting the bundled invoices", flush=True)
         bar = ProgressBar(sys.stdout)
         run_job(f"{site}/import", form={"bundled": "yes"}, show=bar.show, timeout_seconds=_JOB_SECONDS)
-        print("\nMaking the INTRASTAT report of December 2010", flush=True)
+        print("\nCreating the INTRASTAT report for December 2010", flush=True)
         bar = ProgressBar(sys.stdout)
         report = run_job(f"{site}/intrastat?month=2010-12", show=bar.show, timeout_seconds=_JOB_SECONDS)
         print(f"\n{report_table(report.body.decode())}\n", flush=True)
         if once:
             return
-        print(f"The site stays up for a look: {site}/\nPress Ctrl-C to end it.", flush=True)
+        print(f"The site is still running at {site}/\nPress Ctrl-C to stop it.", flush=True)
         stack.muted = False
         with suppress(KeyboardInterrupt):
             while True:
@@ -207,20 +207,21 @@ def _demonstrate(*, port: int, once: bool) -> None:
 
 
 def main() -> int:
-    """Run the demonstration; 0 if it went well, 1 if not, 130 if it was interrupted."""
+    """Run the demo. Return 0 if it succeeded, 1 if it failed, and 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m sample_app.demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the report instead of keeping the site up")
-    parser.add_argument("--port", type=int, help=f"port of the site (default: {_DEFAULT_PORT} if free, else any)")
+    parser.add_argument("--once", action="store_true", help="stop after the report instead of keeping the site running")
+    default = f"{_DEFAULT_PORT} if it is free, otherwise any free port"
+    parser.add_argument("--port", type=int, help=f"port of the site (default: {default})")
     arguments = parser.parse_args()
     for number in _ENDING_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
-        _demonstrate(port=free_port(arguments.port), once=arguments.once)
+        _run_demo(port=free_port(arguments.port), once=arguments.once)
     except StackError as exc:
-        print(f"\nThe demonstration failed: {exc}", file=sys.stderr)
+        print(f"\nThe demo failed: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nEnded.")
+        print("\nInterrupted.")
         return 130
     return 0
 

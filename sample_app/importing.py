@@ -1,4 +1,4 @@
-"""Imports a CSV file of invoices, a batch at a time."""
+"""The import of a CSV file of invoices, in batches."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ MAX_REJECTED = 5_000
 
 
 class Import(LongRunningTaskHandler):
-    """Stores every row of the file that is in order, and lists every other one with its line number and reason.
+    """Stores the valid rows of the file, and lists the invalid ones with line number and reason.
 
-    Rows are stored under keys that follow from what they say, so a file can be imported twice, or overlap with another
-    one. After each batch there is a checkpoint, so an import that is interrupted, or longer than a request may take,
-    goes on behind the last batch that was kept; a batch that was stored and not kept is stored once more, unchanged.
+    The key of a row is derived from its content. So a file can be imported twice, and files may overlap.
+
+    There is a checkpoint after each batch. An import that was interrupted, or that takes longer than a request may,
+    continues after its last checkpoint. A batch that was stored after this checkpoint is stored again, unchanged.
     """
 
-    title = "Import of invoices"
+    title = "Importing invoices"
     start_methods = ("POST",)
 
     def execute_task(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return how many rows were stored, and the rejected ones."""
+        """Return the number of stored rows, and the rejected rows."""
         try:
             rows = split_rows(_file_in(parameters))
         except UnreadableFileError as exc:
@@ -52,7 +53,7 @@ class Import(LongRunningTaskHandler):
         return {"stored": done["stored"], "rejected": done["rejected"]}
 
     def display_result(self, parameters: dict[str, Any], result: dict[str, Any], task: LongTask) -> str:
-        """Show the outcome as a page."""
+        """Return a page that shows the outcome."""
         return render_template("imported.html", task=task, **result)
 
 
@@ -63,7 +64,7 @@ def _file_in(parameters: dict[str, Any]) -> bytes:
         case {"file": bytes(data)} if data:
             return data
         case _:
-            raise PermanentTaskFailure("No file has arrived, or an empty one. Choose one CSV file and import it.")
+            raise PermanentTaskFailure("There was no file, or it was empty. Choose one CSV file and import it.")
 
 
 def _batches(rows: Iterable[InvoiceRow | RejectedRow], size: int) -> Iterator[list[InvoiceRow | RejectedRow]]:
@@ -74,6 +75,6 @@ def _batches(rows: Iterable[InvoiceRow | RejectedRow], size: int) -> Iterator[li
 
 def _too_many(line_number: int, reason: str, stored: int) -> str:
     return (
-        f"More than {MAX_REJECTED:,} rows are wrong; the first is line {line_number}: {reason}. "
-        f"{stored:,} lines before that were stored. Correct the file and import it again, which stores nothing twice."
+        f"More than {MAX_REJECTED:,} rows are invalid. The first one is line {line_number}: {reason}. "
+        f"{stored:,} valid lines were stored. Correct the file and import it again. Nothing will be stored twice."
     )

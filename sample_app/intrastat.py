@@ -1,4 +1,4 @@
-"""The INTRASTAT report: what was sold to which country on each day of a month."""
+"""The INTRASTAT report: the sales to each country on each day of a month."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 class IntrastatReport(LongRunningTaskHandler):
-    """Adds up quantity and value for each day and country of the month in the parameter ``month`` (``2010-12``).
+    """Adds up quantity and value per day and country. The parameter ``month`` names the month (``2010-12``).
 
-    Every stored line counts as it is. A cancellation (an invoice whose number starts with ``C``) has negative
-    quantities: it lowers the totals of the day on which it was cancelled, not of the day of the sale. All countries
-    are listed, also those that a declaration leaves out: the shop's own and those outside the Union.
+    Cancellations (invoice numbers that start with ``C``) have negative quantities. They lower the totals of the day of
+    the cancellation, not of the day of the sale. The report lists all countries, also those that do not belong in an
+    official declaration: the shop's own country and countries outside the European Union.
     """
 
     title = "INTRASTAT report"
@@ -43,14 +43,14 @@ class IntrastatReport(LongRunningTaskHandler):
         return to_csv(rows)
 
     def display_result(self, parameters: dict[str, Any], result: str) -> Response:
-        """Hand the report over as a file."""
+        """Return the report as a file to download."""
         response = Response(result, content_type="text/csv; charset=utf-8")
         response.headers.set("Content-Disposition", "attachment", filename=f"intrastat-{parameters['month']}.csv")
         return response
 
 
 class Sale(Protocol):
-    """What the report needs to know of an invoice line."""
+    """The fields of an invoice line that the report uses."""
 
     country: str
     quantity: int
@@ -59,12 +59,12 @@ class Sale(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRow:
-    """What was sold to one country on one day."""
+    """The sales to one country on one day."""
 
     day: date
     country: str
     quantity: int
-    #: Pounds sterling, exact: two decimals, or more where a price has more.
+    #: Pounds sterling, exact. It has two decimals, or more if a price has more.
     value: Decimal
 
 
@@ -78,7 +78,7 @@ def days_of_month(month: object) -> list[date]:
 
 
 def totals(day: date, sales: Iterable[Sale]) -> list[ReportRow]:
-    """Add up the sales of one day by country, in the order of the countries' names."""
+    """Return the totals of one day for each country, sorted by country."""
     quantities: defaultdict[str, int] = defaultdict(int)
     values: defaultdict[str, Decimal] = defaultdict(lambda: Decimal("0.00"))
     for sale in sales:
@@ -91,7 +91,7 @@ def totals(day: date, sales: Iterable[Sale]) -> list[ReportRow]:
 
 
 def to_csv(rows: Iterable[ReportRow]) -> str:
-    """Write the report as text, with a header."""
+    """Return the report as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("Date", "Country", "Quantity", "ValueGBP"))

@@ -1,4 +1,4 @@
-"""What a CSV file of invoices says: every row read and checked, or rejected with the reason; pure."""
+"""The CSV reader. It checks every row, and rejects invalid rows with a reason. It has no side effects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-#: Every column with what its values look like. A price and a quantity of that many digits multiply and add up
-#: exactly in Decimal's 28; a country that starts with a letter is no formula to the spreadsheet that opens a report.
+#: The format of each column. Prices and quantities are short enough for exact sums in Decimal's 28 digits.
+#: A country has to start with a letter, so that a spreadsheet does not read it as a formula.
 _RULES = {
-    "InvoiceNo": (re.compile(r"[A-Z]?[0-9]{1,12}"), "digits, perhaps after a capital letter"),
-    "StockCode": (re.compile(r"\S(.{0,38}\S)?"), "1 to 40 characters without spaces around them"),
+    "InvoiceNo": (re.compile(r"[A-Z]?[0-9]{1,12}"), "digits, optionally after a capital letter"),
+    "StockCode": (re.compile(r"\S(.{0,38}\S)?"), "1 to 40 characters without spaces at either end"),
     "Description": (re.compile(r".{0,400}"), "at most 400 characters"),
     "Quantity": (re.compile(r"-?[0-9]{1,9}"), "a whole number"),
     "InvoiceDate": (re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}:[0-9]{2}"), "a time such as 2010-12-01T08:26"),
@@ -32,7 +32,7 @@ _REMEDY = "In a spreadsheet, save the table as “CSV UTF-8 (comma separated)”
 
 
 class UnreadableFileError(ValueError):
-    """The file as a whole is not a CSV file of invoices; the message says what to do about it."""
+    """The file is not a CSV file of invoices. The message says what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +51,12 @@ class InvoiceRow:
     unit_price: Decimal
     customer_id: str
     country: str
-    #: Counts rows that are equal in all of this: a shop may well sell the same item twice.
+    #: 1 for the first of several identical rows, 2 for the second. A shop may sell the same item twice.
     occurrence: int = 1
 
     @property
     def digest(self) -> str:
-        """Differs where what the row says differs, wherever in a file it stands."""
+        """A hash of the row's content. It does not depend on the row's position in the file."""
         said = (
             self.invoice_no,
             self.stock_code,
@@ -71,7 +71,7 @@ class InvoiceRow:
 
     @property
     def key_name(self) -> str:
-        """The same for the same row in whatever file and order, so that importing twice changes nothing."""
+        """The key for Datastore. The same row has the same key in every file, so importing twice changes nothing."""
         return f"{self.invoice_no}.{self.digest}.{self.occurrence}"
 
 
@@ -81,32 +81,32 @@ class RejectedRow:
 
     #: Line of the file, the header being line 1.
     line_number: int
-    #: Written for the person who corrects the file.
+    #: A text for the person who corrects the file.
     reason: str
 
 
 def split_rows(data: bytes) -> list[str]:
-    """Return the rows below the header, still as text.
+    """Return the rows below the header as text.
 
-    Raises `UnreadableFileError` for whatever is not UTF-8 text under our header.
+    Raises `UnreadableFileError` if the file is not UTF-8 text with the right header.
     """
     if not data.strip():
         raise UnreadableFileError(f"The file is empty. {_REMEDY}")
     header, *rows = [line.rstrip("\n") for line in io.StringIO(_decode(data), newline=None)]
     if header.rstrip() != _HEADER:
         raise UnreadableFileError(
-            f"The first line is {_excerpt(header)}, but it must name the columns, separated by commas: {_HEADER}. "
-            "Correct the first line, or choose another file."
+            f"The first line is {_excerpt(header)}, but it must list the columns, separated by commas: {_HEADER}. "
+            "Correct this line, or choose another file."
         )
     if not any(rows):
-        raise UnreadableFileError("The file has no rows below its header. Choose a file that holds invoice lines.")
+        raise UnreadableFileError("The file has no rows below its header. Choose a file that contains invoice lines.")
     return rows
 
 
 def read_rows(rows: Sequence[str]) -> Iterator[InvoiceRow | RejectedRow]:
-    """Yield something for every row but the blank ones, in the order of the file.
+    """Yield a valid or a rejected row for each line that is not blank, in the order of the file.
 
-    A field can't hold a line break, so every line is read on its own: a stray quotation mark spoils one row only.
+    Fields can't contain line breaks. So each line is read on its own, and a stray quotation mark affects only one row.
     """
     occurrences: Counter[str] = Counter()
     for line_number, text in enumerate(rows, start=2):
@@ -123,7 +123,7 @@ def read_rows(rows: Sequence[str]) -> Iterator[InvoiceRow | RejectedRow]:
 
 def _decode(data: bytes) -> str:
     if b"\0" in data:
-        raise UnreadableFileError(f"The file is not text; it may be a workbook or an archive. {_REMEDY}")
+        raise UnreadableFileError(f"The file is not a text file; it may be a workbook or an archive. {_REMEDY}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -133,13 +133,13 @@ def _decode(data: bytes) -> str:
 
 def _read_row(text: str, line_number: int) -> InvoiceRow:
     if _CONTROL_CHARACTER.search(text):
-        raise ValueError("There is a control character in the row")
+        raise ValueError("The row contains a control character")
     try:
         fields = next(csv.reader([text], strict=True))
     except csv.Error as exc:
-        raise ValueError(f"The row is no CSV, check its quotation marks ({exc})") from exc
+        raise ValueError(f"The row is not valid CSV; check its quotation marks ({exc})") from exc
     if len(fields) != len(COLUMNS):
-        raise ValueError(f"{len(COLUMNS)} columns are needed, not {len(fields)}")
+        raise ValueError(f"The row must have {len(COLUMNS)} columns, not {len(fields)}")
     problems = [
         f"{column} must be {expected}, not {_excerpt(value)}"
         for (column, (pattern, expected)), value in zip(_RULES.items(), fields, strict=True)

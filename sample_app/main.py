@@ -11,18 +11,18 @@ from .importing import Import
 from .intrastat import IntrastatReport
 from .models import Invoice, datastore
 
-#: Nothing inline and nothing foreign, on the library's pages too.
+#: Allows no inline code and nothing from other sites. It also applies to the library's pages.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _COUNTED_LINES = 1_000
-# What App Engine lets through; without it Flask would read a larger body locally than in production.
+# App Engine's own limit. Without it, a larger body would be accepted locally, but not in production.
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 
 def create_app() -> Flask:
-    """Make the application; it talks to no service before the first request."""
+    """Create the application. It contacts no service before the first request."""
     app = Flask(__name__)
     app.config.update(MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES)
     LongTaskManager(app)
@@ -35,14 +35,14 @@ def create_app() -> Flask:
 
 
 def index() -> str:
-    """Offer the jobs."""
+    """Return the page with the jobs."""
     with datastore():
         stored = Invoice.count_up_to(_COUNTED_LINES + 1)
     return render_template("index.html", stored=min(stored, _COUNTED_LINES), more=stored > _COUNTED_LINES)
 
 
 def protect(response: Response) -> Response:
-    """Say what a page may load, unless the view has said so itself."""
+    """Add the security headers that the view has not set itself."""
     response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response

@@ -1,4 +1,4 @@
-"""The one kind that the sample application stores."""
+"""The only entity kind of the sample application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .invoice_file import InvoiceRow
 
 
 class DecimalProperty(ndb.TextProperty):
-    """An exact `Decimal`, stored as the text that writes it; it can't be sorted or filtered by size."""
+    """An exact `Decimal`, stored as text. It can't be sorted or filtered by value."""
 
     def _validate(self, value: object) -> None:
         if not isinstance(value, Decimal):
@@ -29,9 +29,9 @@ class DecimalProperty(ndb.TextProperty):
 
 
 class Invoice(ndb.Model):
-    """One line of an invoice; the key's name is `InvoiceRow.key_name`."""
+    """One line of an invoice. Its key name is `InvoiceRow.key_name`."""
 
-    # Thousands are read in one request, each once: a cache in the context would only fill memory.
+    # A request reads thousands of lines, each of them once. A cache would only use up memory.
     _use_cache = False
 
     invoice_no = ndb.StringProperty()
@@ -47,7 +47,7 @@ class Invoice(ndb.Model):
 
     @classmethod
     def from_row(cls, row: InvoiceRow) -> Invoice:
-        """Make the entity; the same row makes the same one."""
+        """Return the entity for a row. The same row always leads to the same key."""
         return cls(
             id=row.key_name,
             invoice_no=row.invoice_no,
@@ -62,13 +62,13 @@ class Invoice(ndb.Model):
 
     @classmethod
     def count_up_to(cls, limit: int) -> int:
-        """Count the stored lines, but stop at the limit: counting costs time and money for each."""
+        """Count the stored lines, but stop at the limit. Counting takes time and money for each line."""
         counted: int = cls.query().count(limit=limit)
         return counted
 
     @classmethod
     def of_day(cls, day: date) -> Iterator[Invoice]:
-        """Read the lines of one day, a batch at a time; one inequality, so that no composite index is needed."""
+        """Yield the lines of one day. The query filters on one property only, so it needs no composite index."""
         midnight = datetime.combine(day, time())
         query = cls.query(cls.invoiced_at >= midnight, cls.invoiced_at < midnight + timedelta(days=1))
         yield from query
@@ -76,11 +76,11 @@ class Invoice(ndb.Model):
 
 @cache
 def _client() -> ndb.Client:
-    # On first use: gunicorn forks before it, and a gRPC channel doesn't survive a fork.
+    # Created on first use, after gunicorn has forked: a gRPC channel does not survive a fork.
     return ndb.Client()
 
 
 def datastore() -> AbstractContextManager[Any]:
-    """Open an NDB context for a view; inside the tasks the library has opened one."""
+    """Return an NDB context for a view. Tasks don't need it: the library opens one for them."""
     context: AbstractContextManager[Any] = _client().context()
     return context

@@ -1,4 +1,4 @@
-"""App Engine's API server, as an instance reaches it in production: Google's own memcache stub behind HTTP."""
+"""App Engine's API server as in production: Google's own memcache stub behind HTTP."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from google.appengine.ext.remote_api.remote_api_bytes_pb2 import Request, Respon
 from google.appengine.runtime import context
 from google.appengine.runtime.default_api_stub import DefaultApiStub
 
-#: The ticket of a request that is being served; the server knows no other.
+#: The ticket of a request. The server accepts no other.
 TICKET = "a ticket"
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Answers memcache calls that have a ticket."""
+    """Answers memcache calls that have the right ticket."""
 
     daemon_threads = True
     request_queue_size = 200
@@ -33,7 +33,7 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def host(self) -> str:
-        """``host:port``."""
+        """The address as ``host:port``."""
         return f"127.0.0.1:{self.server_port}"
 
     def answer(self, request: Request) -> Response:
@@ -50,7 +50,7 @@ class ApiServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet for one answer
+    wbufsize = -1  # one packet per response
     server: ApiServer
 
     def do_POST(self) -> None:
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Suppress the log."""
 
 
 @contextmanager
@@ -76,16 +76,16 @@ def api_server() -> Iterator[ApiServer]:
 
 
 def led_to(host: str) -> dict[str, str]:
-    """Give the environment that leads the SDK to an API server."""
+    """Return the environment variables with the address of an API server for the SDK."""
     name, _, port = host.rpartition(":")
     return {"API_HOST": name, "API_PORT": port}
 
 
 @contextmanager
 def in_a_request(host: str) -> Iterator[None]:
-    """Let this thread serve a request that may call App Engine's services, as ``wrap_wsgi_app`` would.
+    """Prepare this thread like ``wrap_wsgi_app`` does for a request, so that it can call App Engine's services.
 
-    That one can't be had here: it replaces parts of ``threading`` and ``os``, for the whole process and for good.
+    ``wrap_wsgi_app`` can't be used here: it permanently replaces parts of ``threading`` and ``os`` for the process.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in led_to(host).items():
@@ -101,5 +101,5 @@ def in_a_request(host: str) -> Iterator[None]:
 
 @cache
 def _apiproxy() -> apiproxy_stub_map.APIProxyStubMap:
-    """Make the client of production; it has threads of its own, so one will do."""
+    """Return the production client. It has its own threads, so one is enough."""
     return apiproxy_stub_map.APIProxyStubMap(DefaultApiStub())

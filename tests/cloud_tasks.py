@@ -1,4 +1,4 @@
-"""Takes Cloud Tasks' place: a gRPC server of our own."""
+"""A gRPC server that replaces Cloud Tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.cloud import tasks_v2
 
 
 class CloudTasks:
-    """A server that knows CreateTask alone: takes every task, unless it is told to answer with an error."""
+    """A server that implements only CreateTask. It accepts every task, unless `error` is set."""
 
     def __init__(self) -> None:
         self.calls: list[tasks_v2.CreateTaskRequest] = []

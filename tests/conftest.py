@@ -1,4 +1,4 @@
-"""Services that the tests run on: the real ones, started once for the whole run."""
+"""Fixtures for the services of the tests. The real services are started once for the whole run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, sta
 from gaetk_longtask.dev.processes import StackError
 from tests.api_server import api_server
 
-#: What we offer to the users of the library, used as they would for the sample application.
+#: Our own plugin for users of the library. The tests of the sample application use it like they would.
 pytest_plugins = ["gaetk_longtask.pytest_plugin", "pytester"]
 
 
@@ -22,13 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--datastore",
         choices=[kind.value for kind in DatastoreKind],
         default=DatastoreKind.SDK.value,
-        help="the Datastore that integration tests run on",
+        help="Datastore for the integration tests",
     )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape what is no text: pytest-xdist can't transport it, and the tests log and show such names of files."""
+    """Escape surrogates in test reports: pytest-xdist can't send them, and tests use file names that contain them."""
     return _as_text((yield))
 
 
@@ -45,7 +45,7 @@ def _as_text(data: Any) -> Any:
 
 
 def missing(service: str, error: Exception) -> None:
-    """Skip for want of a service on a developer's machine; in CI that is a failure."""
+    """Skip the test because a service is missing. In CI, fail instead."""
     if os.environ.get("CI"):
         pytest.fail(f"{service} is missing: {error}")
     pytest.skip(f"{service} is missing: {error}")
@@ -64,7 +64,7 @@ def datastore_piece(request: pytest.FixtureRequest) -> Iterator[Piece]:
 
 @pytest.fixture(scope="session")
 def longtask_datastore_host(datastore_piece: Piece) -> str:
-    """The plugin's fixtures use the same Datastore as all tests."""
+    """The Datastore for the plugin's fixtures, which is that of all tests."""
     return datastore_piece.host
 
 

@@ -1,4 +1,4 @@
-"""Stops a process in the middle of what it does, as an overloaded machine or a paused virtual one would."""
+"""Suspends a process, as it happens on an overloaded machine or a paused virtual machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS = 10
 
 
 def freeze(pid: int) -> None:
-    """Stop it, and return when it has stopped: `kill` returns before, and its threads still answer for a moment."""
+    """Suspend a process. Return when all threads have stopped, which may be a moment after `kill` returns."""
     os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while any(state != "T" for state in _states_of_threads(pid)):
@@ -22,11 +22,11 @@ def freeze(pid: int) -> None:
 
 
 def thaw(pid: int) -> None:
-    """Let it go on as if nothing had happened."""
+    """Resume a suspended process."""
     os.kill(pid, signal.SIGCONT)
 
 
 def _states_of_threads(pid: int) -> list[str]:
-    # proc(5): "pid (name) state …", and the name may have any character in it.
+    # proc(5): "pid (name) state …". The name may contain any character.
     stats = (thread / "stat" for thread in Path(f"/proc/{pid}/task").iterdir())
     return [stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] for stat in stats]

@@ -1,6 +1,6 @@
-"""Run by `nox -s wheel` in an environment that has the installed package and nothing else, on its own.
+"""A check of the installed package. `nox -s wheel` runs it in an environment that contains nothing else.
 
-With the extra `dev`, and so with a local Datastore, a task goes all the way; without it, as far as it gets.
+With the extra `dev`, there is a local Datastore, and a task runs to its end. Without it, only pages are checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DATA = (
 
 
 class Squares(LongRunningTaskHandler):
-    """A task as small as it can be."""
+    """A minimal task."""
 
     def execute_task(self, parameters):
         return [number**2 for number in self.track(range(int(parameters["count"])), "Multiplying")]
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def serve(datastore: str) -> FlaskClient:
-    """Have an application serve what needs no Datastore."""
+    """Check what works without a Datastore, and return a client of the application."""
     os.environ["DATASTORE_EMULATOR_HOST"] = datastore
     app = Flask("installed")
     app.config["LONGTASK_PROJECT"] = "installed"
@@ -65,7 +65,7 @@ def serve(datastore: str) -> FlaskClient:
 
 
 def work(client: FlaskClient) -> None:
-    """Have a task go from the click to its result."""
+    """Run a task from the click to its result."""
     url = client.get("/squares?count=3").headers["Location"]
     check(QUEUE.deliver(client).status_code == 200, "a task is delivered")
     check(client.get(url, follow_redirects=True).json == [0, 1, 4], "and has its result")
@@ -73,7 +73,7 @@ def work(client: FlaskClient) -> None:
 
 def check(is_so: bool, what: str) -> None:
     if not is_so:
-        sys.exit(f"not so: {what}")
+        sys.exit(f"failed: {what}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The blocks of code in README.md and docs/, and how to run them."""
+"""Finds and runs the blocks of code in README.md and docs/."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _FILE = re.compile(r"# ([\w.]+)\n")
 
 
 def fences(page: Path) -> list[tuple[str, str]]:
-    """Give the info string and the text of every block of a page, in order."""
+    """Return the info string and the text of every block of a page, in order."""
     found = _BLOCK.findall(page.read_text(encoding="utf-8"))
     return [(info, textwrap.dedent(text)) for _, info, text in found]
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Give the blocks of a page that are in a language."""
+    """Return the blocks of a page in the given language."""
     return [text for info, text in fences(page) if info == language]
 
 
 def file_name(block: str) -> str | None:
-    """Give the name of the file that a block is, as its first line says; None for any other block."""
+    """Return the file name in the first line of a block, or None if it has none."""
     found = _FILE.match(block)
     return found[1] if found else None
 
 
 def run(page: Path, prepared: str = "") -> dict[str, Any]:
-    """Run a page's Python, one block after the other, but for files, and give the names that it has made then.
+    """Run the Python blocks of a page one after the other, except files. Return the names that they have defined.
 
-    `prepared` goes first: what a page does not show because its reader has it.
+    `prepared` runs first. It contains code that the page takes for granted.
     """
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(prepared, "what the test has prepared", "exec"), names)

@@ -1,4 +1,4 @@
-"""Recorded progress of real jobs, for the estimate's tests and its benchmark; `tools/record_traces.py` recorded it."""
+"""The recorded progress of real jobs, for tests and a benchmark of the estimate. See `tools/record_traces.py`."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from typing import NamedTuple
 from gaetk_longtask.progress.estimate import Estimator
 
 FOLDER = Path(__file__).parent / "data" / "traces"
-#: How often the reporter thread looks at the progress while memcache keeps it, in seconds.
+#: The interval in which the reporter thread reads the progress if it is kept in memcache, in seconds.
 BEAT_SECONDS = 0.5
 
 
 class Shape(StrEnum):
-    """How the pace goes; what a recording's name begins with."""
+    """The shape of the progress. The name of a recording begins with it."""
 
     #: Steps of equal size.
     LINEAR = "linear"
-    #: Each step takes a bit longer than the one before.
+    #: Each step takes slightly longer than the previous one.
     SLOWING = "slowing"
-    #: Many steps at once, then none for a while; or steps of very different sizes.
+    #: Many steps at once, then none for a while, or steps of very different sizes.
     BURSTY = "bursty"
-    #: One kind of step after another, each with a pace of its own.
+    #: Several kinds of steps, one kind after the other, each with its own pace.
     PHASED = "phased"
-    #: Equal steps, and twice none at all for a long time.
+    #: Equal steps, with two long pauses.
     STALLED = "stalled"
 
 
 class Sample(NamedTuple):
-    """What was seen of a job at one moment."""
+    """The progress of a job at one moment."""
 
     #: Seconds since the job began.
     at: float
-    #: How many steps were done.
+    #: The number of steps done.
     step: int
-    #: The seconds left as a bar of tqdm's gave them that saw every step.
+    #: The seconds left according to a tqdm bar that saw every step.
     tqdms: float | None
 
 
@@ -48,18 +48,18 @@ class Trace:
     """One run of a job."""
 
     name: str
-    #: What ran.
+    #: A description of the job.
     what: str
     total_steps: int
     samples: tuple[Sample, ...]
 
     @property
     def seconds(self) -> float:
-        """How long the job took."""
+        """The duration of the job."""
         return self.samples[-1].at
 
     def beats(self, every: float = BEAT_SECONDS) -> list[Sample]:
-        """Give what the reporter sees: at which moment how many steps were done."""
+        """Return the samples that the reporter sees."""
         following = iter(self.samples)
         seen, upcoming = self.samples[0], next(following)
         beats = []
@@ -70,7 +70,7 @@ class Trace:
         return beats
 
     def ours(self, every: float = BEAT_SECONDS) -> list[float | None]:
-        """Give the seconds left as our estimate gives them at every beat."""
+        """Return our estimate of the seconds left at every beat."""
         estimator, answers = Estimator(), []
         for beat in self.beats(every):
             estimator.update(beat.step, self.total_steps, beat.at)
@@ -78,13 +78,13 @@ class Trace:
         return answers
 
     def tqdms(self, every: float = BEAT_SECONDS) -> list[float | None]:
-        """Give the seconds left as tqdm gave them at every beat."""
+        """Return tqdm's estimate of the seconds left at every beat."""
         return [beat.tqdms for beat in self.beats(every)]
 
     def median_error(self, answers: list[float | None], share: float, *, around: float = 0.05) -> float | None:
-        """Tell by what part of the time really left the answers were off when about `share` of the time was over.
+        """Return the median error of the answers when about `share` of the time had passed, relative to the time left.
 
-        None if there was no answer.
+        Return None if there was no answer.
         """
         errors = []
         for beat, answer in zip(self.beats(), answers, strict=True):
@@ -96,7 +96,7 @@ class Trace:
 
 @cache
 def recorded(shape: Shape) -> tuple[Trace, ...]:
-    """Read the recordings of one shape."""
+    """Return the recordings of one shape."""
     return tuple(_read(path) for path in sorted(FOLDER.glob(f"{shape}-*.json")))
 
 

@@ -1,4 +1,4 @@
-"""Stands between a client and a server that it talks to over TCP: counts their round trips, and breaks on request."""
+"""A proxy between a TCP client and its server. It counts round trips, and can simulate faults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """What becomes of all that a client says."""
+    """A fault: how the proxy handles requests."""
 
     name: str
-    answer: bytes = b""  #: said instead of the server
+    answer: bytes = b""  #: sent instead of the server's response
     hangs_up: bool = False
 
 
@@ -36,14 +36,14 @@ FAULTS = [HANGS, HANGS_UP, *NONSENSE]
 
 
 class Relay:
-    """Passes on what a client and a server say, as long as `fault` is None."""
+    """Forwards data in both directions while there is no fault."""
 
     def __init__(self, server: str) -> None:
         name, _, port = server.rpartition(":")
         self._server = name, int(port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self._connections: list[socket.socket] = []
-        #: The first word of what a client has said after the server: memcached's command.
+        #: The first word of each request. For memcached, this is the command.
         self.commands: list[str] = []
         self._fault: Fault | None = None
         self._struck = threading.Event()
@@ -65,7 +65,7 @@ class Relay:
         self._fault = None
 
     def wait_until_struck(self, seconds: float = 10) -> bool:
-        """Wait until the fault has met somebody."""
+        """Wait until the fault has affected a client."""
         return self._struck.wait(seconds)
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Relay:
 
 @dataclass(kw_only=True)
 class _Turn:
-    """Who speaks on a connection."""
+    """Whether the client or the server is sending on a connection."""
 
     is_clients: bool = False
 

@@ -1,7 +1,6 @@
-"""Brings into the documentation what its pages link to outside of docs/, such as ``../queue.yaml``.
+"""Adds files outside of docs/ to the documentation if a page links to them, such as ``../queue.yaml``.
 
-In the repository these links lead to the files as they are. In the documentation a ``.md`` file becomes a page, and
-anything else is a file to look at.
+A ``.md`` file becomes a page. Any other file is copied.
 """
 
 from __future__ import annotations
@@ -29,5 +28,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links there; what is missing is found by MkDocs."""
+    """Adapt the links to these files. MkDocs reports those that are missing."""
     return _OUTSIDE.sub(r"\1", markdown)

@@ -1,4 +1,4 @@
-"""Takes ``#:`` comments, before an attribute or behind it, for its docstring."""
+"""Uses the ``#:`` comment above or behind an attribute as its docstring."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _COMMENT = re.compile(r"\s*#: ?(.*)")
 
 
 class AttributeComments(griffe.Extension):
-    """An extension for Griffe, which mkdocstrings reads the package with."""
+    """An extension for Griffe, with which mkdocstrings reads the package."""
 
     def on_attribute_instance(
         self, *, node: ast.AST | griffe.ObjectNode, attr: griffe.Attribute, agent: Any, **kwargs: Any
     ) -> None:
-        """Give an attribute without a docstring the comment that belongs to it."""
+        """Use the comment of an attribute that has no docstring."""
         if attr.docstring is not None or attr.lineno is None or attr.endlineno is None:
             return
         lines = attr.lines_collection[attr.filepath]

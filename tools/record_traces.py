@@ -1,7 +1,7 @@
-"""Records the progress of real jobs: ``python -m tools.record_traces [NAME ...]``, a minute each.
+"""Records the progress of real jobs: ``python -m tools.record_traces [NAME ...]``. Each job takes about a minute.
 
-``pip install tqdm``. Runs the jobs of `tools/trace_jobs.py`, looks four times a second at how far they are and at what
-a bar of tqdm's says to that, and writes it to ``tests/data/traces/``, which `tests/progress_traces.py` reads.
+Needs ``pip install tqdm``. It runs the jobs of `tools/trace_jobs.py`. Four times a second, it records their progress
+and the time left according to tqdm, in ``tests/data/traces/``. `tests/progress_traces.py` reads these files.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tools.trace_jobs import JOBS, Job
 
 FOLDER = Path(__file__).parents[1] / "tests" / "data" / "traces"
 INTERVAL_SECONDS = 0.25
-#: Seconds since the job began, how many steps it has done, and how many seconds tqdm gives it still.
+#: Seconds since the job began, the number of steps done, and the seconds left according to tqdm.
 Sample = tuple[float, int, float | None]
 
 
 def record(job: Job) -> tuple[int, list[Sample]]:
-    """Run a job; give the number of its steps, and the samples."""
+    """Run a job, and return the number of its steps and the samples."""
     bar = Bar()
     over = threading.Event()
     samples: list[Sample] = []
 
     def look() -> None:
-        """Begin with the work: what it needs before, a service for instance, is not part of it."""
+        """Take samples from the first step on. The preparation, such as starting a service, does not count."""
         bar.begun.wait()
         began_at = time.monotonic()
         while True:
@@ -54,7 +54,7 @@ def record(job: Job) -> tuple[int, list[Sample]]:
 
 
 def write(name: str, job: Job, total_steps: int, samples: list[Sample]) -> None:
-    """Write a recording as JSON, a few samples a line."""
+    """Write a recording as JSON, with a few samples per line."""
     lines = [json.dumps(samples[at : at + 6], separators=(",", ":"))[1:-1] for at in range(0, len(samples), 6)]
     versions = {"python": platform.python_version(), "tqdm": tqdm.__version__}
     said = {"what": job.__doc__, **versions, "total_steps": total_steps}
@@ -64,7 +64,7 @@ def write(name: str, job: Job, total_steps: int, samples: list[Sample]) -> None:
 
 
 def main() -> None:
-    """Record the jobs that are named, or all."""
+    """Record the jobs named on the command line, or all jobs."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or JOBS:
         total_steps, samples = record(JOBS[name])

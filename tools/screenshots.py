@@ -1,7 +1,7 @@
-"""Takes the pictures for the docs: ``python -m tools.screenshots``.
+"""Takes the screenshots for the docs: ``python -m tools.screenshots``.
 
-The operators' list into ``docs/images/``; every state of the waiting page, light, dark and on a phone, into its
-``states/``. It needs Chromium and a Datastore emulator.
+The operators' overview goes to ``docs/images/``. The states of the waiting page go to ``docs/images/states/``: light,
+dark, and on a phone. This needs Chromium and a Datastore emulator.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tests.browser.stage import Stage
 from tests.browser.states import STATES, open_state
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images" / "states"
-#: The kinds of pictures: light or dark, and how large.
+#: The variants of each screenshot: colour scheme and viewport.
 LOOKS = {
     "light": ("light", {"width": 680, "height": 520}),
     "dark": ("dark", {"width": 680, "height": 520}),
     "phone": ("light", {"width": 375, "height": 560}),
 }
-#: Alike enough to others.
+#: States that look much like other states.
 LEFT_OUT = {"failed-explained", "damaged", "problem"}
 
 
 def take(browser: Browser, stage: Stage) -> None:
-    """Take all pictures."""
+    """Take the screenshots of the waiting page."""
     for look, (scheme, size) in LOOKS.items():
         context = browser.new_context(
             color_scheme=scheme, viewport=size, locale="en-GB", reduced_motion="reduce", device_scale_factor=1
@@ -43,7 +43,7 @@ def take(browser: Browser, stage: Stage) -> None:
 
 
 def take_overview(browser: Browser, stage: Stage) -> None:
-    """Take the picture of the operators' list."""
+    """Take the screenshot of the operators' overview."""
     page = browser.new_page(viewport={"width": 1000, "height": 720}, locale="en-GB", reduced_motion="reduce")
     open_state(page, stage, "overview")
     page.screenshot(path=FOLDER.parent / "overview-light.png")
@@ -51,7 +51,7 @@ def take_overview(browser: Browser, stage: Stage) -> None:
 
 
 def main() -> None:
-    """Start what is needed and end it again."""
+    """Start the services, take all screenshots, and stop the services."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with start_datastore() as datastore, sync_playwright() as playwright:
         os.environ["DATASTORE_EMULATOR_HOST"] = datastore.host

@@ -1,4 +1,4 @@
-"""The bar that a job of `tools/trace_jobs.py` moves on, in a terminal that nobody looks at."""
+"""The progress bar of a job in `tools/trace_jobs.py`. It prints nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Bar:
-    """How far a job is, and what a bar of tqdm's says to that; whoever records it looks from another thread."""
+    """The progress of a job, and the time left according to tqdm. The recorder reads both from another thread."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -21,23 +21,23 @@ class Bar:
 
     @property
     def step(self) -> int:
-        """How many steps are done."""
+        """The number of steps done."""
         return int(self._bar.n)
 
     @property
     def total_steps(self) -> int:
-        """How many there are."""
+        """The number of all steps."""
         return int(self._bar.total)
 
     @property
     def tqdms_seconds_left(self) -> float | None:
-        """What tqdm, with its defaults, would print now as the time left, calculated as its `format_meter` does."""
+        """The time left that tqdm would print now, with its default settings, calculated as in its `format_meter`."""
         now = self._bar.format_dict
         rate = now["rate"] or (now["n"] / now["elapsed"] if now["elapsed"] else None)
         return (now["total"] - now["n"]) / rate if rate else None
 
     def report(self, step: int, total_steps: int) -> None:
-        """Say that so many steps are done."""
+        """Report the number of steps done."""
         if self.begun.is_set():
             self.advance(step - self.step)
         else:
@@ -45,16 +45,16 @@ class Bar:
             self.begun.set()
 
     def advance(self, steps: int = 1) -> None:
-        """Say that so many more steps are done."""
+        """Report that some more steps are done."""
         self._bar.update(steps)
 
     def track(self, items: Sequence[T]) -> Iterator[T]:
-        """Go through all the steps."""
+        """Yield the items and count each as a step. These are all steps of the job."""
         self.report(0, len(items))
         yield from self.phase(items)
 
     def phase(self, items: Iterable[T]) -> Iterator[T]:
-        """Go through some of the steps."""
+        """Yield the items and count each as a step. These are some steps of the job."""
         for item in items:
             yield item
             self.advance()

@@ -1,6 +1,6 @@
 """The jobs whose progress is recorded: ordinary work, in loops that report every step.
 
-No job sleeps, and none is told how long to take. A job's docstring is what its recording says that it is.
+No job sleeps, and none has a fixed duration. The recording contains the job's docstring as a description.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ Job = Callable[[Bar], object]
 
 
 def linear_pseudonyms(bar: Bar) -> None:
-    """Makes a pseudonym of the customer of each of 10,000 invoice lines, with scrypt."""
+    """Makes a pseudonym for the customer of each of 10,000 invoice lines, with scrypt."""
     for row in bar.track(invoice_rows()):
         pseudonym(row)
 
 
 def linear_puts(bar: Bar) -> None:
-    """Stores 10,000 invoice lines in Datastore one by one, each with a call of its own."""
+    """Stores 10,000 invoice lines in Datastore, one per call."""
     with datastore():
         for row in bar.track(invoice_rows()):
             Invoice.from_row(row).put()
@@ -73,7 +73,7 @@ def linear_import(bar: Bar) -> None:
 
 
 def slowing_similar_names(bar: Bar) -> None:
-    """Finds names of articles that differ in a few letters: compares each of 2,000 with all before it."""
+    """Finds article names that differ in a few letters: compares each of 2,000 names with all earlier ones."""
     names = sorted({row.description for row in invoice_rows()})
     matcher = difflib.SequenceMatcher()
     for number, name in enumerate(bar.track(names)):
@@ -85,7 +85,7 @@ def slowing_similar_names(bar: Bar) -> None:
 
 
 def slowing_rewritten_file(bar: Bar) -> None:
-    """Appends to a JSON file, ten invoice lines at a time: reads it, adds to it and writes it anew."""
+    """Appends to a JSON file, ten invoice lines at a time: reads it, adds lines and rewrites it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "invoices.json")
         file.write_text("[]")
@@ -95,7 +95,7 @@ def slowing_rewritten_file(bar: Bar) -> None:
 
 
 def slowing_without_index(bar: Bar) -> None:
-    """Stores 40,000 invoice lines in SQLite, looking for each in a table without an index first."""
+    """Stores 40,000 invoice lines in SQLite, and first searches for each in a table without an index."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE TABLE line (invoice_no, stock_code, description, digest)")
         for row in bar.track(invoice_rows(copies=4)):
@@ -118,13 +118,13 @@ def bursty_batches(bar: Bar) -> None:
 
 
 def bursty_compression(bar: Bar) -> None:
-    """Compresses 900 modules of Python's library with LZMA, of up to 230 kB each."""
+    """Compresses 900 modules of Python's library, of up to 230 kB each, with LZMA."""
     for path in bar.track(source_files()[::2]):
         compressed(path)
 
 
 def bursty_invoices(bar: Bar) -> None:
-    """Makes pseudonyms invoice by invoice: each of 512 is a step, and has 1 to 593 lines."""
+    """Makes pseudonyms for 512 invoices of 1 to 593 lines; each invoice is a step."""
     invoices = [list(rows) for _, rows in groupby(invoice_rows(), lambda row: row.invoice_no)]
     for invoice in bar.track(invoices):
         for row in invoice:
@@ -132,7 +132,7 @@ def bursty_invoices(bar: Bar) -> None:
 
 
 def bursty_pages(bar: Bar) -> None:
-    """Asks a server for 6,000 pseudonyms in pages of 500, and commits each of them to SQLite on its own."""
+    """Requests 6,000 pseudonyms from a server in pages of 500, and stores them in SQLite, one per commit."""
     with tempfile.TemporaryDirectory() as folder, clerk() as get:
         bar.report(0, 6_000)
         with closing(sqlite3.connect(Path(folder, "pseudonyms.sqlite"))) as database:
@@ -167,14 +167,14 @@ def phased_sources(bar: Bar) -> None:
     bar.report(0, 3 * len(files))
     texts = [path.read_bytes() for path in bar.phase(files)]
     for text in bar.phase(texts):
-        with suppress(SyntaxError):  # some are examples of that
+        with suppress(SyntaxError):  # some modules are examples of syntax errors
             ast.parse(text)
     for path in bar.phase(files):
         compressed(path)
 
 
 def phased_months(bar: Bar) -> None:
-    """Four times over: reads 1,500 invoice lines, makes a pseudonym for each, stores them in Datastore."""
+    """Four times: reads 1,500 invoice lines, makes a pseudonym for each, and stores them in Datastore."""
     with datastore():
         lines = split_rows(csv_file())[:6_000]
         bar.report(0, 3 * len(lines))
@@ -216,7 +216,7 @@ def phased_report(bar: Bar) -> None:
 
 
 def stalled_by_a_lock(bar: Bar) -> None:
-    """Stores invoice lines in SQLite, each with a commit, while another process twice writes thousands in one."""
+    """Stores invoice lines in SQLite, one per commit; another process twice writes thousands in one commit."""
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder, "invoices.sqlite"))
         with closing(sqlite3.connect(file, timeout=300)) as database:
@@ -232,7 +232,7 @@ def stalled_by_a_lock(bar: Bar) -> None:
 
 
 def stalled_by_a_busy_server(bar: Bar) -> None:
-    """Asks a server that does one thing at a time for each of 4,000 invoice lines; somebody else wants an archive."""
+    """Requests 4,000 pseudonyms from a single-threaded server; another client twice requests an archive."""
     with clerk() as get:
         for number in bar.track(range(4_000)):
             if number in (500, 2_500):
@@ -241,7 +241,7 @@ def stalled_by_a_busy_server(bar: Bar) -> None:
 
 
 def stalled_by_a_stopped_datastore(bar: Bar) -> None:
-    """Stores 20,000 invoice lines in Datastore ten at a time; twice its process is stopped (SIGSTOP) for a while."""
+    """Stores 20,000 invoice lines in Datastore, ten at a time; its process is twice stopped (SIGSTOP) for a while."""
     with datastore() as piece:
         assert piece.process is not None
         pid = piece.process.pid
@@ -252,7 +252,7 @@ def stalled_by_a_stopped_datastore(bar: Bar) -> None:
             ndb.put_multi([Invoice.from_row(row) for row in batch])
 
 
-#: By the shape of the progress and a word on what it is.
+#: The jobs by name. A name starts with the shape of the job's progress.
 JOBS: dict[str, Job] = {
     function.__name__.replace("_", "-"): function
     for function in (

@@ -1,4 +1,4 @@
-"""What the jobs of `tools/trace_jobs.py` work on: the sample app's invoices, Python's own sources, and services."""
+"""The material for the jobs of `tools/trace_jobs.py`: the sample app's invoices, Python's sources, and services."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ T = TypeVar("T")
 
 
 def csv_file(copies: int = 1) -> bytes:
-    """The invoices as a file; copies count as lines of their own."""
+    """Return the CSV file of invoices, with its lines repeated ``copies`` times."""
     header, _, body = BUNDLED_FILE.read_bytes().partition(b"\n")
     return header + b"\n" + body * copies
 
 
 def invoice_rows(copies: int = 1) -> list[InvoiceRow]:
-    """The invoice lines, read and checked."""
+    """Return the invoice lines, parsed."""
     return [row for row in read_rows(split_rows(csv_file(copies))) if isinstance(row, InvoiceRow)]
 
 
 @cache
 def cached_rows() -> list[InvoiceRow]:
-    """The invoice lines, read once."""
+    """Return the invoice lines, parsed only once."""
     return invoice_rows()
 
 
 def source_files() -> list[Path]:
-    """The modules of Python's library."""
+    """Return the paths of the modules of Python's library."""
     folder = Path(sysconfig.get_path("stdlib"))
     return [path for path in sorted(folder.rglob("*.py")) if "site-packages" not in path.parts]
 
 
 def pseudonym(row: InvoiceRow | Invoice) -> str:
-    """Something that stands for the customer and can't be turned back."""
+    """Return an irreversible pseudonym for the customer."""
     return hashlib.scrypt(row.customer_id.encode(), salt=b"2010-12", n=2048, r=8, p=1, dklen=16).hex()
 
 
 def compressed(path: Path) -> bytes:
-    """The file, as small as LZMA can make it."""
+    """Return the content of the file, compressed as much as LZMA can."""
     return lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Give so many at a time."""
+    """Yield lists of ``size`` items. The last one may be shorter."""
     batch: list[T] = []
     for item in items:
         batch.append(item)
@@ -74,7 +74,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 @contextmanager
 def datastore() -> Iterator[Piece]:
-    """A Datastore emulator, and an NDB context on it."""
+    """Run a Datastore emulator, and enter an NDB context for it."""
     with start_datastore() as piece:
         os.environ["DATASTORE_EMULATOR_HOST"] = piece.host
         with ndb.Client(project="traces").context():
@@ -82,12 +82,12 @@ def datastore() -> Iterator[Piece]:
 
 
 def other_process(call: str) -> list[str]:
-    """The command that calls a function of this module."""
+    """Return the command that calls a function of this module."""
     return [sys.executable, "-c", f"from tools.trace_material import *; {call}"]
 
 
 class _Clerk(http.server.BaseHTTPRequestHandler):
-    """Hands out pseudonyms of invoice lines, and archives."""
+    """Serves pseudonyms for invoice lines, and archives."""
 
     def do_GET(self) -> None:
         rows = cached_rows()
@@ -105,11 +105,11 @@ class _Clerk(http.server.BaseHTTPRequestHandler):
         self.wfile.write(said.encode())
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Suppress the log."""
 
 
 def serve() -> None:
-    """Answer one request at a time; the first line printed is the port."""
+    """Print the port, then handle one request at a time."""
     with http.server.HTTPServer(("127.0.0.1", 0), _Clerk) as server:
         print(server.server_port, flush=True)
         server.serve_forever()
@@ -117,7 +117,7 @@ def serve() -> None:
 
 @contextmanager
 def clerk() -> Iterator[Callable[[str], list[str]]]:
-    """Start the server; gives how to ask it."""
+    """Start the server, and yield a function that sends it a request."""
     with subprocess.Popen(other_process("serve()"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
@@ -134,7 +134,7 @@ def clerk() -> Iterator[Callable[[str], list[str]]]:
 
 
 def write_all_at_once(file: str) -> None:
-    """Store thousands of lines in one transaction, which keeps everybody else out."""
+    """Store thousands of lines in one transaction, which blocks all other writers."""
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         for row in invoice_rows()[:3500]:

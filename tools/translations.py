@@ -1,6 +1,6 @@
-"""Brings the catalogues up to date with what pages say, and compiles them: ``python -m tools.translations [CODE ...]``.
+"""Updates and compiles the message catalogues: ``python -m tools.translations [CODE ...]``.
 
-A CODE that there is no catalogue for yet (``fr``, ``pt_BR``) gets one, to be filled in and compiled by the next run.
+For a language CODE without a catalogue (``fr``, ``pt_BR``), it creates one. Translate it, then run this again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.web.language import DIRECTORY, DOMAIN
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
-#: What is translated, and which of its arguments are the messages.
+#: The functions that mark messages for translation, and the positions of the messages in their arguments.
 KEYWORDS = {"gettext": None, "ngettext": (1, 2), "ProblemError": (2,)}
 
-#: All of a header that gettext reads; the rest would change with every run.
+#: The header fields that gettext needs. Other fields would change with every run.
 HEADER = """\
 msgid ""
 msgstr ""
@@ -37,7 +37,7 @@ msgstr ""
 
 
 def template() -> Catalog:
-    """Collect all that pages say."""
+    """Return a catalogue of all messages in Python and in templates."""
     catalogue = Catalog(domain=DOMAIN, project="gaetk_longtask", charset="utf-8")
     for message in (LongRunningTaskHandler.title, *_in_python(), *_in_templates()):
         catalogue.add(message, flags=["python-format"] if "%(" in str(message) else [])
@@ -52,7 +52,7 @@ def _in_python() -> Iterator[str | tuple[str, ...]]:
 
 
 def _in_templates() -> Iterator[str | tuple[str, ...]]:
-    # Babel's own extraction overlooks calls of an attribute, as in page.gettext("…").
+    # Babel's own extraction overlooks method calls such as page.gettext("…").
     for path in sorted(PACKAGE.glob("templates/**/*.html")):
         for call in Environment().parse(path.read_text()).find_all(nodes.Call):
             if isinstance(call.node, nodes.Getattr) and call.node.attr == "gettext":
@@ -60,13 +60,13 @@ def _in_templates() -> Iterator[str | tuple[str, ...]]:
 
 
 def read(path: Path) -> Catalog:
-    """Read a catalogue."""
+    """Return the catalogue in a file."""
     with path.open("rb") as file:
         return read_po(file, domain=DOMAIN, locale=path.parts[-3])
 
 
 def compiled(catalogue: Catalog) -> bytes:
-    """Compile a catalogue; the same every time."""
+    """Return the compiled catalogue. The same catalogue always leads to the same bytes."""
     catalogue.creation_date = catalogue.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
     file = io.BytesIO()
     write_mo(file, catalogue)
@@ -74,12 +74,12 @@ def compiled(catalogue: Catalog) -> bytes:
 
 
 def catalogues() -> list[Path]:
-    """Give the catalogues that there are."""
+    """Return the paths of the existing catalogues."""
     return sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po"))
 
 
 def main(codes: list[str]) -> None:
-    """Make the catalogues that are asked for; update and compile all of them."""
+    """Create the requested catalogues, then update and compile all of them."""
     said = template()
     new = [DIRECTORY / code / "LC_MESSAGES" / f"{DOMAIN}.po" for code in codes]
     for path in {*catalogues(), *new}:

@@ -1,1 +1,1 @@
-"""Parameters, results and states as stored bytes, and back."""
+"""Converts parameters, results and states to stored bytes, and back."""

@@ -1,8 +1,8 @@
 """Stores the bytes of a value in `LongTaskChunk` entities, reads and deletes them.
 
-The last blocks, up to `INLINE_BYTES`, lie in the task's own entity. Those before them lie in chunks, one block in each,
-and chunks are written before the manifest that names them is committed: a chunk without a manifest is rubbish, a
-manifest without a chunk is damage.
+The last blocks, up to `INLINE_BYTES`, are stored in the task's own entity. The blocks before them are stored in chunks,
+one block in each. Chunks are written before the manifest that names them is committed. So a chunk without a manifest is
+garbage, and a manifest without its chunks is damaged.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
 
-#: The most that App Engine can send: 32 MiB.
+#: The largest response of App Engine: 32 MiB.
 LIMIT_BYTES = 32 * 1024 * 1024
-#: Stored bytes that may lie in the task's entity; parameters, result and state share its 1 MiB.
+#: The most stored bytes of a value in the task's entity; parameters, result and state share the entity's 1 MiB.
 INLINE_BYTES = 256 * 1024
-#: Stored bytes in one request, or one block. It takes 10 MiB, but the client holds what it sends several times over.
+#: Stored bytes in one request. Datastore accepts 10 MiB, but the client holds several copies of what it sends.
 REQUEST_BYTES = BLOCK_BYTES
 
-#: Chunks deleted in one request; a deletion sends no data.
+#: The number of chunks that are deleted in one request; a deletion sends no data.
 CHUNKS_A_DELETION = 100
 
 
@@ -40,14 +40,14 @@ class ChunkNames:
     task_id: str
     fence: int  #: 0 for parameters
     expires_at: datetime
-    numbers: Iterator[int] = field(default_factory=itertools.count)  #: for all that the attempt writes
+    numbers: Iterator[int] = field(default_factory=itertools.count)  #: shared by all values that the attempt writes
 
 
 class Writer:
-    """Stores bytes as they come; what has come so far can be sealed, and more be written behind it.
+    """Stores bytes as they arrive. What has been written so far can be sealed, and more can be written after it.
 
-    Holds a block, and `INLINE_BYTES` of compressed ones. The layout is kept by reference: a stream may complete it
-    while it flows.
+    It holds one block and up to `INLINE_BYTES` of compressed blocks in memory. It keeps a reference to the layout, so
+    the caller can complete the layout while writing.
     """
 
     def __init__(self, layout: dict[str, Any], names: ChunkNames, *, what: Field) -> None:
@@ -61,11 +61,10 @@ class Writer:
 
     @classmethod
     def resume(cls, stored: Stored, names: ChunkNames, *, what: Field) -> Self:
-        """Return a writer that goes on behind what another attempt has sealed.
+        """Return a writer that continues after what another attempt has sealed.
 
         Raises:
-            DamagedDataError: what lies in the entity is not what was sealed; chunks are not looked at.
-
+            DamagedDataError: the inline blocks are not what was sealed; chunks are not checked.
         """
         manifest = stored.manifest
         writer = cls(dict(manifest.layout), names, what=what)
@@ -84,8 +83,7 @@ class Writer:
         """Store the next bytes.
 
         Raises:
-            TooLargeError: beyond `LIMIT_BYTES`; chunks that were written by then are rubbish for the purge.
-
+            TooLargeError: the value is larger than `LIMIT_BYTES`; the purge deletes the chunks written so far.
         """
         self._size += memoryview(buffer).nbytes
         _check_size(self._size, self._what)
@@ -95,7 +93,7 @@ class Writer:
                 self._flush()
 
     def seal(self) -> Stored:
-        """Make all that was written durable, except for what the caller is to commit."""
+        """Make everything written so far durable, except for what this returns, which the caller must commit."""
         tail = list(self._waiting)
         if self._cutter.rest:
             tail.append(self._packed(memoryview(self._cutter.rest)))
@@ -138,8 +136,7 @@ def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
     """Store a value; the caller commits what this returns.
 
     Raises:
-        TooLargeError: it is larger than `LIMIT_BYTES`; nothing is written then.
-
+        TooLargeError: the value is larger than `LIMIT_BYTES`; nothing was written.
     """
     _check_size(encoded.size, what)
     writer = Writer(encoded.layout, names, what=what)
@@ -150,22 +147,21 @@ def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
 
 def _check_size(size: int, what: Field) -> None:
     if size > LIMIT_BYTES:
-        message = f"Too large for App Engine, which sends at most {LIMIT_BYTES:,} bytes: the {what}."
+        message = f"Too much data in the {what}: App Engine can send at most {LIMIT_BYTES:,} bytes."
         raise TooLargeError(message, limit=LIMIT_BYTES)
 
 
 def read(stored: Stored, *, task_id: str) -> bytes:
-    """Return all bytes, held once.
+    """Return all bytes of a value; only one copy of them is held in memory.
 
     Raises:
-        DamagedDataError: a block is missing, has another size or other content; nothing is returned then.
-
+        DamagedDataError: a block is missing, or its size or content is wrong; nothing is returned.
     """
     return Reader(stored, task_id=task_id).read()
 
 
 class Reader:
-    """Returns a value's bytes in order, each of them held once; raises `DamagedDataError` as `read` does."""
+    """Reads a value's bytes in order and holds only one copy; raises `DamagedDataError` as the function `read` does."""
 
     def __init__(self, stored: Stored, *, task_id: str) -> None:
         self._blocks = raw_blocks(stored, task_id=task_id)
@@ -174,15 +170,14 @@ class Reader:
         self._task_id = task_id
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next `size` bytes, or fewer at the end; all that are left if it is negative."""
+        """Return the next `size` bytes, or fewer at the end; all remaining bytes if `size` is negative."""
         wanted = self._left if size < 0 else min(size, self._left)
-        raw = BytesIO()  # gives away its buffer without a copy
+        raw = BytesIO()  # its getvalue() makes no copy
         while raw.tell() < wanted:
             if not self._current:
                 self._current = memoryview(next(self._blocks, b""))
                 if not self._current:
-                    message = f"The blocks of {self._task_id[:8]} do not add up."
-                    raise DamagedDataError(message)
+                    raise DamagedDataError(f"The blocks of {self._task_id[:8]} do not add up.")
             part = self._current[: wanted - raw.tell()]
             self._current = self._current[len(part) :]
             raw.write(part)
@@ -191,7 +186,7 @@ class Reader:
 
 
 def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
-    """Yield a value's bytes block by block, each of them checked; raise `DamagedDataError` as `read` does."""
+    """Yield a value's bytes block by block, and check each block; raise `DamagedDataError` as `read` does."""
     for block, data in _in_chunks(stored.manifest, task_id):
         yield unpack(block, data, task_id)
     for block, view in inline_blocks(stored):
@@ -199,11 +194,10 @@ def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
 
 
 def check_presence(stored: Stored, *, task_id: str) -> None:
-    """Check that every chunk is there, without reading any; one query for keys.
+    """Check that every chunk exists, without reading any of them; one keys-only query.
 
     Raises:
-        DamagedDataError: a chunk is missing, or what lies in the entity is not what was stored.
-
+        DamagedDataError: a chunk is missing, or the inline blocks are not what was stored.
     """
     for block, view in inline_blocks(stored):
         unpack(block, view, task_id)
@@ -224,7 +218,7 @@ def discard(manifest: Manifest, task_id: str) -> None:
 
 
 def delete_some(task_id: str) -> bool:
-    """Delete some chunks of a task that is being purged, of all attempts; return False once there are none left."""
+    """Delete some chunks of a task that is being purged, from any attempt; return False if there were none."""
     keys = _chunks_of(task_id).fetch(CHUNKS_A_DELETION, keys_only=True)
     ndb.delete_multi(keys)
     return bool(keys)
@@ -250,7 +244,7 @@ def _missing(block: Block, task_id: str) -> str:
 
 
 def _requests(blocks: Sequence[Block]) -> Iterator[slice]:
-    """Yield which blocks go through one request together."""
+    """Yield which blocks go into one request together."""
     first = size = 0
     for index, block in enumerate(blocks):
         size += block.stored

@@ -1,4 +1,4 @@
-"""Cuts bytes into blocks, and turns blocks back into bytes; compresses and checks them, and reads no Datastore."""
+"""Cuts bytes into compressed blocks, checks blocks and turns them back into bytes; does not use Datastore."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hashlib import blake2b
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.payloads.manifests import Block, Stored
 
-#: What can be stored. (`collections.abc.Buffer` comes with Python 3.12.)
+#: The types that can be stored. (`collections.abc.Buffer` is new in Python 3.12.)
 Buffer = bytes | bytearray | memoryview
 
-#: Raw bytes of a block; a property takes 1,048,487 bytes, and the Firestore emulator counts the whole entity.
+#: Raw bytes of a block. A property holds 1,048,487 bytes, and the Firestore emulator counts the whole entity.
 BLOCK_BYTES = 1_000_000
 
 _PROBE_BYTES = 16 * 1024
@@ -20,16 +20,16 @@ _WORTHWHILE = 0.9
 
 
 class Cutter:
-    """Cuts buffers of any size into slices of `BLOCK_BYTES`; only what straddles two buffers is copied."""
+    """Cuts buffers of any size into slices of `BLOCK_BYTES`; copies only slices that span two buffers."""
 
-    #: The bytes behind the last slice.
+    #: The bytes after the last complete slice.
     rest: bytearray
 
     def __init__(self) -> None:
         self.rest = bytearray()
 
     def cut(self, buffer: Buffer) -> Iterator[memoryview]:
-        """Yield the slices that are complete with the next buffer."""
+        """Yield the slices that the next buffer completes."""
         view = memoryview(buffer).cast("B")
         if self.rest:
             needed = BLOCK_BYTES - len(self.rest)
@@ -64,21 +64,18 @@ def unpack(block: Block, data: Buffer, task_id: str) -> Buffer:
     """Return a block's raw bytes.
 
     Raises:
-        DamagedDataError: the data has another size or other content than the block.
-
+        DamagedDataError: the data does not have the size and content of the block.
     """
     if len(data) != block.stored or _digest(data) != block.digest:
-        message = f"Block {block.number} of {task_id[:8]} is not what was stored."
-        raise DamagedDataError(message)
+        raise DamagedDataError(f"Block {block.number} of {task_id[:8]} is not what was stored.")
     raw = zlib.decompress(data) if block.compressed else data
     if len(raw) != block.size:
-        message = f"The blocks of {task_id[:8]} do not add up."
-        raise DamagedDataError(message)
+        raise DamagedDataError(f"The blocks of {task_id[:8]} do not add up.")
     return raw
 
 
 def inline_blocks(stored: Stored) -> Iterator[tuple[Block, memoryview]]:
-    """Yield the blocks that lie in the task's entity, each with its stored bytes."""
+    """Yield the blocks in the task's entity, each with its stored bytes."""
     view, start = memoryview(stored.inline or b""), 0
     for block in stored.manifest.blocks[stored.manifest.chunks :]:
         yield block, view[start : start + block.stored]

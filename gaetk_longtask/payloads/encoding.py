@@ -1,4 +1,4 @@
-"""Decides which part of a value is stored raw and which goes through a serializer, and puts it together again."""
+"""Encodes a value: decides which parts are stored raw and which are serialized. Decodes it again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 
-#: Characters of a text that are encoded at a time.
+#: The number of characters of a text that are encoded at a time.
 _SLICE_CHARACTERS = 250_000
 
 
 class Kind(StrEnum):
-    """How a payload's bytes are to be read."""
+    """How the bytes of a payload are encoded."""
 
     TEXT = "text"  #: UTF-8, as it is
     BYTES = "bytes"  #: as they are
@@ -28,31 +28,34 @@ class Kind(StrEnum):
 class Encoded:
     """A value as bytes."""
 
-    #: What `decode` needs besides the bytes; a small JSON object for the manifest, whatever the number of uploads.
+    #: What `decode` needs besides the bytes: a JSON object for the manifest, small however many uploads there are.
     layout: dict[str, Any]
-    #: The bytes, in order, not yet joined; uploads are the very objects that were in the value. May be taken once.
+    #: The bytes in order, not joined. Uploads are the objects of the value, not copies. Iterate only once.
     parts: Iterable[bytes]
-    #: All parts together, in bytes.
+    #: The size of all parts together, in bytes.
     size: int
 
 
 class BinaryReader(Protocol):
-    """What gives bytes in order, such as a file."""
+    """A source of bytes in order, such as a file."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next `size` bytes, or fewer at the end; all that are left if it is negative."""
+        """Return the next `size` bytes, or fewer at the end; all remaining bytes if `size` is negative."""
 
 
 def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
     """Encode parameters, a result or a checkpoint's state.
 
-    `str` and `bytes` are stored raw, and so are in a `dict` the values that are `bytes` or a list of `bytes`
-    (uploads). A subclass of `str` or `bytes`, such as ``markupsafe.Markup``, is stored as the plain text or bytes that
-    it is equal to. All else goes through the serializer; what can't be stored raises `SerializationError`.
+    `str` and `bytes` are stored raw. So are the values of a `dict` that are `bytes` or a list of `bytes` (uploads). A
+    subclass of `str` or `bytes`, such as ``markupsafe.Markup``, is stored as an equal plain `str` or `bytes`.
+    Everything else is serialized.
+
+    Raises:
+        SerializationError: the value can't be stored.
     """
     match value:
         case str():
-            # Slice by slice, so that a long text is not held twice; all of it is found to be text before any is stored.
+            # In slices, so that a long text is not held twice. This first pass raises before anything is stored.
             size = sum(map(len, _slices(value, signer)))
             return Encoded(layout={"kind": Kind.TEXT.value}, parts=_slices(value, signer), size=size)
         case bytes():
@@ -67,11 +70,13 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
 
 
 def decode(layout: dict[str, Any], data: BinaryReader, serializer: Serializer, signer: Signer) -> Any:
-    """Return an equal value, a `dict` in the same order.
+    """Return a value that is equal to the encoded one; a `dict` keeps its order.
 
-    The layout names the serializer: the handler's own, or one of ours, so that a handler may move from one to the
-    other. A pickle, however, is only read for a handler whose own serializer is a `PickleSerializer`. Whatever
-    `encode` has not made raises `DamagedDataError`.
+    The layout names the serializer: the handler's own, or one of the library's, so that a handler can change from one
+    to the other. A pickle is only read for a handler whose own serializer is a `PickleSerializer`.
+
+    Raises:
+        DamagedDataError: the data was not made by `encode`.
     """
     match layout:
         case {"kind": Kind.TEXT.value}:
@@ -101,7 +106,7 @@ def _utf8(text: str, signer: Signer, *, at: int = 0) -> bytes:
         type_name = describe_type(text)
         message = (
             f"{signer.field}, of class {type_name}, can't be stored: the character at index {at + exc.start} is a "
-            "surrogate, which is no text; return bytes, for instance from os.fsencode(…)."
+            "surrogate, which UTF-8 can't encode. Use bytes, for instance from os.fsencode(…)."
         )
         raise SerializationError(message, path=signer.field, type_name=type_name) from exc
 
@@ -116,8 +121,8 @@ def _serializer(name: str, own: Serializer, signer: Signer) -> Serializer:
             return PickleSerializer()
         case _:
             message = (
-                f"The stored {signer.field} was written by the serializer {name!r}, but the handler's is {own.name!r}; "
-                "give the handler the former one back, or start the task again."
+                f"The stored {signer.field} was written by the serializer {name!r}, but the handler's is {own.name!r}. "
+                "Give the handler the former serializer again, or start the task again."
             )
             raise DamagedDataError(message)
 
@@ -140,7 +145,7 @@ def _encode_mapping(value: dict[Any, Any], serializer: Serializer, signer: Signe
         rest[key] = None  # keeps the key's place
         sizes[key] = [len(upload) for upload in one] if type(one) is list else len(one)
         uploads += one if type(one) is list else [one]
-    # The table is data, not layout: a result of ten thousand pictures would burst the manifest.
+    # The table is part of the data: with ten thousand pictures it would be too large for the manifest.
     table = json.dumps(sizes, separators=(",", ":")).encode()
     dumped = serializer.dumps(rest, signer)
     layout = {"kind": Kind.MAPPING.value, "serializer": serializer.name, "table": len(table), "rest": len(dumped)}
@@ -179,10 +184,12 @@ def yielded_layout() -> dict[str, Any]:
 
 
 def encode_pieces(pieces: Iterator[object], layout: dict[str, Any], signer: Signer) -> Iterator[bytes]:
-    """Encode a result that is yielded piece by piece: all of them `str`, or all of them `bytes`.
+    """Encode a yielded result piece by piece, and count the pieces in the layout.
 
-    The layout counts the pieces that have been taken. The very first one decides of which kind the result is; one of
-    another kind raises `SerializationError` on its turn.
+    The first piece decides whether the result is `str` or `bytes`.
+
+    Raises:
+        SerializationError: a piece has another type than the first one, or can't be encoded.
     """
     for piece in pieces:
         number = layout["yielded"]

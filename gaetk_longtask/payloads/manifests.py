@@ -1,4 +1,4 @@
-"""What a task's entity keeps of a stored value: the manifest that names its blocks, and those that lie inline."""
+"""What a task's entity contains of a stored value: the manifest, which lists all blocks, and the inline blocks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Literal, Self
 
 from gaetk_longtask.models import LongTask
 
-#: What a task keeps as stored bytes.
+#: The fields of a task that contain stored values.
 Field = Literal["parameters", "result", "state"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One stretch of a value's bytes, compressed where that helps."""
+    """A part of a value's bytes, compressed if that makes it smaller."""
 
-    fence: int  #: the attempt that wrote it, 0 for parameters; with the number it makes the chunk's name
+    fence: int  #: the attempt that wrote it, 0 for parameters; the chunk's name consists of fence and number
     number: int  #: unique within the fence
     size: int  #: raw bytes
     stored: int  #: bytes after compression
@@ -25,31 +25,31 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Names every block of a value; written in the same commit as the state that needs it."""
+    """Lists all blocks of a value; written in the same commit as the task's state that needs it."""
 
     layout: dict[str, Any]  #: what the bytes mean, see `encoding`
     fence: int  #: the attempt that wrote it last; 0 for parameters
-    chunks: int  #: how many blocks lie in chunks; the others lie inline
+    chunks: int  #: how many blocks are stored in chunks; the others are stored inline
     blocks: tuple[Block, ...]
 
     @property
     def size(self) -> int:
-        """Raw bytes in all."""
+        """The number of raw bytes of all blocks."""
         return sum(block.size for block in self.blocks)
 
     def is_same(self, other: Manifest) -> bool:
-        """Return whether both name equal values; the attempts that wrote them may differ."""
+        """Return whether both describe equal values, even if different attempts wrote them."""
         digests, others = ([block.digest for block in one.blocks] for one in (self, other))
         return self.layout == other.layout and digests == others
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that the entity keeps."""
+        """Return the form that is stored in the entity."""
         blocks = [[b.fence, b.number, b.size, b.stored, b.digest, b.compressed] for b in self.blocks]
         return {"layout": self.layout, "fence": self.fence, "chunks": self.chunks, "pieces": blocks}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_json` returned."""
+        """Return the manifest from which `to_json` made this data."""
         blocks = tuple(
             Block(fence=fence, number=number, size=size, stored=stored, digest=digest, compressed=compressed)
             for fence, number, size, stored, digest, compressed in data["pieces"]
@@ -59,14 +59,14 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """A value as the task's entity keeps it: ``<field>_manifest`` and ``<field>_blob``."""
+    """A value as it is stored in the task's entity, in ``<field>_manifest`` and ``<field>_blob``."""
 
     manifest: Manifest
-    inline: bytes | None  #: the blocks that lie in the entity itself, one behind the other
+    inline: bytes | None  #: the inline blocks, concatenated
 
     @classmethod
     def of(cls, task: LongTask, field: Field) -> Self | None:
-        """Return what a task keeps in a field, or None if the field is empty."""
+        """Return the stored value of a task's field, or None if the field is empty."""
         manifest = getattr(task, f"{field}_manifest")
         if manifest is None:
             return None

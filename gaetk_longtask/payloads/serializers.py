@@ -1,4 +1,4 @@
-"""Turns an object into bytes and back: the protocol, its two implementations, and the signer."""
+"""Converts an object to bytes and back: the protocol, its two implementations, and the signer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gaetk_longtask.payloads import tagged_json
 
 
 class Signer:
-    """Signs bytes for one field of one task; the signature is valid nowhere else.
+    """Signs bytes for one field of one task. The signature is not valid for other fields or tasks.
 
-    It signs with ``SECRET_KEY``, and accepts signatures by any of ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``. Without
-    a key, `sign` and `unsign` raise `ConfigurationError`.
+    It signs with ``SECRET_KEY``, and accepts signatures made with ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``.
+    Without a key, `sign` and `unsign` raise `ConfigurationError`.
     """
 
     #: ``parameters``, ``state`` or ``result``; the messages of `SerializationError` begin with it.
@@ -30,7 +30,7 @@ class Signer:
         self._salt = json.dumps(["gaetk_longtask", task_id, field]).encode()
 
     def sign(self, data: bytes) -> bytes:
-        """Return the data with its signature behind it."""
+        """Return the data, followed by its signature."""
         return self._signer().sign(data)
 
     def unsign(self, data: bytes) -> bytes:
@@ -38,7 +38,6 @@ class Signer:
 
         Raises:
             DamagedDataError: the signature is not valid.
-
         """
         try:
             return self._signer().unsign(data)
@@ -47,7 +46,7 @@ class Signer:
 
     def _signer(self) -> itsdangerous.Signer:
         if not self._secret_keys:
-            message = "A pickle has to be signed: set SECRET_KEY in app.config, or use JSONSerializer."
+            message = "Pickles must be signed. Set SECRET_KEY in app.config, or use JSONSerializer."
             raise ConfigurationError(message, key="SECRET_KEY")
         # itsdangerous signs with the last key.
         keys = self._secret_keys[::-1]
@@ -55,62 +54,61 @@ class Signer:
 
 
 class Serializer(Protocol):
-    """Turns an object into bytes and back; a handler's ``serializer`` is one.
+    """Converts an object to bytes and back; a handler's ``serializer`` is one.
 
-    Its law: ``loads`` returns an object that is equal to what ``dumps`` was given and of the same type, or ``dumps``
-    raises `SerializationError`. For bytes that ``dumps`` did not return, ``loads`` raises `DamagedDataError`.
+    ``loads`` must return an object that is equal to the one that ``dumps`` got, and of the same type. If that is not
+    possible, ``dumps`` must raise `SerializationError`. For bytes that ``dumps`` did not return, ``loads`` must raise
+    `DamagedDataError`.
 
-    A value that is a `str` or `bytes`, and uploads among the parameters, are stored as they are and not serialized.
+    `str` and `bytes` values, and uploads among the parameters, are stored as they are and not serialized.
     """
 
-    #: Stored beside the data and compared when it is read; if it changes, what is stored can't be read any more.
+    #: Stored with the data and compared when it is read. If the name changes, stored data can't be read any more.
     name: str
 
     def dumps(self, value: Any, signer: Signer) -> bytes:
-        """Return the object as bytes; sign them if reading forged bytes is dangerous.
+        """Return the object as bytes. Sign them if it is dangerous to read forged bytes.
 
         Raises:
-            SerializationError: the object would not come back equal.
-
+            SerializationError: ``loads`` could not return an equal object.
         """
 
     def loads(self, data: bytes, signer: Signer) -> Any:
-        """Return the object; the signer is for the same task and field as that of ``dumps``.
+        """Return the object. The signer is for the same task and field as in ``dumps``.
 
         Raises:
             DamagedDataError: ``dumps`` did not return this data.
-
         """
 
 
 class PickleSerializer:
     """Signed pickles, for a handler whose parameters or results are objects of its own classes.
 
-    Whether an object comes back equal depends on its class. If a class is moved or deleted, what is stored can't be
-    read any more. The signature is verified before anything is unpickled.
+    Whether an unpickled object is equal to the original depends on its class. If a class is moved or deleted, stored
+    data can't be read any more. The signature is verified before anything is unpickled.
     """
 
     name = "pickle"
 
     def dumps(self, value: Any, signer: Signer) -> bytes:
-        """Pickle and sign."""
+        """Return the signed pickle of the object."""
         try:
             data = pickle.dumps(value, protocol=5)
         except Exception as exc:  # an object's own __reduce__ may raise anything
             type_name = describe_type(value)
-            message = f"{signer.field}, of class {type_name}, can't be pickled: {exc}; leave that part out."
+            message = f"{signer.field}, of class {type_name}, can't be pickled: {exc}. Leave that part out."
             raise SerializationError(message, path=signer.field, type_name=type_name) from exc
         return signer.sign(data)
 
     def loads(self, data: bytes, signer: Signer) -> Any:
-        """Verify, then unpickle."""
+        """Verify the signature, then return the unpickled object."""
         pickled = signer.unsign(bytes(data))
         try:
             return pickle.loads(pickled)  # noqa: S301 - signed by ourselves, verified in the line above
         except (ImportError, AttributeError) as exc:
             message = (
-                f"The stored {signer.field} needs a class that this version of the code does not have ({exc}); "
-                "bring it back under its old name, or start the task again."
+                f"The stored {signer.field} needs a class that this version of the code does not have ({exc}). "
+                "Restore the class under its old name, or start the task again."
             )
             raise DamagedDataError(message) from exc
         except Exception as exc:  # an object's own __setstate__ may raise anything
@@ -118,23 +116,23 @@ class PickleSerializer:
 
 
 class JSONSerializer:
-    """JSON with tags for the types that JSON lacks; any program can read it, and reading it runs no code.
+    """JSON with tags for the types that JSON lacks. Any program can read it, and reading it runs no code.
 
-    Takes ``None``, `bool`, `int`, `float` with the infinities, `str`, `bytes`, `decimal.Decimal`, `list`, `tuple`,
-    `set`, `frozenset`, `dict` with any keys of these types, `uuid.UUID`, and `date`, `time`, `datetime` and
-    `timedelta`, the zone being a `datetime.timezone` or a `zoneinfo.ZoneInfo`.
+    It accepts ``None``, `bool`, `int`, `float` including the infinities, `str`, `bytes`, `decimal.Decimal`, `list`,
+    `tuple`, `set`, `frozenset`, `dict` with keys of any of these types, `uuid.UUID`, `date`, `time`, `datetime` and
+    `timedelta`. The time zone must be a `datetime.timezone` or a `zoneinfo.ZoneInfo`.
 
-    Refuses objects of subclasses, which would not come back as what they are; NaN, which is not equal to itself;
-    surrogates in a `str`, which have no UTF-8; integers of more than 4,300 digits, which is Python's own limit; and
-    more than 100 containers inside one another. An object that occurs twice comes back as two equal objects.
+    It refuses objects of subclasses, which would lose their type, and NaN, which is not equal to itself. It refuses
+    surrogates in a `str`, which UTF-8 can't encode, and integers with more than 4,300 digits, which is Python's own
+    limit. It refuses more than 100 nested containers. An object that occurs twice comes back as two equal objects.
     """
 
     name = "json"
 
     def dumps(self, value: Any, signer: Signer) -> bytes:
-        """Return UTF-8; the signer is only asked for the field's name."""
+        """Return the value as UTF-8; of the signer, only the field's name is used."""
         return tagged_json.dumps(value, signer.field)
 
     def loads(self, data: bytes, signer: Signer) -> Any:
-        """Return the value; raise `DamagedDataError` for everything that `dumps` does not write."""
+        """Return the value; raise `DamagedDataError` for data that `dumps` does not write."""
         return tagged_json.loads(data, signer.field)

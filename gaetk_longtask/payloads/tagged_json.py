@@ -1,4 +1,4 @@
-"""JSON with tags: which objects it carries, and how."""
+"""JSON with tags for the types that JSON lacks."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from zoneinfo import ZoneInfo
 
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 
-#: How many containers may be in one another. A value of this depth needs about a third of Python's default recursion
-#: limit, so that a web framework's own stack fits beside it.
+#: How deep containers may be nested. A value of this depth needs about a third of Python's default recursion limit,
+#: which leaves room for a web framework's own stack.
 MAX_DEPTH = 100
 
 _ITEM, _MEMBER, _ZONE = "{path}[{step}]", "list({path})[{step}]", "{path}.tzinfo"
 
-#: What damaged data makes the readers of the tags raise; a missing time zone is a LookupError or an OSError.
+#: The exceptions that damaged data causes in the readers of tags; a missing time zone is a LookupError or an OSError.
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 
 
 def dumps(value: Any, field: str) -> bytes:
-    """Write as UTF-8; raise `SerializationError`, whose path begins with the field, for what would not come back."""
+    """Return the value as UTF-8; raise `SerializationError`, with a path that begins with `field`, if it is refused."""
     try:
         packed = _Packer(field).pack(value)
         return json.dumps(packed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError as exc:
         type_name = describe_type(value)
-        message = f"{field}, of class {type_name}, can't be stored: it is nested too deeply; flatten it."
+        message = f"{field}, of class {type_name}, can't be stored: it is nested too deeply. Flatten it."
         raise SerializationError(message, path=field, type_name=type_name) from exc
 
 
 def loads(data: bytes, field: str) -> Any:
-    """Read what `dumps` has written, and raise `DamagedDataError` for what it would never write."""
+    """Return the value that `dumps` has written; raise `DamagedDataError` for data that it does not write."""
     try:
         return json.loads(str(data, "utf-8"), object_hook=_revive, parse_constant=_no_constant)
     except _DAMAGE as exc:
@@ -48,7 +48,7 @@ def loads(data: bytes, field: str) -> Any:
 
 
 class _Packer:
-    """Turns one value into what `json` writes as it is, and knows the way to where it stands."""
+    """Converts a value to what `json` can write, and keeps the path to the current part for error messages."""
 
     def __init__(self, field: str) -> None:
         self._field = field
@@ -58,7 +58,7 @@ class _Packer:
     def pack(self, value: Any) -> Any:
         packer = _PACKERS.get(type(value))
         if packer is None:
-            self._refuse(value, "it would not come back as what it is", _remedy(type(value)))
+            self._refuse(value, "JSONSerializer does not support this class", _remedy(type(value)))
         return packer(self, value)
 
     def pack_text(self, value: str) -> str:
@@ -66,7 +66,7 @@ class _Packer:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                self._refuse(value, "it holds surrogates, which are no text", "convert it with os.fsencode(…)")
+                self._refuse(value, "it contains surrogates, which are not text", "Convert it with os.fsencode(…)")
         return value
 
     def pack_int(self, value: int) -> int:
@@ -74,19 +74,19 @@ class _Packer:
             try:
                 str(value)
             except ValueError:
-                self._refuse(value, "it has more digits than Python reads", "convert it with hex(…)")
+                self._refuse(value, "it has more digits than Python can read", "Convert it with hex(…)")
         return value
 
     def pack_float(self, value: float) -> Any:
         if isfinite(value):
             return value
         if isnan(value):
-            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+            self._refuse(value, "NaN is not equal to itself", "Use None for unknown values")
         return {"$float": str(value)}
 
     def pack_decimal(self, value: Decimal) -> Any:
         if value.is_nan():
-            self._refuse(value, "NaN is not equal to itself", "use None for what is unknown")
+            self._refuse(value, "NaN is not equal to itself", "Use None for unknown values")
         return {"$decimal": str(value)}
 
     def pack_list(self, value: Iterable[Any], step: str = _ITEM) -> list[Any]:
@@ -111,20 +111,20 @@ class _Packer:
         return {"$timezone": [self.pack(offset), *([self.pack(name)] if named else [])]}
 
     def pack_zone(self, value: ZoneInfo) -> Any:
-        # Times are only equal for sure, also in the hour that comes twice (PEP 495), if they share the zone object.
+        # In the hour that clocks repeat (PEP 495), times are only equal if they share the zone object.
         try:
             shared = ZoneInfo(value.key)
         except _DAMAGE:  # read from a file, it may have any name or none
             shared = None
         if shared is not value:
-            self._refuse(value, "it is not the zone of its name", "make it with zoneinfo.ZoneInfo(…)")
+            self._refuse(value, "it is not the zone that its key names", "Create it with zoneinfo.ZoneInfo(…)")
         return {"$zone": value.key}
 
     def _each(self, container: Any, steps: Iterable[tuple[Any, Any]], how: str) -> list[Any]:
         if id(container) in self._open:
-            self._refuse(container, "it contains itself", "take the inner one out")
+            self._refuse(container, "it contains itself", "Remove the inner one")
         if len(self._path) >= MAX_DEPTH:
-            self._refuse(container, f"it is nested more than {MAX_DEPTH} deep", "flatten it")
+            self._refuse(container, f"it is nested more than {MAX_DEPTH} deep", "Flatten it")
         packed = []
         here = [how, None]
         self._path.append(here)
@@ -141,7 +141,7 @@ class _Packer:
             path = how.format(path=path, step=reprlib.repr(step))
         short = path if len(path) <= 100 else f"{path[:48]}…{path[-48:]}"
         type_name = describe_type(value)
-        message = f"{short}, of class {type_name}, can't be stored: {reason}; {remedy}."
+        message = f"{short}, of class {type_name}, can't be stored: {reason}. {remedy}."
         raise SerializationError(message, path=path, type_name=type_name)
 
 
@@ -169,7 +169,7 @@ _PACKERS: dict[type, Callable[[_Packer, Any], Any]] = {
 
 
 def _revive(packed: dict[str, Any]) -> Any:
-    """Undo a tag: an object with one key that begins with ``$``; `json` calls it from the inside out."""
+    """Return the value of a tagged object, which has one key that begins with ``$``. `json` calls it inside out."""
     if len(packed) != 1:
         return packed
     [(tag, content)] = packed.items()
@@ -210,29 +210,29 @@ _REVIVERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-#: What makes a plain object of one whose class derives from this; the first that fits.
+#: How to convert an object to plain data, by its base class; the first match counts.
 _REMEDIES: dict[type, str] = {
-    **{base: f"convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
-    tzinfo: "use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
+    **{base: f"Convert it to a plain datetime.{base.__name__}" for base in (datetime, date, time, timedelta)},
+    tzinfo: "Use datetime.timezone or zoneinfo.ZoneInfo, for instance with astimezone(datetime.UTC)",
     **{
-        base: f"convert it with {base.__name__}(…)"
+        base: f"Convert it with {base.__name__}(…)"
         for base in (str, int, float, tuple, list, dict, set, frozenset, bytes, Decimal)
     },
-    bytearray: "convert it with bytes(…)",
-    memoryview: "convert it with bytes(…)",
-    Mapping: "convert it with dict(…)",
-    Iterable: "convert it with list(…)",
-    object: "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
+    bytearray: "Convert it with bytes(…)",
+    memoryview: "Convert it with bytes(…)",
+    Mapping: "Convert it with dict(…)",
+    Iterable: "Convert it with list(…)",
+    object: "Use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()",
 }
 
 
 def _remedy(cls: type) -> str:
-    """Return what the author can do with an object of a class that JSON does not take."""
+    """Return how the author can convert an object of a class that is not supported."""
     if issubclass(cls, Enum):
-        return "store its .value"
+        return "Store its .value"
     for method in ("to_dict", "tolist"):
         if hasattr(cls, method) and cls not in _REMEDIES:
-            return f"convert it with its {method}()"
+            return f"Convert it with its {method}()"
     if dataclasses.is_dataclass(cls):
-        return "convert it with dataclasses.asdict(…)"
+        return "Convert it with dataclasses.asdict(…)"
     return next(remedy for base, remedy in _REMEDIES.items() if issubclass(cls, base))

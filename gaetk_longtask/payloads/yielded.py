@@ -1,4 +1,4 @@
-"""A result that was yielded, as ``display_result`` gets it: piece by piece, never held as a whole."""
+"""A yielded result as ``display_result`` gets it: read piece by piece, never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from gaetk_longtask.payloads.manifests import Stored
 
 
 class YieldedResult(Iterator[Any]):
-    """An iterator over what ``execute_task`` has yielded, in pieces that are cut elsewhere.
+    """An iterator over what ``execute_task`` has yielded; the pieces may be cut at different places.
 
-    A view may return it as it may return a `str`, and ``flask.Response(result, mimetype=…)`` takes it. It can be read
-    after the request's NDB context has closed, as happens while a response is sent. ``iter(result)`` starts again from
-    the beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
+    A view can return it like a `str`, and ``flask.Response(result, mimetype=…)`` accepts it. It can be read after the
+    request's NDB context has closed, which is the case while a response is sent. ``iter(result)`` starts again from the
+    beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
     """
 
     #: Whether the pieces are `str`; otherwise they are `bytes`.
     is_text: bool
-    #: In bytes; of a text, in UTF-8.
+    #: The size in bytes; for text, encoded as UTF-8.
     size: int
 
     def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
-        """Check that all of it is there.
+        """Check that no chunk is missing.
 
         Raises:
-            DamagedDataError: a chunk is missing.
-
+            DamagedDataError: a chunk is missing, or the inline blocks are damaged.
         """
         chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
@@ -51,7 +50,7 @@ class YieldedResult(Iterator[Any]):
         return next(self._iterator)
 
     def read(self) -> Any:
-        """Return all of it as one `str` or one `bytes`."""
+        """Return the whole result as one `str` or `bytes`."""
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
-// Keeps waiting pages up to date without ever loading them anew; see docs/own-page.md.
+// Keeps waiting pages up to date without reloading them; see docs/own-page.md.
 //
-// An element with data-longtask="URL" shows the task at that URL. Its status document is asked for at the pace that
-// the document itself sets. Figures are put in where a data-lt says so; when the state changes, the article of the
-// page at URL takes the place of the one that is shown.
+// An element with data-longtask="URL" shows the task at that URL. The script polls the task's status document, as often
+// as the document says. It fills in the elements with data-lt. When the state changes, it replaces the article with the
+// article of the page at URL.
 "use strict";
 
 (() => {
@@ -14,7 +14,7 @@
   const reached = (percent) => MILESTONES.find((milestone) => percent >= milestone) ?? 0;
   const backOff = (times) => Math.min(2 ** times, SLOWEST_SECONDS);
 
-  // As the server puts it, see Language.duration and Language.estimate.
+  // The same words as on the server: Language.duration and Language.estimate.
   function duration(seconds, lang) {
     const [unit, size] = seconds < 59.5 ? ["second", 1] : seconds < 119.5 * 60 ? ["minute", 60] : ["hour", 3600];
     const format = new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" });
@@ -24,10 +24,10 @@
     duration(seconds < 60 ? Math.max(5, 5 * Math.floor(seconds / 5 + 0.5)) : seconds, lang);
 
   function watch(root) {
-    // Asked for like this, a page whose result is ready does not answer with the result.
+    // With this parameter, the page does not redirect to the result.
     const url = root.dataset.longtask + "&_longtaskrefresh=on";
     let article = root.querySelector("article");
-    const own = article !== null; // the task's own page: it forwards to the result, and the title is the task's
+    const own = article !== null; // the task's own page: it opens the result, and its title shows the task
     const live = root.querySelector(".lt-live") ?? root.appendChild(document.createElement("p"));
     live.className = "lt-live";
     live.setAttribute("role", "status");
@@ -37,7 +37,7 @@
     let looking = false;
     let over = false;
     let failures = 0; // in a row
-    let forwarded = 0; // how often the result has been found unseen
+    let forwarded = 0; // how many polls found a result that was not shown yet
     let milestone = shownMilestone();
     let usual = null;
 
@@ -87,7 +87,7 @@
       if (own && task.status === "done") {
         if (forwarded === 0) location.assign(part("result")?.href ?? task.links.result);
         forwarded += 1;
-        lookIn(backOff(forwarded)); // a download leaves us here, and the page becomes `finished`
+        lookIn(backOff(forwarded)); // a download does not leave this page, which then becomes `finished`
       } else if (task.done) {
         over = true;
       } else {
@@ -101,7 +101,7 @@
       if (response.status >= 500) throw new Error(response.statusText);
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const next = page.querySelector(".longtask > article");
-      if (!next) return location.assign(root.dataset.longtask); // not a page of ours
+      if (!next) return location.assign(root.dataset.longtask); // not one of our pages
       const current = article ?? root.firstElementChild;
       const focused = current.contains(document.activeElement);
       next.lang = page.documentElement.lang;
@@ -152,10 +152,10 @@
       if (text) live.textContent = text;
     }
 
-    if (article) part("manual")?.remove(); // for those who get no script
+    if (article) part("manual")?.remove(); // only needed without the script
     document.addEventListener("visibilitychange", look);
     addEventListener("online", look);
-    addEventListener("pageshow", (event) => event.persisted && look()); // Back, from the result
+    addEventListener("pageshow", (event) => event.persisted && look()); // after going back from the result
     if (!article || article.dataset.status === "done") look();
     else if (article.dataset.poll) lookIn(article.dataset.poll);
     else over = true;

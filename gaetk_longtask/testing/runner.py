@@ -96,7 +96,6 @@ class TaskRunner:
 
         Raises:
             AssertionError: the answer is not a redirect to a task's page.
-
         """
         answer = self.client.open(url, **request)
         if answer.status_code not in (303, 307) or ID_FIELD not in parse_qs(urlsplit(answer.location or "").query):
@@ -125,7 +124,6 @@ class TaskRunner:
 
         Raises:
             AssertionError: there is no result; its cause is the exception of the last attempt.
-
         """
         task = self.start(url, **request)
         self.deliver_all()
@@ -145,8 +143,7 @@ class StartedTask:
         """The status document: ``status``, ``progress``, ``error``, ``links`` and more."""
         answer = self._runner.client.get(self.url, headers={"Accept": "application/json"})
         if answer.status_code != 200:
-            message = f"There is no status document: {answer.status}\n{answer.text[:2000]}"
-            raise AssertionError(message)
+            raise AssertionError(f"There is no status document: {answer.status}\n{answer.text[:2000]}")
         return dict(answer.get_json())
 
     @property
@@ -163,7 +160,6 @@ class StartedTask:
 
         Raises:
             AssertionError: there is no result; its cause is the exception of the last attempt.
-
         """
         document = self.document
         link = document["links"]["result"]
@@ -184,9 +180,7 @@ class StartedTask:
         document = self.document
         link = document["links"][name]
         if link is None:
-            message = f"The page offers no {name}: the task is {document['status']}."
-            raise AssertionError(message)
+            raise AssertionError(f"The page offers no {name}: the task is {document['status']}.")
         answer = self._runner.client.post(link)
         if answer.status_code != 303:
-            message = f"POST {link}: {answer.status}\n{answer.text[:2000]}"
-            raise AssertionError(message)
+            raise AssertionError(f"POST {link}: {answer.status}\n{answer.text[:2000]}")

@@ -106,8 +106,7 @@ class InMemoryQueue:
             if not self.tasks:
                 return
             self.deliver(client)
-        message = f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries."
-        raise AssertionError(message)
+        raise AssertionError(f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries.")
 
 
 class InMemoryProgressStore(ProgressStore):

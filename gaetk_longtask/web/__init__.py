@@ -1,1 +1,1 @@
-"""What knows Flask: handlers, visits, deliveries, pages."""
+"""The part that uses Flask: handlers, visits, deliveries, pages."""

@@ -1,4 +1,4 @@
-"""What a visitor is answered about a task: its page or document, the URLs that lead on, the usual refusals."""
+"""Builds answers to visitors: the status page or document, the URLs of jobs, and common errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class Answers:
-    """The answers to one request of a visitor, at the path that it asks for."""
+    """The answers to one request of a visitor."""
 
     def __init__(self, hooks: Hooks, request: Request, services: Services) -> None:
         self._hooks = hooks
@@ -35,11 +35,11 @@ class Answers:
         self.as_json = wants_json(request)
 
     def snapshot(self, task: LongTask) -> Snapshot:
-        """Return what there is to show of a stored task."""
+        """Return the snapshot of a stored task."""
         return Snapshot.of(task, now=self._services.clock())
 
     def page(self, snapshot: Snapshot) -> StatusPage:
-        """Return what the waiting page shows."""
+        """Return the data of the waiting page."""
         return StatusPage.of(
             snapshot,
             title=self._hooks.title,
@@ -56,19 +56,19 @@ class Answers:
         return Response(_ENCODER.encode(self.page(snapshot).document()), mimetype="application/json")
 
     def url(self, job: JobName, task_id: str, parameters: Iterable[tuple[str, str]] = ()) -> str:
-        """Return the URL of a job, with the parameters that keep it meaningful."""
+        """Return the URL of a job of a task, with the parameters in its query."""
         return with_query(self.path, [(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])
 
     def see(self, job: JobName, task_id: str) -> Any:
-        """Redirect to another job of the task by GET; the URL keeps its parameters."""
+        """Return a redirect to another job of the task, by GET; the URL keeps its parameters."""
         return redirect(self.url(job, task_id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
 
     def start_url(self) -> str | None:
-        """Return where to start again; None where that takes more than a link."""
+        """Return the URL that starts a new task; None if GET does not start one."""
         return with_query(self.path, given_in_url(self._request)) if "GET" in self._hooks.start_methods else None
 
     def unknown(self) -> ProblemError:
-        """Return the answer to an id of no task."""
+        """Return the error for a task id that does not exist."""
         return ProblemError(
             HTTPStatus.NOT_FOUND,
             "We can't find this task. Check the address, or start again.",
@@ -77,7 +77,7 @@ class Answers:
         )
 
     def refused(self, exc: EnqueueRefusedError) -> ProblemError:
-        """Return the answer where the queue has not taken the task, which can be tried again."""
+        """Return the error for a task that the queue refused; the visitor can retry it."""
         return ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "The work could not be started. Nothing is lost. Try again.",
@@ -88,6 +88,6 @@ class Answers:
 
 
 def with_query(path: str, parameters: Iterable[tuple[str, str]]) -> str:
-    """Return a path with a query, where there are parameters."""
+    """Return a path with the parameters as its query, if there are any."""
     query = urlencode(list(parameters))
     return f"{path}?{query}" if query else path

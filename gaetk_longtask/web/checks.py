@@ -1,4 +1,4 @@
-"""What is refused when a handler class, or its view, is made: mistakes that no request could put right."""
+"""Checks a handler when its class or view is created, so that mistakes do not wait for the first request."""
 
 from __future__ import annotations
 
@@ -6,64 +6,56 @@ import inspect
 from datetime import timedelta
 from typing import Any
 
-#: What App Engine gives a request on automatic scaling, and on any other (App Engine's documentation).
+#: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 _LONGEST_KEPT = timedelta(days=36_525)
 
 
 def check_attributes(cls: Any) -> None:
-    """Raise `TypeError` where an attribute of a handler class can't work, whatever type is declared for it."""
+    """Raise `TypeError` if an attribute of a handler class has an invalid type or value."""
     name = cls.__qualname__
     for attribute in ("time_limit", "keep_result"):
         value = getattr(cls, attribute)
         if not isinstance(value, timedelta) or value <= timedelta(0):
-            message = f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}."
-            raise TypeError(message)
+            raise TypeError(f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}.")
     if cls.keep_result > _LONGEST_KEPT:
-        message = f"{name}.keep_result is more than a hundred years, which is more than Datastore can tell."
+        message = f"{name}.keep_result is more than 100 years. Choose a shorter time, such as timedelta(days=30)."
         raise TypeError(message)
     if cls.time_limit > _LONGEST_TIME:
-        message = f"{name}.time_limit is more than the 24 hours that App Engine gives any request: call checkpoint()."
+        message = f"{name}.time_limit is more than 24 hours, App Engine's limit. Shorten it and call checkpoint()."
         raise TypeError(message)
     if cls.time_limit > _LONGEST_AUTOMATIC_TIME and cls.service is None:
         message = (
-            f"{name}.time_limit is more than the 10 minutes that App Engine gives a request on automatic scaling. Keep "
-            "to them and call checkpoint(), or name the service on basic or manual scaling that does the work: "
-            f"{name}.service = 'worker'; 'default' if it is the only one."
+            f"{name}.time_limit is more than 10 minutes, App Engine's limit for a request on automatic scaling. "
+            "Use at most 10 minutes and call checkpoint(). Or set service to a service with basic or manual scaling, "
+            f"for instance {name}.service = 'worker', or 'default' if it is the only one."
         )
         raise TypeError(message)
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
-        message = f"{name}.max_attempts must be a whole number from 1, not {cls.max_attempts!r}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.max_attempts must be an int of at least 1, not {cls.max_attempts!r}.")
     if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        message = f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}.")
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)
         if isinstance(value, str):
-            message = f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},)."
-            raise TypeError(message)
+            raise TypeError(f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},).")
     unknown = set(cls.start_methods) - {"GET", "POST"}
     if unknown or not cls.start_methods:
-        message = f"{name}.start_methods may hold GET and POST, not {sorted(unknown)}."
-        raise TypeError(message)
+        raise TypeError(f"{name}.start_methods must contain GET, POST or both, not {sorted(unknown)}.")
     if not cls.init_every_request:
-        message = f"{name}.init_every_request must stay True: a handler keeps the request's task on itself."
-        raise TypeError(message)
+        raise TypeError(f"{name}.init_every_request must stay True, because a handler is the state of one request.")
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:
-    """Raise `TypeError` where ``execute_task`` is still the `placeholder`, or would have to be awaited."""
+    """Raise `TypeError` if ``execute_task`` is still the `placeholder`, or is async."""
     if cls.execute_task is placeholder:
-        message = f"{cls.__qualname__} has no execute_task(self, parameters): write what the task does."
-        raise TypeError(message)
+        raise TypeError(f"{cls.__qualname__} has no execute_task(self, parameters). Define it to do the work.")
     if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
-        message = f"{cls.__qualname__}.execute_task must not be async: call asyncio.run() in it."
-        raise TypeError(message)
+        raise TypeError(f"{cls.__qualname__}.execute_task must not be async. Call asyncio.run() in it.")
 
 
 def takes_task(display_result: Any) -> bool:
-    """Return whether ``display_result`` has the original's signature, which ends in `task`; the article's does not."""
+    """Return whether ``display_result`` accepts `task`: it does in the original library, but not in the article."""
     try:
         inspect.signature(display_result).bind(None, None, None, None)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Stands for ``flask longtask`` in an application that serves: the commands are loaded when somebody gives one."""
+"""The command ``flask longtask``. It loads its subcommands only when one is used."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from werkzeug.utils import import_string
 
 
 class OperatorCommands(click.Group):
-    """The group of `cli`, by its name alone."""
+    """A group that passes everything on to the group in `operators.cli`."""
 
     def __init__(self) -> None:
         super().__init__("longtask", help="Look after the application's long-running tasks.")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands."""
+        """Return the names of the commands."""
         return _loaded().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Give a command."""
+        """Return a command, or None if there is no such command."""
         return _loaded().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,6 +28,6 @@ class OperatorCommands(click.Group):
 
 
 def _loaded() -> click.Group:
-    # By name: what serves never needs the commands, and starts faster without them.
+    # Imported by name: an application that serves requests starts faster without the commands.
     group: click.Group = import_string("gaetk_longtask.operators.cli:longtask")
     return group

@@ -1,4 +1,4 @@
-"""Looks up what the current application has of ours: its services, and the handler behind a view function."""
+"""Looks up the current application's services, and the handler class behind a view function."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.services import Services
 from gaetk_longtask.web.hooks import Hooks
 
-#: Where the manager puts the application's `Services`.
+#: The key of the application's `Services` in ``app.extensions``.
 EXTENSION = "gaetk_longtask"
 
 
 def services_of_current_app() -> Services:
-    """Return what the manager has put together; raise `ConfigurationError` where the application has no manager."""
+    """Return the current application's services; raise `ConfigurationError` if it has no manager."""
     services = current_app.extensions.get(EXTENSION)
     if not isinstance(services, Services):
-        message = "This application has no LongTaskManager: write LongTaskManager(app) where the app is made."
+        message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
     return services
 
 
 def handler_class(view: Any) -> type[Hooks] | None:
-    """Return the handler behind a view function that a handler's `as_view` has made; None for any other."""
+    """Return the handler class behind a view function that `as_view` returned; None for any other view."""
     cls: type[Hooks] | None = view.view_class if hasattr(view, "make_handler") else None
     return cls

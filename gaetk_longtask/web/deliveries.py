@@ -1,4 +1,4 @@
-"""One request of the queue, from its headers to the reply; has the handler do the work."""
+"""Answers one request of the queue: reads its headers, runs the handler's work and replies."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
 from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id
 
-#: What a delivery is told of an id that is none.
+#: The reply to a delivery whose id can't be a task id.
 NO_SUCH_TASK = "no such task"
 
-#: Works with the parameters that an attempt has loaded: the handler's `execute_task`, and what it may call.
+#: Runs the handler's `execute_task` with the parameters that an attempt has loaded.
 Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """The author's part of an attempt, for `execution`, which knows no Flask."""
+    """The author's part of an attempt, for `execution`, which does not use Flask."""
 
     execute: Work
     report_exception: Callable[[BaseException], None] = report_exception
 
 
 def answer(hooks: Hooks, work: Work) -> Response:
-    """Answer the queue's current request, or one that only pretends to be the queue's."""
+    """Return the reply to the queue's current request; 403 if the request is not the queue's."""
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
@@ -53,9 +53,9 @@ def _deliver(hooks: Hooks, delivery: Delivery, work: Work) -> execution.Reply:
         services = services_of_current_app()
         with services.ndb_context():
             return execution.deliver(services, delivery, hooks.options(services.config), _Job(execute=work))
-    except Exception as exc:  # noqa: BLE001  # no error handler of the application may turn it into a 200
+    except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        return execution.Reply(code=500, reason="this attempt has failed, see the log")
+        return execution.Reply(code=500, reason="the attempt failed, see the log")
 
 
 def _forbidden() -> Response:
@@ -63,9 +63,9 @@ def _forbidden() -> Response:
 
 
 def is_queue_request() -> bool:
-    """Return whether this request is a delivery to one of our handlers, for the application's own ``before_request``.
+    """Return whether the current request is the queue's delivery to a handler; for your own ``before_request``.
 
-    Exempt such a request from login and redirects: it gets nowhere but to the check of the task's execute key.
+    Exempt such requests from login and redirects. This is safe: the handler first checks the task's execute key.
     """
     view = current_app.view_functions.get(request.endpoint or "")
     return (

@@ -1,4 +1,4 @@
-"""The application's handlers by their endpoints: finds them, and starts their tasks from code."""
+"""Finds the application's handlers by endpoint, and starts their tasks from code."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from gaetk_longtask.web.requests import quoted_path
 
 
 def handlers() -> dict[str, type[Hooks]]:
-    """Give the handlers of the current application by their endpoints, in alphabetical order."""
+    """Return the current application's handlers by endpoint, in alphabetical order."""
     found = {name: handler_class(view) for name, view in sorted(current_app.view_functions.items())}
     return {name: cls for name, cls in found.items() if cls is not None}
 
 
 def serializer(endpoint: str) -> Serializer:
-    """Give what a handler's payloads are read with; JSON's where there is no such handler here."""
+    """Return a handler's serializer; `JSONSerializer` if there is no such handler in this application."""
     cls = handlers().get(endpoint)
     return cls.serializer if cls else JSONSerializer()
 
 
 def converted(endpoint: str, texts: dict[str, str]) -> dict[str, Any]:
-    """Make of texts what the endpoint's URL rule makes of them in a request, as far as they fit it."""
+    """Convert texts as the endpoint's URL rule does in a request; return them unchanged if they do not fit it."""
     adapter = current_app.url_map.bind("localhost")
     try:
         found, values = adapter.match(unquote(urlsplit(adapter.build(endpoint, texts)).path))
-    except (BuildError, HTTPException, ValueError):  # who starts the task will be told
+    except (BuildError, HTTPException, ValueError):  # `start` raises an error for them
         return dict(texts)
     return texts | (dict(values) if found == endpoint else {})
 
@@ -47,7 +47,7 @@ def converted(endpoint: str, texts: dict[str, str]) -> dict[str, Any]:
 def start(
     endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
 ) -> LongTask:
-    """Do what `LongTaskManager.start` promises."""
+    """Start a task, as `LongTaskManager.start` documents."""
     services = services_of_current_app()
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
@@ -59,7 +59,7 @@ def start(
     try:
         path, base_url = _place(endpoint, values)
     except (BuildError, ValueError) as exc:
-        message = f"The URL of {endpoint!r} can't be built; does url_values hold all its arguments? {exc}"
+        message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
         raise LongTaskError(message) from exc
     draft = Draft(
         endpoint=endpoint,
@@ -77,14 +77,14 @@ def start(
 
 
 def unknown(endpoint: str) -> str:
-    """Say that there is no such handler, and what may be meant."""
+    """Return the error message for an unknown endpoint, with the closest known one."""
     near = difflib.get_close_matches(endpoint, handlers(), n=1)
-    hint = f"do you mean {near[0]!r}?" if near else "give the name given to as_view()."
-    return f"There is no long-running task at the endpoint {endpoint!r}: {hint}"
+    hint = f"Did you mean {near[0]!r}?" if near else "Use the name that you passed to as_view()."
+    return f"There is no long-running task at the endpoint {endpoint!r}. {hint}"
 
 
 def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
-    """Give path and base URL of a handler, with or without a request to go by."""
+    """Return path and base URL of a handler, inside or outside of a request."""
     if has_request_context():
         return _path_of(url_for(endpoint, **values)), request.host_url.rstrip("/")
     server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]

@@ -1,4 +1,4 @@
-"""Joins the library to a Flask application; keeps nothing of it."""
+"""Connects the library to a Flask application; keeps no reference to it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.current import EXTENSION, services_of_current_app
 from gaetk_longtask.web.requests import current_trace
 
-#: Where the static files are.
+#: The URL prefix of the static files and of all other pages that belong to no handler.
 URL_PREFIX = "/_longtask"
 
 
 def utcnow() -> datetime:
-    """Give the present, aware, UTC."""
+    """Return the current time, aware, UTC."""
     return datetime.now(UTC)
 
 
 class LongTaskManager:
-    """Gives an application its long-running tasks: ``LongTaskManager(app)``, or ``LongTaskManager().init_app(app)``.
+    """Adds long-running tasks to an application: ``LongTaskManager(app)``, or ``LongTaskManager().init_app(app)``.
 
-    Makes no connection by itself; each client connects when it is first used.
+    It opens no connections. Each client connects when it is first used.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class LongTaskManager:
         progress: ProgressStore | None = None,
         clock: Callable[[], datetime] = utcnow,
     ) -> None:
-        """Use the application's own NDB client where it has one.
+        """Call `init_app` if there is an `app`.
 
-        Queue, progress store and clock are for tests (see `gaetk_longtask.testing`) and for stores of your own.
+        Pass your application's own `ndb_client` if it has one. `queue`, `progress` and `clock` are for tests (see
+        `gaetk_longtask.testing`), and for a queue or progress store of your own.
         """
         self._ndb_client = ndb_client
         self._queue = queue
@@ -68,12 +69,11 @@ class LongTaskManager:
         """Read the ``LONGTASK_*`` settings; add the static files, the operators' pages and ``flask longtask``.
 
         Raises:
-            ConfigurationError: a setting is unknown or impossible, or needs a package that is missing; or the
-                application has a manager already.
-
+            ConfigurationError: a setting is unknown or invalid, or needs a package that is not installed; or the
+                application already has a manager.
         """
         if EXTENSION in app.extensions:
-            raise ConfigurationError("This application has a LongTaskManager already: make one, or call init_app once.")
+            raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
         progress, queue = self._progress, self._queue
@@ -99,7 +99,7 @@ class LongTaskManager:
         )
         blueprint.add_url_rule("/sweep", view_func=_sweep)
         blueprint.add_url_rule("/purge", view_func=_purge)
-        if config.admin is not None:  # by name: an application without an overview starts faster
+        if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
         app.cli.add_command(OperatorCommands())
@@ -112,17 +112,16 @@ class LongTaskManager:
         url_values: Mapping[str, Any] | None = None,
         created_by: str | None = None,
     ) -> LongTask:
-        """Start a task from code (cron, webhook, command line, test) and give it as it is stored.
+        """Start a task from code (cron, webhook, command line, test) and return it as it is stored.
 
-        Needs an application context. `endpoint` is the handler's; `url_values` fill its URL rule and, as in a request,
-        join `parameters` where these are a `dict`. Inside an NDB transaction the task is created with it and enqueued
-        after its commit.
+        Needs an application context. `endpoint` is the handler's endpoint. `url_values` are the arguments of its URL
+        rule. If `parameters` is a `dict`, they are added to it, as in a request. Inside an NDB transaction, the task
+        is created by that transaction and enqueued after its commit.
 
         Raises:
-            LongTaskError: there is no such handler.
-            SerializationError, TooLargeError: the parameters can't be stored; nothing was.
-            EnqueueRefusedError: the task is stored and `failed`.
-
+            LongTaskError: there is no such handler, or its URL can't be built.
+            SerializationError, TooLargeError: the parameters can't be stored; nothing was stored.
+            EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
 
@@ -136,9 +135,9 @@ def _purge() -> ResponseReturnValue:
 
 
 def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnValue:
-    """Work for App Engine's cron alone; it strips the header from everybody else's requests."""
+    """Run `work` if App Engine's cron asks for it; App Engine removes this header from all other requests."""
     if request.headers.get("X-Appengine-Cron") != "true":
-        return Response("Only cron may ask for this.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
+        return Response("Only cron may send this request.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
     services = services_of_current_app()
     with services.ndb_context():
         report = work(services)

@@ -1,4 +1,4 @@
-"""The handler that authors subclass: one URL that starts a task, shows it at work and shows its result."""
+"""The handler that authors subclass: one URL that starts a task, shows its progress and shows its result."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ T = TypeVar("T")
 
 
 class LongRunningTaskHandler(View):
-    """A view whose work takes longer than anyone will wait for.
+    """A view whose work takes too long for one request.
 
-    Subclass it, write `execute_task`, and add it to an application that has a `LongTaskManager`, under one URL rule
-    that takes GET and POST (as ``as_view`` arranges it).
+    Subclass it, write `execute_task`, and add it to an application that has a `LongTaskManager`. Use one URL rule that
+    accepts GET and POST, which is the default of ``as_view``.
     """
 
-    #: The total of steps where `log_progress` does not say; 0 for unknown.
+    #: The total number of steps if `log_progress` is called without it; 0 for unknown.
     total_steps: ClassVar[float] = 0
-    #: Exceptions and deaths after which a task is `failed`.
+    #: The number of failed attempts (an exception, or the death of the process) after which a task is `failed`.
     max_attempts: ClassVar[int] = 5
     #: How long an attempt may take. Automatic scaling ends every request after 10 minutes. Basic and manual scaling
-    #: give 24 hours; for more than 10 minutes `service` has to name a service that scales so.
+    #: allow 24 hours. For more than 10 minutes, set `service` to a service with basic or manual scaling.
     time_limit: ClassVar[timedelta] = timedelta(minutes=10)
     #: How long a task is kept after it has ended.
     keep_result: ClassVar[timedelta] = timedelta(days=30)
-    #: The methods that start a task; Flask's own ``methods`` in a subclass means the same.
+    #: The HTTP methods that start a task. Flask's own ``methods`` in a subclass means the same.
     start_methods: ClassVar[Collection[str]] = ("GET", "POST")
-    #: Form fields that may go into the status page's URL. Not passwords: a URL ends up in logs and histories.
+    #: Form fields that may appear in the status page's URL. Do not list passwords: URLs end up in logs and histories.
     bookmark_parameters: ClassVar[Collection[str]] = ()
-    #: Whether equal requests of different users join one task, if `may_access` lets them in.
+    #: Whether equal requests of different users join one task, if `may_access` allows it.
     unique_key_shared: ClassVar[bool] = False
     #: The queue; None for ``LONGTASK_QUEUE``.
     queue: ClassVar[str | None] = None
-    #: The App Engine service that works; None for ``LONGTASK_SERVICE``.
+    #: The App Engine service that does the work; None for ``LONGTASK_SERVICE``.
     service: ClassVar[str | None] = None
-    #: How parameters and results become bytes, unless they are `str` or `bytes`.
+    #: Converts parameters and results to bytes, unless they are `str` or `bytes`.
     serializer: ClassVar[Serializer] = JSONSerializer()
-    #: The waiting page; it gets a `StatusPage` as ``page``.
+    #: The template of the waiting page; it gets a `StatusPage` as ``page``.
     status_template: ClassVar[str] = "gaetk_longtask/status.html"
-    #: The waiting page's heading.
+    #: The heading of the waiting page.
     title: ClassVar[str] = "Please wait"
 
     methods: ClassVar[Collection[str] | None] = ("GET", "POST")
 
-    #: In `execute_task`: what an earlier attempt has given to `checkpoint` last; None where there is nothing.
+    #: In `execute_task`: the last state that an earlier attempt has stored with `checkpoint`; None if there is none.
     resumed_from: Any = None
 
-    #: A `TaskInfo` in hooks that serve a visitor, a `LongTask` in `execute_task` and `display_result`; None before
+    #: A `TaskInfo` in hooks that serve a visitor; a `LongTask` in `execute_task` and `display_result`; None until
     #: there is a task.
     task: TaskInfo | LongTask | None = None
 
@@ -76,7 +76,7 @@ class LongRunningTaskHandler(View):
     _checkpoints: Checkpoints | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Understand what the subclass says, and refuse what can't work."""
+        """Read the subclass's attributes; raise `TypeError` if one of them is invalid."""
         super().__init_subclass__(**kwargs)
         if cls.methods is not LongRunningTaskHandler.methods:  # the subclass's own, or a mixin's
             if "start_methods" not in vars(cls):
@@ -90,75 +90,79 @@ class LongRunningTaskHandler(View):
     # What an author overrides.
 
     if TYPE_CHECKING:
-        # Gradual on purpose: mypy and pyright let an override name the arguments that it wants.
+        # With these signatures, mypy and pyright accept overrides with any arguments.
         def prepare_task(self, *args: Any, **kwargs: Any) -> Any:
-            """Turn the request into the parameters."""
+            """Return the task's parameters."""
 
         def display_result(self, *args: Any, **kwargs: Any) -> ResponseReturnValue:
-            """Answer with the result."""
+            """Return the response that shows the result."""
             raise NotImplementedError
     else:
 
         def prepare_task(self, **kwargs: Any) -> Any:
-            """Turn the request into the parameters, which the task keeps.
+            """Return the task's parameters, which are stored with the task.
 
-            Every query, form and file field whose name does not start with ``_`` (nor is the CSRF token), then the
-            URL's own arguments. A name in the body hides the same name in the query; repetition within one becomes a
-            list; a file arrives as `bytes`.
+            By default, these are all query, form and file fields, then the arguments of the URL rule. The CSRF token
+            and fields whose names start with ``_`` are left out. A field in the body replaces a query field of the same
+            name. A field that is repeated in the query, or in the body, becomes a list. A file becomes `bytes`.
             """
             return parameters_of(request) | kwargs
 
         def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
-            """Answer with the result; an override may leave out `task`.
+            """Return the response that shows the result. An override may leave out `task`.
 
-            By default text is HTML in which nothing can run, `bytes` are a download, anything else is JSON. A result
-            that was yielded comes as a `YieldedResult`, which can be iterated over.
+            By default, text is sent as HTML in which no script can run, `bytes` as a download, anything else as JSON.
+            A result that was yielded is passed as a `YieldedResult`, an iterator.
             """
             return response_with(result)
 
     def execute_task(self, parameters: Any) -> Any:
-        """Do the work and return the result, or yield pieces of `str` or `bytes` that become it.
+        """Do the work and return the result, or yield the result in pieces of `str` or `bytes`.
 
-        Runs in a request of the queue: no session, no user, no arguments of the visitor. What it raises is an attempt
-        that failed; `PermanentTaskFailure` ends the task at once. It may run more than once: make what it writes
-        harmless twice. Work that may take longer than `time_limit` calls `checkpoint`.
+        It runs in a request of the queue, without the visitor's session, user and arguments. If it raises an
+        exception, the attempt has failed; `PermanentTaskFailure` ends the task at once. It may run more than once, so
+        its writes must be safe to repeat. Work that may take longer than `time_limit` must call `checkpoint`.
         """
         raise NotImplementedError
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
-        """Answer with the waiting page."""
+        """Return the waiting page."""
         return render_template(self.status_template, page=display)
 
     def may_access(self, task: TaskInfo) -> bool:
-        """Tell whether this visitor may see, cancel and repeat the task.
+        """Return whether this visitor may see, cancel and retry the task.
 
-        By default whoever has its unguessable URL, and only its creator if `get_user_id` knew who that was.
+        By default, only the user who started the task may. If that user was anonymous, everyone who has the task's
+        unguessable URL may.
         """
-        user_id = self.get_user_id()  # asked in any case: it may refuse a visitor who proves no identity
+        user_id = self.get_user_id()  # called for every task, because it may refuse visitors who are not signed in
         return not task.created_by or task.created_by == user_id
 
     def get_user_id(self) -> str | None:
-        """Tell who is asking; kept as the task's ``created_by``. Nobody by default."""
+        """Return the visitor's user id, which is stored as the task's ``created_by``.
+
+        None, the default, means that the visitor is anonymous.
+        """
         return None
 
     def unique_key(self, parameters: Any) -> str | None:
-        """Name what makes two requests equal: the second one joins the task of the first while that lives.
+        """Return a key that equal requests have in common: the second request joins the first one's unfinished task.
 
-        Only requests of the same user join, unless `unique_key_shared`; all whom `get_user_id` does not know count as
-        one user. None, the default, joins nothing.
+        Only requests of the same user join one task, unless `unique_key_shared` is set. All anonymous visitors count as
+        one user. With None, the default, every request starts a task of its own.
         """
         return None
 
     # What an author calls.
 
     def log_progress(self, message: str, step: float = 0, total_steps: float = 0) -> None:
-        """Tell the visitor how far the work has come; stores and returns, cheap enough for the innermost loop.
+        """Report the work's progress to the visitor.
 
-        Without `step` and `total_steps` only the message changes.
+        The call only keeps the values in memory, so it is cheap enough for the innermost loop. Without `step` and
+        `total_steps`, only the message changes.
 
         Raises:
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
-
         """
         if self._reporter is not None:
             self._reporter.bar.report(message, step, total_steps or (step and self.total_steps))
@@ -166,43 +170,44 @@ class LongRunningTaskHandler(View):
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
     ) -> Iterator[T]:
-        """Go through `iterable` and report each item as a step; `total` where `iterable` has no length.
+        """Return an iterator over `iterable` that reports each item as a step.
 
-        Loops within loops share one bar: it is the outermost one's, and an inner one moves it on within an item.
+        Pass `total` if `iterable` has no length. Nested loops share one bar: the outermost loop sets it, and an inner
+        loop advances it within one item of the outer loop.
 
-        `start` is how many items earlier attempts are done with: they are passed over, and the bar goes on behind them.
-        The count is yours to keep, in the state that you give to `checkpoint`, so that it and whatever else you have
-        reached become durable in one commit; `iterable` has to come in the same order each time.
+        `start` is the number of items that earlier attempts have finished. These items are skipped, and the bar
+        continues after them. Keep the count in the state that you pass to `checkpoint`, so that it is committed
+        together with everything else in the state. `iterable` must yield its items in the same order each time.
         """
         if self._reporter is None:
             return islice(iterable, start, None)
         return self._reporter.bar.track(iterable, message, total, start=start)
 
     def checkpoint(self, state: Any) -> None:
-        """Keep what the work has reached, so that the next attempt finds it in `resumed_from`, whatever happens.
+        """Store what the work has reached, so that the next attempt finds it in `resumed_from`.
 
-        Call it often, with anything that the serializer takes: a state becomes durable every 15 seconds, other calls
-        cost less than a microsecond. Near `time_limit` it hands the task over: it does not return, and the next attempt
-        goes on from this very state. Pieces that were yielded before the call are kept with it, and count as yielded.
-        A state that can't be written is tried again by a later call.
+        Call it often, with anything that the serializer accepts. One call every 15 seconds makes its state durable;
+        the other calls take less than a microsecond. Near `time_limit`, the call hands the task over: it does not
+        return, and the next attempt continues from this very state. Pieces that were yielded before the call are stored
+        with it, and must not be yielded again. If a state can't be written, a later call tries again.
 
         Raises:
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
-            LongTaskError: called within an NDB transaction.
-
+            LongTaskError: called inside an NDB transaction, or on another thread.
+            SerializationError, TooLargeError: the state can't be stored.
         """
         if self._checkpoints is not None:
             self._checkpoints.offer(state)
 
     def assert_current(self) -> None:
-        """Prove that this attempt still owns the task: call it in your own NDB transaction, before you write.
+        """Check that this attempt still owns the task: call it in your own NDB transaction, before you write.
 
-        The transaction is not committed if the task changes hands before it is, so no attempt that has been given up
-        can write your entities. Outside of a transaction it says how things stand, and proves nothing. One read.
+        If another attempt takes the task over before the commit, the transaction is not committed. So an attempt that
+        has lost its task can't write your entities. Outside of a transaction, the answer may be out of date at once.
+        Costs one read.
 
         Raises:
             TaskCancelled: the task was cancelled, or another attempt has taken it over.
-
         """
         if self._checkpoints is not None:
             self._checkpoints.assert_current()
@@ -211,14 +216,17 @@ class LongRunningTaskHandler(View):
 
     @classmethod
     def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> RouteCallable:
-        """Make the view function. The class's ``decorators`` guard visitors; the queue passes them, with its key."""
+        """Return the view function.
+
+        The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
+        """
         check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
         make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
-            after_this_request(protect)  # whoever answers: a decorator, a hook that aborts, an error handler
+            after_this_request(protect)  # also if a decorator, a hook that aborts or an error handler answers
             if asked_job(request) == JobName.EXECUTE:
                 handler = make_handler()
                 return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own
@@ -228,7 +236,7 @@ class LongRunningTaskHandler(View):
         return view
 
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
-        """Answer a visitor."""
+        """Return the answer to a visitor's request."""
         return visits.answer(self, self._show)
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
@@ -243,7 +251,7 @@ class LongRunningTaskHandler(View):
 
     @classmethod
     def options(cls, config: Config) -> TaskOptions:
-        """Join what the class and the application's settings say."""
+        """Return the options of the class's tasks; the application's settings complete them."""
         elsewhere = cls.service is not None and cls.service != config.service
         return TaskOptions(
             serializer=cls.serializer,

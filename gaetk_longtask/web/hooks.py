@@ -1,4 +1,4 @@
-"""What the library asks of a handler; everything below `handler` knows it by this protocol alone."""
+"""What the library needs of a handler. All modules below `handler` use only this protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gaetk_longtask.web.pages import StatusPage
 
 
 class Hooks(Protocol):
-    """One request's handler, as `LongRunningTaskHandler` documents it."""
+    """The handler of one request; `LongRunningTaskHandler` documents its members."""
 
     title: ClassVar[str]
     status_template: ClassVar[str]
@@ -28,23 +28,23 @@ class Hooks(Protocol):
     unique_key_shared: ClassVar[bool]
     serializer: ClassVar[Serializer]
 
-    task: TaskInfo | LongTask | None  #: set before a hook that may ask for it is called
+    task: TaskInfo | LongTask | None  #: set before any hook that may use it is called
 
     @classmethod
     def options(cls, config: Config) -> TaskOptions:
-        """Return how its tasks are to be treated."""
+        """Return the options of its tasks."""
 
     def get_user_id(self) -> str | None:
-        """Return who is asking."""
+        """Return the visitor's user id; None if the visitor is anonymous."""
 
     def prepare_task(self, **kwargs: Any) -> Any:
-        """Return the parameters that the current request gives."""
+        """Return the parameters of the current request."""
 
     def unique_key(self, parameters: Any) -> str | None:
-        """Return what makes two requests equal."""
+        """Return a key that equal requests have in common, or None."""
 
     def may_access(self, task: TaskInfo) -> bool:
-        """Return whether the visitor may see and steer the task."""
+        """Return whether the visitor may see, cancel and retry the task."""
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""

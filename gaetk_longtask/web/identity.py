@@ -1,4 +1,4 @@
-"""Who is asking, where Identity-Aware Proxy stands in front of the application and says so under a signature."""
+"""Identifies visitors by the signed header of Identity-Aware Proxy, if it protects the application."""
 
 from __future__ import annotations
 
@@ -27,84 +27,85 @@ from gaetk_longtask.web.problems import ProblemError
 
 log = logging.getLogger(__name__)
 
-#: The header, the issuer, the keys and the tolerated skew of clocks: cloud.google.com/iap/docs/signed-headers-howto.
+#: The header, the issuer, the keys and the accepted clock skew: cloud.google.com/iap/docs/signed-headers-howto.
 HEADER = "X-Goog-IAP-JWT-Assertion"
 ISSUER = "https://cloud.google.com/iap"
 KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
 CLOCK_SKEW = timedelta(seconds=30)
 
-#: App Engine's own, and that of a load balancer in front of it.
+#: The audience of App Engine itself, or of a load balancer in front of it.
 _AUDIENCE = re.compile(r"/projects/[0-9]+/(apps/[a-z0-9.:-]+|global/backendServices/[0-9]+)")
 
-#: Google replaces its keys now and then, and announces new ones well before it uses them.
+#: When keys are refreshed. Google replaces its keys now and then, and announces new ones well before it uses them.
 _KEYS_AGE = timedelta(hours=1)
-#: For so long we go on with old ones while new ones can't be had.
+#: How long old keys are used while new ones can't be fetched.
 _OLDEST_KEYS = timedelta(days=1)
-#: How often we ask for keys at most, whatever anybody sends us.
+#: The shortest time between two fetches, even if requests name unknown keys.
 _ASKING_PAUSE = timedelta(seconds=10)
 _ASKING_SECONDS = 5.0
 _LARGEST_ANSWER = 100_000
 
 
 class IdentityError(Exception):
-    """The request does not prove who sends it; the message is for the log alone."""
+    """The request does not prove who sent it; the message is only for the log."""
 
 
 class KeysUnavailableError(Exception):
-    """Nobody can tell just now whether a signature is right."""
+    """Google's keys can't be fetched, so signatures can't be verified at the moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IapUser:
-    """A visitor whom Identity-Aware Proxy has let in."""
+    """A visitor who has signed in through Identity-Aware Proxy."""
 
-    id: str  #: stays the same when the address changes, for instance ``accounts.google.com:1234``
-    email: str  #: may be empty, may go to somebody else one day
+    id: str  #: stays the same if the email address changes, for instance ``accounts.google.com:1234``
+    email: str  #: may be empty, and may belong to a different person later
 
 
 class IdentityAwareProxy:
-    """Verifies the signed header of Identity-Aware Proxy. One for the application; keeps Google's keys.
+    """Verifies the signed header of Identity-Aware Proxy.
 
-    ``iap = IdentityAwareProxy("/projects/NUMBER/apps/PROJECT")``, and in a handler ``def get_user_id(self): return
+    Create one for the application, because it caches Google's keys: ``iap =
+    IdentityAwareProxy("/projects/NUMBER/apps/PROJECT")``. In a handler, write ``def get_user_id(self): return
     iap.user().id``.
     """
 
     def __init__(
         self, audience: str | None, *, keys_url: str = KEYS_URL, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take whom the assertions are for: without that, one for any other application would do.
+        """Accept only assertions for the `audience`; assertions for other applications are refused.
 
         `keys_url` and `monotonic` are for tests.
 
         Raises:
-            ConfigurationError: the audience is none, or ``cryptography`` is not installed.
-
+            ConfigurationError: the audience is missing or malformed, or ``cryptography`` is not installed.
         """
         if audience is None or not _AUDIENCE.fullmatch(audience):
             message = (
-                f"The audience is /projects/NUMBER/apps/PROJECT, with the number and the id of the project "
-                f"(gcloud projects describe PROJECT), or /projects/NUMBER/global/backendServices/ID behind a load "
-                f"balancer, not {audience!r}."
+                "The audience must be /projects/NUMBER/apps/PROJECT, with the number and the id of the project (see "
+                "gcloud projects describe PROJECT). Behind a load balancer, it must be "
+                f"/projects/NUMBER/global/backendServices/ID. It is {audience!r}."
             )
             raise ConfigurationError(message)
         if find_spec("cryptography") is None:
-            raise ConfigurationError('Signatures need cryptography: pip install "gaetk-longtask[iap]".')
+            raise ConfigurationError('cryptography is not installed. Run: pip install "gaetk-longtask[iap]"')
         self._audience = audience
         self._keys = _Keys(keys_url, monotonic)
 
     def user(self) -> IapUser:
-        """Give who sends the current request.
+        """Return the user who sent the current request.
 
-        Ends the request with 403 where that is not proven (the proxy is switched off, or there is a way around it),
-        and with 503 where Google's keys can't be had; the log says why. Nobody passes for an anonymous visitor.
+        Ends the request with 403 if it does not prove who sent it: the proxy is switched off, or was bypassed. Ends it
+        with 503 if Google's keys can't be fetched. The log gives the reason. An unidentified visitor is never treated
+        as anonymous.
         """
         try:
             return self.verify(request.headers.get(HEADER, ""))
         except IdentityError as exc:
-            log.warning("no identity: %s", exc)
+            log.warning("visitor not identified: %s", exc)
             problem = ProblemError(HTTPStatus.FORBIDDEN, "You are not signed in.")
         except KeysUnavailableError as exc:
-            log.error("no identity: %s", exc)
+            log.error("visitor not identified: %s", exc)
             problem = ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "We can't check your sign-in at the moment. Try again shortly.",
@@ -113,46 +114,40 @@ class IdentityAwareProxy:
         raise HTTPException(response=problem.response())
 
     def verify(self, assertion: str) -> IapUser:
-        """Give whom an assertion speaks of.
+        """Return the user that an assertion names.
 
         Raises:
-            IdentityError: it is missing, forged, over, or for somebody else.
-            KeysUnavailableError: Google's keys can't be had.
-
+            IdentityError: the assertion is missing, forged, expired or for another application.
+            KeysUnavailableError: Google's keys can't be fetched.
         """
         if not assertion:
-            message = f"there is no {HEADER}"
-            raise IdentityError(message)
+            raise IdentityError(f"the header {HEADER} is missing")
         try:
-            # The algorithm is ours to say, and one without a key id would be tried with every key.
+            # The assertion must not choose the algorithm. Without a key id, google-auth would try every key.
             header = jwt.decode_header(assertion)  # type: ignore[no-untyped-call]  # google-auth is untyped
             key_id = header.get("kid")
             if header.get("alg") != "ES256" or not isinstance(key_id, str):
-                message = "it is not signed with ES256 and a key of a name"
-                raise IdentityError(message)
+                raise IdentityError("the assertion is not signed with ES256, or has no key id")
             claims: Any = jwt.decode(  # type: ignore[no-untyped-call]  # google-auth is untyped
                 assertion,
                 certs={key_id: self._keys.get(key_id)},
                 audience=self._audience,
                 clock_skew_in_seconds=CLOCK_SKEW.total_seconds(),
             )
-        # What reading a forged one may raise; RecursionError for JSON that is nested a thousand times.
+        # A forged assertion may raise any of these; RecursionError comes from deeply nested JSON.
         except (GoogleAuthError, ValueError, TypeError, RecursionError) as exc:
-            # Some of the messages hold what they are about, and an assertion is a secret for ten minutes.
-            message = f"{type(exc).__name__}: {str(exc).replace(assertion, '…'):.300}"
-            raise IdentityError(message) from exc
+            # Some messages quote the assertion, which is a valid credential for ten minutes.
+            raise IdentityError(f"{type(exc).__name__}: {str(exc).replace(assertion, '…'):.300}") from exc
         if claims.get("iss") != ISSUER:
-            message = f"it was issued by {claims.get('iss')!r}"
-            raise IdentityError(message)
+            raise IdentityError(f"the assertion was issued by {claims.get('iss')!r}")
         subject, email = claims.get("sub"), claims.get("email")
         if not isinstance(subject, str) or not subject:
-            message = "it names nobody"
-            raise IdentityError(message)
+            raise IdentityError("the assertion names no user")
         return IapUser(id=subject, email=email if isinstance(email, str) else "")
 
 
 class _Keys:
-    """Google's public keys: asked for once an hour, and when one turns up that is not among them."""
+    """A cache of Google's public keys, which fetches them once an hour and when an unknown key id occurs."""
 
     def __init__(self, url: str, monotonic: Callable[[], float]) -> None:
         self._url = url
@@ -162,14 +157,13 @@ class _Keys:
         self._got_at = self._asked_at = float("-inf")
 
     def get(self, key_id: str) -> str:
-        """Give the key of an id, as PEM.
+        """Return the key with an id, as PEM.
 
         Raises:
             IdentityError: there is no such key.
-            KeysUnavailableError: who knows.
-
+            KeysUnavailableError: the keys can't be fetched.
         """
-        # One asks; whoever can do with the old keys does not wait for its answer.
+        # One thread fetches the keys. The others wait for it only if their key is not cached.
         if self._needs(key_id) and self._lock.acquire(blocking=key_id not in self._keys):
             try:
                 if self._needs(key_id) and self._monotonic() - self._asked_at >= _ASKING_PAUSE.total_seconds():
@@ -177,13 +171,11 @@ class _Keys:
             finally:
                 self._lock.release()
         if self._age() > _OLDEST_KEYS:
-            message = f"no keys from {self._url}"
-            raise KeysUnavailableError(message)
+            raise KeysUnavailableError(f"Google's keys can't be fetched from {self._url}")
         try:
             return self._keys[key_id]
         except KeyError:
-            message = f"there is no key {key_id[:80]!r}"
-            raise IdentityError(message) from None
+            raise IdentityError(f"there is no key {key_id[:80]!r}") from None
 
     def _age(self) -> timedelta:
         age = self._monotonic() - self._got_at
@@ -193,17 +185,17 @@ class _Keys:
         return key_id not in self._keys or self._age() > _KEYS_AGE
 
     def _ask(self) -> None:
-        """Replace the keys; keep the old ones where the answer is none."""
+        """Fetch the keys; keep the old ones if that fails."""
         self._asked_at = self._monotonic()
         try:
             with urllib.request.urlopen(self._url, timeout=_ASKING_SECONDS) as response:  # noqa: S310  # the author's
                 keys = json.loads(response.read(_LARGEST_ANSWER))
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            log.warning("no keys from %s: %s", self._url, exc)
+            log.warning("keys not fetched from %s: %s", self._url, exc)
             if isinstance(exc, urllib.error.HTTPError):
                 exc.close()
             return
         if isinstance(keys, dict) and keys and all(isinstance(key, str) for key in keys.values()):
             self._keys, self._got_at = keys, self._monotonic()
         else:
-            log.warning("no keys from %s, but something else", self._url)
+            log.warning("keys not fetched from %s: the answer contains no keys", self._url)

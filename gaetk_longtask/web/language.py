@@ -41,12 +41,12 @@ class Language:
 
     @property
     def direction(self) -> Literal["ltr", "rtl"]:
-        """As in HTML's ``dir``."""
+        """The direction of writing, as in HTML's ``dir``."""
         return "rtl" if self.code.partition("-")[0] in _RIGHT_TO_LEFT else "ltr"
 
     def gettext(self, message: str, **values: object) -> str:
         """Translate `message`; the values replace ``%(name)s``."""
-        translated = self._catalogue.gettext(message) if message else ""  # "" stands for a catalogue's header
+        translated = self._catalogue.gettext(message) if message else ""  # gettext("") is the catalogue's header
         return translated % values if values else translated
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:
@@ -62,13 +62,13 @@ class Language:
         return self.ngettext("%(number)s hour", "%(number)s hours", floor(seconds / 3600 + 0.5))
 
     def span(self, seconds: float) -> str:
-        """Return a duration in words, in days from two days on."""
+        """Return a duration in words; from two days, in days."""
         if seconds < 172_800:
             return self.duration(seconds)
         return self.ngettext("%(number)s day", "%(number)s days", round(seconds / 86_400))
 
     def date(self, moment: datetime) -> str:
-        """Return the day of a moment, in UTC, in words."""
+        """Return the date of a moment in words, in UTC."""
         months = (
             self.gettext("January"),
             self.gettext("February"),
@@ -93,7 +93,7 @@ class Language:
 
 @cache
 def available() -> dict[str, str]:
-    """Return the folder names of the available languages, by their lower-case form."""
+    """Return the folder names of the available languages, by the same names in lower case."""
     names = [SOURCE, *(path.parent.parent.name for path in DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))]
     return {name.lower(): name for name in names}
 

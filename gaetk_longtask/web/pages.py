@@ -1,4 +1,4 @@
-"""What a waiting page shows, as the template's context and as the status document."""
+"""The contexts of the pages' templates, and the status document."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import STARTING
 from gaetk_longtask.web.language import Language
 
-#: How often to look, by how long it has taken already: (for tasks younger than … seconds, look every … seconds).
+#: How often to poll, by age: (tasks younger than … seconds, poll every … seconds).
 _PACES = ((10, 1), (60, 2), (600, 3))
 _SLOWEST_PACE = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
-    """Where the visitor may go from here; None where it is not possible now."""
+    """The visitor's links; None if a link is not possible now."""
 
     self: str  #: this page, fit for a bookmark
     result: str | None
     cancel: str | None  #: by POST
     retry: str | None  #: by POST
     start: str | None  #: starts a new task, by GET
-    refreshing: str  #: this page, loading itself anew where there is no JavaScript
-    still: str  #: this page, not doing so
+    refreshing: str  #: this page, which then refreshes automatically without JavaScript
+    still: str  #: this page, which then does not refresh
 
     @classmethod
     def of(cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None) -> Self:
-        """Give what is possible in this state; `bookmark` is the query that keeps the URL meaningful."""
+        """Return the links that are possible in this state; `bookmark` is the query with the task's parameters."""
 
         def link(job: str) -> str:
             return job_url(info.path, info.id, job) + (f"&{bookmark}" if bookmark else "")
@@ -52,19 +52,19 @@ class Links:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What every page of ours may use, whatever it shows; `base.html` needs no more."""
+    """The context of every page; `base.html` needs no more."""
 
-    title: str  #: what the page is about
-    language: Language = field(default_factory=Language)  #: the visitor's: its `code` and its `direction`
+    title: str  #: the page's subject
+    language: Language = field(default_factory=Language)  #: the visitor's, with `code` and `direction`
 
     def gettext(self, message: str, **values: object) -> str:
-        """Say it in the visitor's language; the values go where it says ``%(name)s``."""
+        """Translate into the visitor's language; the values replace ``%(name)s``."""
         return self.language.gettext(message, **values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartPage(Page):
-    """All that `start.html` may use: what the button sends, and where."""
+    """The context of `start.html`: what the button sends, and where to."""
 
     method: str
     action: str
@@ -73,15 +73,15 @@ class StartPage(Page):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusPage(Page):
-    """All that a status template may use.
+    """The context of a status template.
 
-    The names of the original work as well: ``display["info"]``, ``display["refresh"]``, ``display["statusinfo"]``.
+    The original library's names work as well: ``display["info"]``, ``display["refresh"]``, ``display["statusinfo"]``.
     """
 
     task: TaskInfo  #: `id`, `url`, `attempt`, `progress`, `created_at`, `created_by` and more
     eta_seconds: float | None  #: the time left, None while it would be a guess
-    typical_seconds: float | None  #: how long such a task usually takes, for one that reports no steps
-    elapsed_seconds: float  #: since the visitor asked for it
+    typical_seconds: float | None  #: how long such a task usually takes, if it reports no steps
+    elapsed_seconds: float  #: since the start or the last retry
     refreshes: bool  #: whether the page refreshes automatically where there is no JavaScript
     links: Links
     progress_html: Callable[..., str]  #: renders what `info` gives
@@ -99,13 +99,13 @@ class StatusPage(Page):
         bookmark: str = "",
         start_url: str | None = None,
     ) -> Self:
-        """Show a snapshot at the time `now`."""
+        """Return the page for a snapshot at the time `now`."""
         task, language = snapshot.info, language or Language()
         elapsed = max(0.0, ((task.ended_at or now) - task.requested_at).total_seconds())
         eta = None if task.status.ended else task.progress.eta_seconds
         typical = None
         if eta is not None and task.progress.percent is None and snapshot.beat_at is not None:
-            # The owner knows how long such tasks take, and has taken off what had elapsed when it said so.
+            # The owner has subtracted the time that had elapsed when it reported.
             typical = eta + (snapshot.beat_at - task.requested_at).total_seconds()
             eta = typical - elapsed if typical > elapsed else None
         return cls(
@@ -122,12 +122,12 @@ class StatusPage(Page):
 
     @property
     def status(self) -> Status:
-        """Where the task stands; its `value` is the name."""
+        """The state of the task; its `value` is the name."""
         return self.task.status
 
     @property
     def message(self) -> str:
-        """What the work said last."""
+        """The last message of the work."""
         message = self.task.progress.message
         return self.gettext("Starting") if message == STARTING["message"] else message
 
@@ -138,37 +138,60 @@ class StatusPage(Page):
 
     @property
     def total_steps(self) -> float:
-        """How many steps there are; 0 where unknown."""
+        """How many steps there are; 0 if unknown."""
         return self.task.progress.total_steps
 
     @property
     def percent(self) -> int | None:
-        """How far the work is, from 0 to 100; None where unknown."""
+        """The progress from 0 to 100; None if unknown."""
         return self.task.progress.percent
 
     @property
     def refresh(self) -> int | None:
-        """Look again after so many seconds; None if nothing more will happen."""
+        """Poll again after this many seconds; None if the task has ended."""
         return None if self.done else _pace(self.elapsed_seconds)
 
     @property
     def error(self) -> str | None:
-        """Why the task failed, if the author said so."""
+        """Why the task failed, if the author gave a reason."""
         return self.task.error
 
     @property
     def error_reference(self) -> str | None:
-        """What the operator finds in the log."""
+        """The reference that is also in the log."""
         return self.task.error_reference
 
     @property
+    def explanation(self) -> str:
+        """What it means that the task is in its state; may be empty."""
+        match self.status:
+            case Status.READY:
+                return self.gettext("The work starts as soon as there is capacity.")
+            case Status.ERROR:
+                return self.gettext("The last attempt was interrupted. Trying again shortly.")
+            case Status.DONE | Status.FINISHED if self.task.expires_at is not None:
+                return self.gettext("Available until %(date)s.", date=self.language.date(self.task.expires_at))
+            case Status.FAILED if self.error:
+                return self.error
+            case Status.FAILED if self.task.attempt == 0:
+                return self.gettext("The work could not be started.")
+            case Status.FAILED if self.task.attempt > 1:
+                return self.gettext("Something went wrong. We tried %(number)s times.", number=self.task.attempt)
+            case Status.FAILED:
+                return self.gettext("Something went wrong.")
+            case Status.CANCELLED:
+                return self.gettext("The work was stopped. You can try again.")
+            case _:
+                return ""
+
+    @property
     def done(self) -> bool:
-        """Nothing more will happen; also true of a task that failed or was cancelled."""
+        """Whether the task has ended; also true if it failed or was cancelled."""
         return self.status.ended
 
     @property
     def heading(self) -> str:
-        """The title while the task is at work, then how it has ended."""
+        """The title while the task is running, then how it ended."""
         match self.status:
             case Status.READY | Status.STARTED:
                 return self.title
@@ -183,7 +206,7 @@ class StatusPage(Page):
 
     @property
     def state(self) -> str:
-        """Where the task stands, in a word or two."""
+        """The state of the task in a word or two."""
         match self.status:
             case Status.READY:
                 return self.gettext("Waiting to start")
@@ -202,7 +225,7 @@ class StatusPage(Page):
 
     @property
     def announcement(self) -> str:
-        """What a screen reader is told when the page gets here by itself; may be empty."""
+        """What a screen reader says when the page changes to this state; may be empty."""
         match self.status:
             case Status.READY | Status.ERROR:
                 return ""
@@ -215,12 +238,12 @@ class StatusPage(Page):
 
     @property
     def elapsed(self) -> str:
-        """The time since the visitor asked for it, in words."""
+        """The time since the start or the last retry, in words."""
         return self.language.duration(self.elapsed_seconds)
 
     @property
     def time_left(self) -> str:
-        """The time left or, of a task that reports no steps, how long it usually takes; empty while it is a guess."""
+        """The time left or, without steps, how long such tasks usually take, in words; empty if unknown."""
         if self.eta_seconds is None:
             return ""
         if self.typical_seconds is not None:
@@ -235,11 +258,11 @@ class StatusPage(Page):
 
     @property
     def statusinfo(self) -> Mapping[str, Any]:
-        """What the work has said, as the original's templates expect it."""
+        """The progress as a mapping, as the original's templates expect it."""
         return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
 
     def __getitem__(self, name: str) -> Any:
-        """Give an attribute by its name, as the original's dictionary did."""
+        """Return an attribute by its name, as the original's dictionary did."""
         if name.startswith("_"):
             raise KeyError(name)
         try:
@@ -248,7 +271,7 @@ class StatusPage(Page):
             raise KeyError(name) from None
 
     def document(self) -> dict[str, Any]:
-        """Give the status document: one small JSON object, for programs. Unknown numbers are None, never 0."""
+        """Return the status document, one small JSON object for programs. Unknown numbers are None, never 0."""
         return {
             "id": self.task.id,
             "status": self.status.value,

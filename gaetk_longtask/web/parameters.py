@@ -1,4 +1,4 @@
-"""The parameters of a task in a visitor's request: its fields, without ours and without the CSRF token."""
+"""Reads a task's parameters from a visitor's request: its fields, without the library's and the CSRF token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from werkzeug.datastructures import MultiDict
 
 from gaetk_longtask.web.problems import ProblemError
 
-#: The original's limit for a parameter that goes into a bookmark, in characters, and ours for all of them.
+#: The longest parameter in a bookmark (as in the original library), and the longest bookmark, both in characters.
 _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
 
 
 def parameters_of(request: Request) -> dict[str, Any]:
-    """Return the query, form and file fields of a request, a file as `bytes`; raise `ProblemError` for a JSON body."""
+    """Return the query, form and file fields of a request, files as `bytes`; raise `ProblemError` for a JSON body."""
     if request.mimetype == "application/json":
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -30,7 +30,7 @@ def parameters_of(request: Request) -> dict[str, Any]:
 
 
 def gather(sources: Iterable[Mapping[str, list[Any]]], csrf_name: str) -> dict[str, Any]:
-    """Make parameters of fields: a later source hides a name of an earlier one, repetition becomes a list."""
+    """Return the parameters in all sources: a later source replaces a name, a repeated field becomes a list."""
     parameters: dict[str, Any] = {}
     for source in sources:
         for name, values in source.items():
@@ -40,14 +40,14 @@ def gather(sources: Iterable[Mapping[str, list[Any]]], csrf_name: str) -> dict[s
 
 
 def given_in_url(request: Request) -> list[tuple[str, str]]:
-    """Return the parameters that a request's URL carries besides our own fields."""
+    """Return the parameters in a request's URL, without the library's own fields."""
     return [item for item in request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
 
 
 def bookmark(
     query: MultiDict[str, str], form: MultiDict[str, str], form_names: Iterable[str], csrf_name: str
 ) -> list[tuple[str, str]]:
-    """Choose the parameters that make a status page's URL meaningful: short ones, and of the form those named."""
+    """Return the parameters for a status page's URL: short ones, and of the form only those in `form_names`."""
     named = frozenset(form_names)
     offered = [item for item in query.items(multi=True) if item[0] not in form]
     offered += [item for item in form.items(multi=True) if item[0] in named]
@@ -60,7 +60,7 @@ def bookmark(
 
 
 def is_parameter(name: str, csrf_name: str) -> bool:
-    """Return whether a field is the visitor's own: neither one of ours nor the application's CSRF token."""
+    """Return whether a field is a parameter: not one of the library's fields and not the CSRF token."""
     return not name.startswith("_") and name != csrf_name
 
 

@@ -1,4 +1,4 @@
-"""What went wrong with a visitor's request: a problem document for programs, a page for people."""
+"""Answers visitors' requests that fail: with a problem document for programs, with a page for people."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gaetk_longtask.web.requests import asked_language, wants_json
 
 log = logging.getLogger(__name__)
 
-#: What a problem looks like.
+#: The kinds of problems that the page distinguishes.
 Kind = Literal["unknown", "expired", "damaged", "problem"]
 
 
 class ProblemError(Exception):
-    """Ends the handling of a request with a problem document (RFC 9457), or the page that says the same."""
+    """Ends a request with a problem document (RFC 9457), or with a page that says the same."""
 
     def __init__(
         self,
@@ -38,20 +38,20 @@ class ProblemError(Exception):
         allow: tuple[str, ...] = (),
         retry_after_seconds: int | None = None,
     ) -> None:
-        """Say `message` in the visitor's language, with the values where it says ``%(name)s``."""
+        """Show `message` in the visitor's language; the values replace ``%(name)s``."""
         super().__init__(message % values if values else message)
         self.status = status
         self.message = message
         self.values = dict(values or {})
         self.kind: Kind = kind
         self.start_url = start_url  #: where the visitor may start again
-        self.retry_url = retry_url  #: where the same task may be tried again, by POST
-        self.reference = reference  #: what the operator finds in the log
-        self.allow = allow  #: the methods that are possible instead
+        self.retry_url = retry_url  #: where the visitor may retry the same task, by POST
+        self.reference = reference  #: the reference that is also in the log
+        self.allow = allow  #: the methods that are allowed instead
         self.retry_after_seconds = retry_after_seconds
 
     def response(self) -> Response:
-        """Answer the current request."""
+        """Return the answer to the current request."""
         page = ProblemPage.of(self, asked_language(request))
         if wants_json(request):
             document = {
@@ -76,19 +76,19 @@ class ProblemError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProblemPage(Page):
-    """All that `problem.html` may use."""
+    """The data of `problem.html`."""
 
     status: HTTPStatus
     kind: Kind
     detail: str  #: what went wrong, and what the visitor can do
     start_url: str | None  #: where to start again, by GET
-    retry_url: str | None  #: where to try the same task again, by POST
-    again_seconds: int | None  #: when loading the same page anew may help; None where it may not
-    reference: str | None  #: what the operator finds in the log
+    retry_url: str | None  #: where to retry the same task, by POST
+    again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
+    reference: str | None  #: the reference that is also in the log
 
     @classmethod
     def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
-        """Show a problem with the current request in a language."""
+        """Return the page about a problem with the current request, in a language."""
         passes = request.method == "GET" and problem.retry_url is None
         return cls(
             language=language,
@@ -123,11 +123,11 @@ def _title(language: Language, problem: ProblemError) -> str:
 
 @contextmanager
 def reaching_the_store() -> Iterator[None]:
-    """Answer the visitor with 503 where Datastore does not answer."""
+    """Raise `ProblemError` with 503 if Datastore does not respond."""
     try:
         yield
     except STORE_ERRORS as exc:
-        log.warning("the store does not answer a visitor: %s", exc)
+        log.warning("Datastore does not respond to a visitor's request: %s", exc)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "The database is not responding. Try again in a moment.",
@@ -136,10 +136,10 @@ def reaching_the_store() -> Iterator[None]:
 
 
 def report_exception(exc: BaseException) -> None:
-    """Log an exception and send Flask's signal, as Flask does where no error handler takes it."""
+    """Log an exception and send Flask's signal, as Flask does if no error handler accepts it."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     try:
         app.log_exception((type(exc), exc, exc.__traceback__))
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
-    except Exception:  # error reporting that fails itself must not turn into the queue's answer
-        log.exception("reporting an exception has failed")
+    except Exception:  # a failure to report an error must not change the answer to the queue
+        log.exception("an exception could not be reported")

@@ -1,4 +1,4 @@
-"""What a request says: who sends it, what it asks for, and what its answer must carry."""
+"""Reads from a request who sent it and what it asks for; sets the headers of its answer."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gaetk_longtask.queues import KEY_HEADER, Delivery
 from gaetk_longtask.web.language import SOURCE, Language
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
-#: ``on`` where the waiting page has loaded itself anew, ``off`` where the visitor has told it not to.
+#: ``on`` if the waiting page has refreshed automatically, ``off`` if the visitor has stopped that.
 REFRESH_FIELD = "_longtaskrefresh"
-#: What App Engine takes from every request that its own queue has not sent.
+#: App Engine removes this header from every request that its own queue did not send.
 QUEUE_HEADER = "X-AppEngine-QueueName"
 
-#: The trace of a request, as W3C and as Google write it.
+#: The trace of a request, in the formats of W3C and of Google.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
 
-#: 128 random bits or more in URL-safe base64; nothing else is ever looked up.
+#: 128 random bits or more in URL-safe base64; other ids are not looked up.
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 
-#: How many different headers of visitors are kept in mind, with what they mean: browsers send the same few.
+#: How many header values are cached with their meaning; browsers send the same few.
 _REMEMBERED = 128
 
-#: On every answer about a task: its URL is a secret, and its state changes.
+#: The headers of every answer about a task, because its URL is a secret and its state changes.
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",
@@ -42,7 +42,7 @@ HEADERS = {
 
 
 class JobName(StrEnum):
-    """What ``_longtaskjob`` may ask for, besides starting."""
+    """The values of ``_longtaskjob``. A request without it and without an id starts a task."""
 
     QUERY = "query"
     SHOWRESULT = "showresult"
@@ -52,7 +52,7 @@ class JobName(StrEnum):
 
 
 def asked_job(request: Request) -> str | None:
-    """Give what the query asks for; None also for a query that is no UTF-8, which Werkzeug raises about."""
+    """Return the job that the query asks for; None also if the query is not UTF-8, for which Werkzeug raises."""
     try:
         return request.args.get(JOB_FIELD)
     except UnicodeDecodeError:
@@ -60,12 +60,12 @@ def asked_job(request: Request) -> str | None:
 
 
 def is_task_id(text: str) -> bool:
-    """Tell whether it can be the id of a task at all."""
+    """Return whether a text has the form of a task id."""
     return _ID.fullmatch(text) is not None
 
 
 def wants_json(request: Request) -> bool:
-    """Tell a program from a browser: it prefers JSON to HTML."""
+    """Return whether the client prefers JSON to HTML: programs do, browsers do not."""
     return _prefers_json(request.headers.get("Accept"))
 
 
@@ -76,7 +76,7 @@ def _prefers_json(accept: str | None) -> bool:
 
 
 def asked_language(request: Request) -> Language:
-    """Give the language that Flask-Babel has found, where the application has it; else the browser's."""
+    """Return the language that Flask-Babel has selected if the application uses it, else the browser's."""
     if "babel" in current_app.extensions and (flask_babel := sys.modules.get("flask_babel")):
         return Language.best_of([str(flask_babel.get_locale() or SOURCE)])
     return _best_language(request.headers.get("Accept-Language"))
@@ -89,18 +89,18 @@ def _best_language(accept: str | None) -> Language:
 
 
 def is_prefetch(request: Request) -> bool:
-    """Tell whether a browser only guesses that its user might come here."""
+    """Return whether a browser only prefetches the page, before its user has asked for it."""
     purpose = f"{request.headers.get('Sec-Purpose', '')} {request.headers.get('Purpose', '')}"
     return "prefetch" in purpose or "prerender" in purpose
 
 
 def is_cross_site(request: Request) -> bool:
-    """Tell whether another site's page has made the browser send this."""
+    """Return whether a page of another site made the browser send the request."""
     return request.headers.get("Sec-Fetch-Site") == "cross-site"
 
 
 def is_same_origin(request: Request) -> bool:
-    """Tell whether one of our own pages has sent this; a program sends neither header and is believed."""
+    """Return whether one of our own pages sent the request; a program, which sends neither header, is trusted."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -109,7 +109,7 @@ def is_same_origin(request: Request) -> bool:
 
 
 def current_trace(project: str | None) -> str | None:
-    """Name the trace of the current request as Cloud Logging does; None if there is none, or no project."""
+    """Return the trace of the current request in Cloud Logging's format; None without a trace or a project."""
     if project is None or not has_request_context():
         return None
     headers = current_request.headers
@@ -119,7 +119,7 @@ def current_trace(project: str | None) -> str | None:
 
 
 def delivery_of(request: Request) -> Delivery | None:
-    """Read what the queue says of a delivery; None where its headers are missing."""
+    """Return what the queue's headers say about a delivery; None if they are missing."""
     key = request.headers.get(KEY_HEADER)
     if not key or QUEUE_HEADER not in request.headers:
         return None
@@ -133,17 +133,17 @@ def delivery_of(request: Request) -> Delivery | None:
 
 
 def path_of(request: Request) -> str:
-    """Give a request's path as a visitor and the queue write it."""
+    """Return a request's quoted path, as visitors and the queue request it."""
     return quoted_path(request.script_root + request.path)
 
 
 def quoted_path(path: str) -> str:
-    """Quote a path in one way, so that two of them can be compared; never the start of another host's URL."""
+    """Return a path in one canonical quoting, for comparisons; never with ``//`` at its start, as before a host."""
     return "/" + quote(path, safe="/:@!$&'()*+,;=~").lstrip("/")
 
 
 def protect(response: Response) -> Response:
-    """Set what every answer about a task carries."""
+    """Set the headers of every answer about a task."""
     for name, value in HEADERS.items():
         response.headers[name] = value
     if "Vary" in response.headers:

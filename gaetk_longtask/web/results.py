@@ -1,4 +1,4 @@
-"""Shows a result whose handler does not override `display_result`."""
+"""Builds the response with a result if the handler does not override `display_result`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 
 
 def response_with(result: Any) -> Response:
-    """Return text as HTML in which nothing can run, `bytes` as a download, anything else as JSON."""
+    """Return text as HTML in which no script can run, `bytes` as a download, anything else as JSON."""
     match result:
         case str() | YieldedResult(is_text=True):
             return Response(result, mimetype="text/html", headers={"Content-Security-Policy": "sandbox"})
@@ -25,7 +25,7 @@ def response_with(result: Any) -> Response:
 
 
 def jsonable(value: Any) -> Any:
-    """Make of a result something that Flask's JSON takes: sets become lists, keys strings, bytes Base64."""
+    """Convert a result to what Flask's JSON accepts: sets become lists, keys strings, bytes Base64."""
     match value:
         case dict():
             return {str(key): jsonable(one) for key, one in value.items()}

@@ -1,4 +1,4 @@
-"""A visitor's request to start a task: who may start it, which task it joins, the page that asks first."""
+"""Answers a visitor's request to start a task: starts one, joins an equal one, or asks the visitor first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, 
 
 
 class Start:
-    """A request that names no task; an NDB context must be active."""
+    """A request without a task id; an NDB context must be active."""
 
     def __init__(self, hooks: Hooks, request: Request, services: Services, answers: Answers) -> None:
         self._hooks = hooks
@@ -31,7 +31,7 @@ class Start:
         self._answers = answers
 
     def answer(self) -> Any:
-        """Start a task, unless the request must not, or its visitor has to be asked."""
+        """Start a task; refuse requests that must not start one, and ask visitors who come from another site."""
         request = self._request
         if request.method == "HEAD":
             return Response()
@@ -46,8 +46,8 @@ class Start:
                 allow=allowed,
             )
         if request.url_rule is not None and "GET" not in (request.url_rule.methods or ()):
-            message = f"The rule {request.url_rule} must take GET besides {request.method}, for the page that watches."
-            raise ConfigurationError(f"{message} Restrict starting by start_methods on the class, not by methods.")
+            message = f"The rule {request.url_rule} must accept GET as well as {request.method}, for the waiting page."
+            raise ConfigurationError(f"{message} To start only by POST, set start_methods on the class, not methods.")
         return self._ask_first() if is_cross_site(request) else self._lead_to(self._start())
 
     def _start(self) -> LongTask:
@@ -69,7 +69,7 @@ class Start:
         except TooLargeError as exc:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
         except SerializationError as exc:
-            report_exception(exc)  # prepare_task made it: the visitor can't help it
+            report_exception(exc)  # an error in prepare_task, not of the visitor
             raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(exc)) from exc
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
@@ -84,20 +84,20 @@ class Start:
         return starting.unique_name(draft, key, shared=False)
 
     def _lead_to(self, task: LongTask) -> Any:
-        """Lead the visitor to the task's own page."""
+        """Redirect the visitor to the task's own page; a program gets the status document."""
         request, answers = self._request, self._answers
         self._hooks.task = task.info
         kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_field())
         url = answers.url(JobName.QUERY, task.id, kept)
         if not answers.as_json:
-            # 307 has the browser send the form once more, which is harmless, but not an upload.
+            # After 307 the browser sends the form again. A file must not be sent twice.
             return redirect(url, HTTPStatus.SEE_OTHER if request.files else HTTPStatus.TEMPORARY_REDIRECT)
         snapshot = answers.snapshot(task)
         headers = {"Location": url, "Retry-After": str(answers.page(snapshot).refresh)}
         return answers.document(snapshot), HTTPStatus.ACCEPTED, headers
 
     def _ask_first(self) -> Any:
-        """Let the visitor decide: the request comes from a foreign page, which must not start anything."""
+        """Return a page with a start button, because a page of another site must not start a task."""
         request, path = self._request, self._answers.path
         if request.files:
             raise ProblemError(

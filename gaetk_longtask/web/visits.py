@@ -1,4 +1,4 @@
-"""One request of a visitor, from dispatch to answer; calls the handler's hooks."""
+"""Answers one request of a visitor; calls the handler's hooks."""
 
 from __future__ import annotations
 
@@ -35,15 +35,19 @@ from gaetk_longtask.web.starts import Start
 
 log = logging.getLogger(__name__)
 
-#: Answers with a task's parameters and result: the handler's `display_result`, whatever that takes.
+#: Returns the response that shows a result: calls the handler's `display_result`, with or without the task.
 Show = Callable[[Any, Any, LongTask], Any]
 
-#: How long a poll's own reading of the durable state serves the polls behind it.
+#: How long later polls use the durable state that one poll has read.
 _READ_AHEAD_SECONDS = 5
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
-    """Answer a visitor's current request; raise `ConfigurationError` where there is no manager, or no project."""
+    """Return the answer to a visitor's current request.
+
+    Raises:
+        ConfigurationError: the application has no manager, or its project id is unknown.
+    """
     services = services_of_current_app()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with services.ndb_context():
@@ -61,7 +65,7 @@ class _Visit:
         self._answers = Answers(hooks, request, services)
 
     def answer(self) -> Response:
-        """Do what the request asks for."""
+        """Return the answer to the request."""
         try:
             return make_response(self._dispatch())
         except ProblemError as problem:
@@ -116,7 +120,7 @@ class _Visit:
     # Watching.
 
     def _find(self, task_id: str) -> Snapshot:
-        """Return the latest that is known of the task: from the progress store alone, if it has fresh news."""
+        """Return the latest snapshot of the task; Datastore is read only if the progress store has no fresh one."""
         if not is_task_id(task_id):
             raise self._answers.unknown()
         now = self._services.clock()
@@ -138,14 +142,14 @@ class _Visit:
         return snapshot
 
     def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
-        """Read the durable state, and have the task enqueued again if it has been silent for too long."""
+        """Read the durable state; enqueue the task again if it is due."""
         task = self._services.store.get(task_id)
         if task is None:
             return None
         task = starting.heal(self._services, task)
         snapshot = self._answers.snapshot(task)
         if known is not None and known.order == snapshot.order:
-            return known  # it has heard more of the work's progress than the entity
+            return known  # its progress is newer than the entity's
         self._services.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
         return snapshot
 
@@ -159,7 +163,7 @@ class _Visit:
             return self._answers.see(JobName.SHOWRESULT, info.id)
         return self._hooks.render_status(self._answers.page(snapshot), info)
 
-    # Collecting.
+    # Showing the result.
 
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._services.store, snapshot.info.id
@@ -169,7 +173,7 @@ class _Visit:
         if task is None:
             raise self._answers.unknown()
         if _whose(task.info) != _whose(snapshot.info):
-            log.error("the progress store gives %s to somebody whose it is not", task_id[:8])
+            log.error("the progress store and Datastore disagree about the owner of %s", task_id[:8])
             raise _not_yours()
         if not task.status.has_result:
             if self._answers.as_json:
@@ -178,7 +182,7 @@ class _Visit:
                     "There is no result: the task is %(status)s.",
                     values={"status": task.status},
                 )
-            if snapshot.info.status.has_result:  # its page would lead here again
+            if snapshot.info.status.has_result:  # the waiting page would redirect here again
                 store.publish(task)
                 return self._query(self._answers.snapshot(task))
             return self._answers.see(JobName.QUERY, task_id)
@@ -186,7 +190,7 @@ class _Visit:
             with reaching_the_store():
                 parameters = self._services.load(task, "parameters", self._hooks.serializer)
         except DamagedDataError as exc:
-            log.exception("parameters of %s are damaged", task_id[:8])
+            log.exception("the parameters of %s are damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "The stored data of this task is damaged. Start again.",
@@ -199,7 +203,7 @@ class _Visit:
             self._hooks.task = task
             return self._show(parameters, result, task)
         except DamagedDataError as exc:
-            log.exception("result of %s is damaged", task_id[:8])
+            log.exception("the result of %s is damaged", task_id[:8])
             raise ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "The stored result is damaged and can't be shown. Try again to repeat the work.",
@@ -207,7 +211,7 @@ class _Visit:
                 retry_url=self._answers.url(JobName.RETRY, task_id),
             ) from exc
 
-    # Steering.
+    # Cancelling and retrying.
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if self._request.method != "POST":
@@ -249,5 +253,5 @@ def _not_yours() -> ProblemError:
 
 
 def _whose(info: TaskInfo) -> tuple[str | None, ...]:
-    """Return what never changes of a task, and what access to it depends on."""
+    """Return the fields that access to a task depends on; they never change."""
     return info.endpoint, info.path, info.created_by, info.namespace

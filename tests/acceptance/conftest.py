@@ -1,4 +1,4 @@
-"""The sample application on the local stack, and a visitor who has no cookies."""
+"""Fixtures: the sample application on the local stack, and a visitor without cookies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JOB_SECONDS = 120
 
 
 class Program:
-    """A module of the project that runs in a process of its own; its output is heard line by line."""
+    """A module of the project that runs in its own process. Its output is read line by line."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -65,7 +65,7 @@ class Program:
         return "\n".join(self.lines)
 
     def wait_for(self, start: str, *, seconds: float = START_SECONDS) -> str:
-        """Return what follows on the first unread line of standard output that starts like this."""
+        """Wait for a line of standard output that begins with `start`, and return its rest."""
         deadline = time.monotonic() + seconds
         while line := self._next_line(deadline):
             if line.startswith(start):
@@ -75,14 +75,14 @@ class Program:
         raise AssertionError(f"no line that starts with {start!r} in {seconds} seconds:\n{self.output}")
 
     def _next_line(self, deadline: float) -> str | None:
-        """Return the next line with its end, or None if there is none any more, or not in time."""
+        """Return the next line with its line break, or None if there is no more line, or none in time."""
         try:
             return self._unread.get(timeout=max(0, deadline - time.monotonic()))
         except queue.Empty:
             return None
 
     def wait(self, *, seconds: float) -> int:
-        """Return the exit code, when all output is there."""
+        """Wait for the end of the process and of its output, and return the exit code."""
         code = self.process.wait(seconds)
         self._join()
         return code
@@ -131,7 +131,7 @@ class Answer:
 
 
 class Visitor:
-    """Asks one thing at a time and follows no redirect by itself."""
+    """Sends one request at a time, and follows no redirects."""
 
     def __init__(self, site: str) -> None:
         self.site = site
@@ -151,7 +151,7 @@ class Visitor:
         return self._ask("POST", path, body, {"Accept": accept, "Content-Type": content_type})
 
     def follow(self, started: Answer) -> dict[str, Any]:
-        """Return the status document of the task that was started, when nothing more will happen."""
+        """Wait until a started task has ended, and return its status document."""
         deadline = time.monotonic() + JOB_SECONDS
         while True:
             document: dict[str, Any] = self.get(started.location, accept="application/json").json
@@ -161,7 +161,7 @@ class Visitor:
             time.sleep(document["poll_after_seconds"])
 
     def collect(self, started: Answer) -> Answer:
-        """Return the result of the task that was started, when it is there."""
+        """Wait for the result of a started task, and return it."""
         document = self.follow(started)
         assert document["links"]["result"], document
         return self.get(document["links"]["result"])
@@ -180,7 +180,7 @@ class Visitor:
 
 @pytest.fixture(scope="package", autouse=True)
 def _unmeasured() -> Iterator[None]:
-    """Measure no coverage in the programs: it takes them half as long again, and other tests reach the same code."""
+    """Measure no coverage in the programs. It would take 50 % longer, and other tests cover the same code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
@@ -200,19 +200,19 @@ def visitor(stack: LocalStack) -> Visitor:
 
 @pytest.fixture(scope="package")
 def bundled_import(visitor: Visitor) -> Answer:
-    """The result page of an import of the bundled file; with it, the invoices are there."""
+    """The result page of an import of the bundled file. After that, the invoices are stored."""
     return visitor.collect(visitor.post("/import", bundled="yes"))
 
 
 @pytest.fixture(scope="package")
 def report(visitor: Visitor, bundled_import: Answer) -> Answer:
-    """The report of the month of the bundled invoices."""
+    """The report for the month of the bundled invoices."""
     return visitor.collect(visitor.get("/intrastat?month=2010-12"))
 
 
 @pytest.fixture(scope="session")
 def course() -> Iterator[Course]:
-    """Processes that a test may kill; where work lasts, it is handed over every other second."""
+    """Processes that a test may kill. Long tasks are handed over every 1.5 seconds."""
     try:
         with Course.open(time_limit_seconds=1.5) as course:
             yield course
@@ -223,5 +223,5 @@ def course() -> Iterator[Course]:
 
 @pytest.fixture
 def field(course: Course) -> Battlefield:
-    """The processes alone."""
+    """The processes of the course."""
     return course.field

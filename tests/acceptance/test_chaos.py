@@ -1,4 +1,4 @@
-"""A small run of what `nox -s chaos` does for minutes."""
+"""A short run of the chaos test, which takes minutes with `nox -s chaos`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flask longtask doctor`` beside the local stack, as an operator runs it."""
+"""``flask longtask doctor`` on the local stack, as an operator runs it."""
 
 from __future__ import annotations
 

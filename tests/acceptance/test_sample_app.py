@@ -1,4 +1,4 @@
-"""The sample application as a visitor meets it, on the local stack."""
+"""The sample application on the local stack, as a visitor uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sample_app.invoice_file import COLUMNS
 from .conftest import Answer, Visitor, running
 
 HEADER = ",".join(COLUMNS)
-# A month of its own, so that the report of the bundled invoices is not touched.
+# In another month, so that the report of the bundled invoices does not change.
 GOOD_ROW = "700001,22423,CAKESTAND,2,2011-03-07T10:15,12.75,17850,France"
 
 
@@ -41,7 +41,7 @@ def test_the_report_is_right_for_every_country_and_day(report: Answer) -> None:
 
 
 def straight_from_the_file() -> dict[tuple[str, str], tuple[int, Decimal]]:
-    """The ten lines that know nothing of the application."""
+    """Return the totals, calculated without the application's code."""
     totals: defaultdict[tuple[str, str], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal()))
     with BUNDLED_FILE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -52,12 +52,12 @@ def straight_from_the_file() -> dict[tuple[str, str], tuple[int, Decimal]]:
     return dict(totals)
 
 
-def test_the_report_is_a_csv_file_to_keep(report: Answer) -> None:
+def test_the_report_is_a_csv_download(report: Answer) -> None:
     assert report.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2010-12.csv"
 
 
-def test_the_few_line_task_counts(visitor: Visitor) -> None:
+def test_the_example_of_the_readme_counts(visitor: Visitor) -> None:
     assert visitor.collect(visitor.get("/count/1")).text == "Counted 1 seconds."
 
 
@@ -86,7 +86,7 @@ def test_every_page_keeps_to_the_content_security_policy(visitor: Visitor, bundl
 
 
 def addresses(output: str) -> set[int]:
-    """The ports of everything that the stack says it has started."""
+    """Return the ports in the output of the stack."""
     return {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", output)}
 
 
@@ -95,9 +95,9 @@ def is_open(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> None:
+def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
     with running("sample_app.demo", "--once", "--port", "0") as demo:
-        demo.wait_for("Making the INTRASTAT report")
+        demo.wait_for("Creating the INTRASTAT report")
         code = demo.wait(seconds=150)
 
     assert code == 0, demo.output
@@ -111,9 +111,9 @@ def test_the_demonstration_ends_with_the_report_and_leaves_nothing_running() -> 
     assert not any(is_open(port) for port in addresses(demo.output))
 
 
-def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
+def test_the_demo_keeps_the_site_running_until_ctrl_c() -> None:
     with running("sample_app.demo", "--port", "0") as demo:
-        site = demo.wait_for("The site stays up for a look: ", seconds=150)
+        site = demo.wait_for("The site is still running at ", seconds=150)
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
 
@@ -123,7 +123,7 @@ def test_the_demonstration_keeps_the_site_up_until_ctrl_c() -> None:
     assert not any(is_open(port) for port in addresses(demo.output))
 
 
-def test_the_demonstration_says_why_it_failed() -> None:
+def test_the_demo_says_why_it_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with running("sample_app.demo", "--once", "--port", str(port)) as demo:
@@ -131,4 +131,4 @@ def test_the_demonstration_says_why_it_failed() -> None:
 
     assert code == 1
     assert f"port {port} is not free" in demo.output
-    assert "The demonstration failed" in demo.output
+    assert "The demo failed" in demo.output

@@ -1,4 +1,4 @@
-"""What happens to one task that is hit, handed over, or as large as tasks get; with real processes."""
+"""Single tasks with real processes: killed workers, hand-overs, and very large values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def field(course: Course) -> Battlefield:
 
 
 class Task:
-    """A task that was started; watched over HTTP."""
+    """A started task, followed over HTTP."""
 
     def __init__(self, field: Battlefield, started: Answer | None) -> None:
         assert started is not None
@@ -51,20 +51,20 @@ class Task:
 
     @property
     def delivery(self) -> str:
-        """The path and query that the queue asks for."""
+        """The path and query of the task's deliveries."""
         return next(path for path in self._field.deliveries.latest if self.id in path)
 
     @property
     def statuses(self) -> list[str]:
-        """All states that it was ever committed in."""
+        """All committed states of the task, in order."""
         return [state.status for state in self._field.history.of(self.id)]
 
     def end(self) -> dict[str, Any]:
-        """Wait for it, and give the status document."""
+        """Wait for the end of the task, and return its status document."""
         return wait_for(self.url, seconds=60)
 
     def collect(self) -> bytes:
-        """Wait for the result."""
+        """Wait for the result, and return it."""
         document = self.end()
         assert document["links"]["result"], document
         answer = ask("GET", self._field.url + document["links"]["result"])
@@ -73,7 +73,7 @@ class Task:
         return answer.body
 
     def working_pid(self, *, percent: int) -> int:
-        """Wait until it has come so far, and give the process that works on it."""
+        """Wait until the task has reached `percent`, and return the id of the process that works on it."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             answer = ask("GET", self.url)
@@ -85,7 +85,7 @@ class Task:
         raise AssertionError("no progress")
 
 
-def test_a_worker_killed_half_way_is_taken_over_within_three_seconds_of_the_next_delivery(field: Battlefield) -> None:
+def test_a_killed_worker_is_replaced_within_three_seconds_of_the_next_delivery(field: Battlefield) -> None:
     task = Task(field, ask("GET", f"{field.url}/slow/1?seconds=4"))
     field.kill(task.working_pid(percent=50))
     killed_at = time.monotonic()
@@ -101,13 +101,13 @@ def test_a_worker_killed_half_way_is_taken_over_within_three_seconds_of_the_next
     assert task.statuses == ["ready", "started", "started", "done"]
 
 
-def test_a_worker_that_lives_and_is_slow_is_not_taken_over(field: Battlefield) -> None:
+def test_a_slow_worker_is_not_replaced(field: Battlefield) -> None:
     task = Task(field, ask("GET", f"{field.url}/slow/1?seconds=7"))
     task.working_pid(percent=5)
     duplicates: list[int | None] = []
     threads = []
 
-    for _ in range(10):  # once as it was, and once as after a deadline, with a higher retry count
+    for _ in range(10):  # a duplicate, and a delivery with a higher retry count, like after a deadline
         threads.append(threading.Thread(target=lambda: duplicates.append(field.deliveries.repeat(task.delivery))))
         threads[-1].start()
         assert field.run_early()
@@ -143,10 +143,10 @@ def test_an_upload_of_thirty_mebibytes_comes_back_byte_for_byte(field: Battlefie
     assert task.collect() == sent
 
 
-# Small runs of what `nox -s endurance` does for many minutes.
+# Short runs of the endurance test, which takes many minutes with `nox -s endurance`.
 
 
-def test_work_that_is_handed_over_and_killed_on_the_way_gives_the_result_byte_for_byte(course: Course) -> None:
+def test_a_task_that_is_handed_over_and_killed_has_the_same_result_byte_for_byte(course: Course) -> None:
     shots = draw(random.Random(1), steps=60, kills=1, delay_seconds=0.5)
 
     run = course.relay(units=60, seconds=6, shots=shots)
@@ -157,7 +157,7 @@ def test_work_that_is_handed_over_and_killed_on_the_way_gives_the_result_byte_fo
     assert course.broken_laws() == []
 
 
-def test_lines_are_entered_once_though_a_worker_is_killed_and_another_comes_back_from_the_dead(course: Course) -> None:
+def test_lines_are_entered_once_if_one_worker_is_killed_and_another_one_is_frozen(course: Course) -> None:
     rows = invoice_lines(1_000)
     shots = draw(random.Random(2), steps=len(rows) // BATCH_LINES, kills=1, freezes=1, delay_seconds=0.1)
 

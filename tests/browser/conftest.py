@@ -1,4 +1,4 @@
-"""Chromium, and the application that it looks at."""
+"""Fixtures: Chromium, and the application under test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The program."""
+    """The path of Chromium."""
     program = shutil.which("chromium")
     if program is None:
         missing("Chromium", FileNotFoundError("there is no program named chromium"))
@@ -40,7 +40,7 @@ def chromium() -> str:
     return program
 
 
-# Not for the session: it leaves an event loop running, which is in the way of other packages' tests.
+# Not for the whole session: the driver leaves an event loop running, which disturbs the tests of other packages.
 @pytest.fixture(scope="package")
 def driver() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
@@ -56,7 +56,7 @@ def browser(driver: Playwright, chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def stage(datastore_piece: Piece) -> Iterator[Stage]:
-    """The application; tests of a module share it, and make tasks of their own."""
+    """The application. The tests of a module share it, and each creates its own tasks."""
     before = os.environ.get("DATASTORE_EMULATOR_HOST")
     os.environ["DATASTORE_EMULATOR_HOST"] = datastore_piece.host
     stage = Stage(ndb.Client(project=f"test-{secrets.token_hex(6)}"))
@@ -68,7 +68,7 @@ def stage(datastore_piece: Piece) -> Iterator[Stage]:
 
 
 def listen(context: BrowserContext) -> list[str]:
-    """Collect what violates the policy or raises."""
+    """Return a list that collects violations of the policy and JavaScript errors."""
     complaints: list[str] = []
     context.on("weberror", lambda error: complaints.append(str(error.error)))
     context.on("console", lambda message: "Content Security Policy" in message.text and complaints.append(message.text))
@@ -77,7 +77,7 @@ def listen(context: BrowserContext) -> list[str]:
 
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a browser of its own, with one empty page; whatever violates the policy or raises fails the test."""
+    """Open a separate browser with an empty page. Policy violations and JavaScript errors fail the test."""
     contexts: list[tuple[BrowserContext, list[str]]] = []
 
     def open_browser(**options: Any) -> Page:
@@ -94,7 +94,7 @@ def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def tab(driver: Playwright, chromium: str, tmp_path: Path) -> Iterator[Page]:
-    """One tab of a window of a browser that nobody tells to take every tab for the one in front."""
+    """A tab of a browser in which background tabs are really hidden, unlike in Playwright's own browsers."""
     port_file = tmp_path / "DevToolsActivePort"
     options = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={tmp_path}"]
     with subprocess.Popen([chromium, *options, *ARGUMENTS, "about:blank"], stderr=subprocess.DEVNULL) as process:
@@ -120,7 +120,7 @@ def page(visitor: Callable[..., Page]) -> Page:
 
 @pytest.fixture(scope="session")
 def npm_packages() -> Path:
-    """The folder that the nox session has npm install axe-core and vnu-jar into."""
+    """The folder with axe-core and vnu-jar, which the nox session installs with npm."""
     folder = Path(__file__).parents[2] / ".nox" / "npm" / "node_modules"
     if not folder.is_dir():
         missing("axe-core or vnu-jar", FileNotFoundError(f"there is no {folder}: run nox -s tests"))

@@ -1,4 +1,4 @@
-"""An application over HTTP whose tasks stand where a test has put them."""
+"""An application over HTTP. Tests put its tasks into the states that they need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gaetk_longtask.services import Services
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import EXTENSION
 
-#: The strictest policy that the pages promise to work under.
+#: The strictest policy under which the pages work.
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
@@ -31,7 +31,7 @@ CSP = (
 
 
 class Report(LongRunningTaskHandler):
-    """Its result is a page."""
+    """A task whose result is a page."""
 
     title = "Making the report"
     bookmark_parameters = ("month",)
@@ -45,7 +45,7 @@ class Report(LongRunningTaskHandler):
 
 
 class Export(Report):
-    """Its result is a download."""
+    """A task whose result is a download."""
 
     title = "Making the export"
 
@@ -54,7 +54,7 @@ class Export(Report):
 
 
 class Stage:
-    """The application, and what happens to its tasks."""
+    """The application, and methods that change the state of its tasks."""
 
     def __init__(self, ndb_client: ndb.Client) -> None:
         self.clock = ManualClock()
@@ -67,15 +67,15 @@ class Stage:
         app.add_url_rule("/export", view_func=Export.as_view("export"))
         app.add_url_rule("/", view_func=lambda: FORM, endpoint="index")
         app.add_url_rule("/desk/<task_id>", view_func=self._desk, endpoint="desk")
-        #: Requests that are answered with 503, by the start of their path.
+        #: Paths that are answered with 503.
         self.broken: set[str] = set()
-        #: The path and the Accept header of every request so far.
+        #: Path and Accept header of every request so far.
         self.requests: list[tuple[str, str]] = []
         app.before_request(self._note)
         app.after_request(_restrict)
         self.url = ""
 
-    # What the visitor's requests meet.
+    # Handling the visitor's requests.
 
     def _note(self) -> Response | None:
         self.requests.append((request.full_path, request.headers.get("Accept", "")))
@@ -94,7 +94,7 @@ class Stage:
         server.shutdown()
         thread.join()
 
-    # What happens to a task.
+    # Changing the state of a task.
 
     @property
     def services(self) -> Services:
@@ -103,7 +103,7 @@ class Stage:
         return services
 
     def task(self, status: Status = Status.READY, *, endpoint: str = "report", **progress: Any) -> str:
-        """Bring a new task into a state, the ordinary way, and give its id."""
+        """Start a task, bring it into a state in the ordinary way, and return its id."""
         with self.app.app_context():
             task = LongTaskManager.start(endpoint, {"month": "March"})
         self.clock.advance(timedelta(seconds=4))
@@ -134,20 +134,20 @@ class Stage:
         return task
 
     def begin(self, task_id: str) -> None:
-        """Have an attempt claim the task."""
+        """Let an attempt claim the task."""
         task = self.find(task_id)
         delivery = Delivery(task_id=task_id, execute_key=task.execute_key, task_name=secrets.token_hex(4))
         with self.services.ndb_context():
             self.services.store.claim(delivery, max_attempts=5)
 
     def report(self, task_id: str, *, seconds: float = 0, **progress: Any) -> None:
-        """Have the attempt say how far it is, after so many more seconds."""
+        """Let the attempt report its progress after ``seconds``."""
         self.clock.advance(timedelta(seconds=seconds))
         snapshot = Snapshot.of(self.find(task_id), now=self.clock(), beat_seconds=0.5)
         self.progress.write(snapshot.beating(Progress(**progress), self.clock()))
 
     def end_attempt(self, task_id: str, *, permanent: bool = False, error: str | None = None) -> None:
-        """Have the attempt fail."""
+        """Let the attempt fail."""
         task = self.find(task_id)
         with self.services.ndb_context():
             self.services.store.fail(
@@ -161,7 +161,7 @@ class Stage:
             )
 
     def finish(self, task_id: str) -> None:
-        """Have the attempt commit its result."""
+        """Let the attempt commit its result."""
         task = self.find(task_id)
         encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
@@ -182,13 +182,13 @@ class Stage:
             task.put(use_cache=False, use_global_cache=False)
 
     def page(self, task_id: str, *, job: str = "query", endpoint: str = "report", more: str = "") -> str:
-        """Give the URL of a task's page."""
+        """Return the URL of a task's page."""
         return f"{self.url}/{endpoint}?_longtaskjob={job}&_longtaskid={task_id}{more}"
 
 
 class _Silent(WSGIRequestHandler):
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Say nothing."""
+        """Suppress the log."""
 
 
 def _restrict(response: Response) -> Response:
@@ -202,7 +202,7 @@ FORM = """<!doctype html>
 <form action="/export" method="post"><button>Export</button></form>
 """
 
-#: A page of the application's own that shows a task besides other things.
+#: A page of the application that includes a task.
 DESK = """<!doctype html>
 <html lang="en"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Desk</title>
 <link rel="stylesheet" href="{{ url_for('longtask.static', filename='longtask.css') }}">

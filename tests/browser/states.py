@@ -1,4 +1,4 @@
-"""Every state that a page of ours can be in, as something to be opened."""
+"""The states of our pages, with functions that bring them about."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORKING = {"message": "Reading the invoices of March", "step": 120, "total_steps
 
 
 def _usual(stage: Stage) -> str:
-    """A task that reports no steps, of a kind that takes 40 seconds."""
+    """A task without steps, of a kind that usually takes 40 seconds."""
     return stage.page(stage.task(Status.STARTED, message="Asking the customs office", eta_seconds=36))
 
 
@@ -49,7 +49,7 @@ def _broken(stage: Stage) -> str:
     return f"{stage.url}/report?_longtaskjob=query"
 
 
-#: The name of each state, and how to bring it about: gives the URL that shows it.
+#: The name of each state, and a function that brings it about and returns its URL.
 STATES: dict[str, Callable[[Stage], str]] = {
     "waiting": lambda stage: stage.page(stage.task()),
     "working": lambda stage: stage.page(stage.task(Status.STARTED, **WORKING)),
@@ -69,7 +69,7 @@ STATES: dict[str, Callable[[Stage], str]] = {
 
 
 def _everything(stage: Stage) -> str:
-    """The operators' list, of tasks in every state."""
+    """The operators' overview, with tasks in every state."""
     for status in Status:
         stage.task(status, **(WORKING if status is Status.STARTED else {}))
     return f"{stage.url}/_longtask/tasks"
@@ -79,7 +79,7 @@ def _overseen(stage: Stage, task_id: str) -> str:
     return f"{stage.url}/_longtask/tasks/{task_id}?parameters=show"
 
 
-#: What operators see.
+#: The pages for operators.
 OVERVIEW: dict[str, Callable[[Stage], str]] = {
     "overview": _everything,
     "overview-filtered": lambda stage: f"{stage.url}/_longtask/tasks?status=failed&endpoint=export&older=1h",
@@ -89,7 +89,7 @@ OVERVIEW: dict[str, Callable[[Stage], str]] = {
 }
 
 
-#: What only a browser without JavaScript stays at.
+#: The pages on which only a browser without JavaScript stays.
 MORE_STATES: dict[str, Callable[[Stage], str]] = {
     "done": lambda stage: stage.page(stage.task(Status.DONE), more="&_longtaskrefresh=on"),
     "stopped": lambda stage: stage.page(stage.task(Status.STARTED, **WORKING), more="&_longtaskrefresh=off"),
@@ -97,9 +97,9 @@ MORE_STATES: dict[str, Callable[[Stage], str]] = {
 
 
 def open_state(page: Page, stage: Stage, name: str) -> None:
-    """Show the state in a browser."""
+    """Open a page in this state."""
     url = (STATES | OVERVIEW)[name](stage)
-    if name == "start":  # a page of no site at all is another site's, too
+    if name == "start":  # about:blank counts as another site
         page.goto("about:blank")
         page.set_content(f'<a href="{url}">Report</a>')
         page.get_by_role("link").click()

@@ -1,4 +1,4 @@
-"""Every state of every page: accessible, valid, small, and at home in any direction."""
+"""Every page is accessible, valid and small in every state, in both text directions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.browser.states import MORE_STATES, OVERVIEW, STATES, WORKING, open_st
 from tests.conftest import missing
 from tests.support import JSON
 
-#: WCAG 2.2 AA and what axe calls good practice.
+#: WCAG 2.2 AA, and the rules that axe calls best practice.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FIRST_LOAD_BYTES, POLL_BYTES = 12_000, 650
 
@@ -76,7 +76,7 @@ def test_a_poll_is_small(stage: Stage) -> None:
     assert len(answer.data) <= POLL_BYTES
 
 
-def test_the_page_loads_nothing_but_its_stylesheet_and_its_script(page: Page, stage: Stage) -> None:
+def test_the_page_loads_only_its_stylesheet_and_its_script(page: Page, stage: Stage) -> None:
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url.removeprefix(stage.url)))
     url = STATES["finished"](stage)
@@ -89,7 +89,7 @@ def test_the_page_loads_nothing_but_its_stylesheet_and_its_script(page: Page, st
 
 
 @pytest.mark.parametrize("width", [320, 390, 1920])
-def test_nothing_sticks_out(visitor: Callable[..., Page], stage: Stage, width: int) -> None:
+def test_the_page_does_not_scroll_sideways(visitor: Callable[..., Page], stage: Stage, width: int) -> None:
     page = visitor(viewport={"width": width, "height": 640})
     long = {**WORKING, "message": "Reading " + "VeryLongNameOfAFile" * 20}
     page.goto(stage.page(stage.task(Status.STARTED, **long)))
@@ -98,7 +98,7 @@ def test_nothing_sticks_out(visitor: Callable[..., Page], stage: Stage, width: i
 
 @pytest.mark.parametrize("width", [320, 1920])
 @pytest.mark.parametrize("name", OVERVIEW)
-def test_nothing_sticks_out_of_the_operators_pages(
+def test_the_operators_pages_do_not_scroll_sideways(
     visitor: Callable[..., Page], stage: Stage, name: str, width: int
 ) -> None:
     stage.task(Status.STARTED, message="Reading " + "VeryLongNameOfAFile" * 20)
@@ -107,7 +107,7 @@ def test_nothing_sticks_out_of_the_operators_pages(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_from_right_to_left_the_page_is_its_own_mirror_image(page: Page, stage: Stage) -> None:
+def test_the_page_is_mirrored_from_right_to_left(page: Page, stage: Stage) -> None:
     page.goto(STATES["working"](stage))
     card = page.locator("article").bounding_box()
     button = page.get_by_role("button", name="Cancel").bounding_box()
@@ -119,14 +119,14 @@ def test_from_right_to_left_the_page_is_its_own_mirror_image(page: Page, stage: 
     assert button["x"] - card["x"] == card["x"] + card["width"] - mirrored["x"] - mirrored["width"]
 
 
-def test_on_paper_there_are_no_buttons(page: Page, stage: Stage) -> None:
+def test_a_printed_page_has_no_buttons(page: Page, stage: Stage) -> None:
     page.goto(STATES["failed"](stage))
     page.emulate_media(media="print")
     assert page.locator("article").is_visible()
     assert not page.get_by_role("button").is_visible()
 
 
-def test_who_wants_no_motion_gets_none(visitor: Callable[..., Page], stage: Stage) -> None:
+def test_nothing_moves_if_the_visitor_prefers_reduced_motion(visitor: Callable[..., Page], stage: Stage) -> None:
     page = visitor(reduced_motion="reduce")
     page.goto(STATES["working-without-steps"](stage))
     assert page.evaluate("document.getAnimations().length") == 0

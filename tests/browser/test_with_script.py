@@ -1,4 +1,4 @@
-"""The journey of a visitor whose browser runs the page's script."""
+"""The pages in a browser that runs the page's script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.browser.states import STATES, WORKING
 
 SOON = 8_000
 
-#: Keeps all that a screen reader is told, and how often the page has been loaded.
+#: Records everything that a screen reader announces, and how often the page was loaded.
 WATCH = """
 addEventListener("DOMContentLoaded", () => {
   window.told = [];
@@ -25,7 +25,7 @@ addEventListener("DOMContentLoaded", () => {
 sessionStorage.loads = Number(sessionStorage.loads ?? 0) + 1;
 """
 
-#: Takes away all that the script is to fill in.
+#: Clears everything that the script has to fill in.
 FORGET = """() => {
   document.querySelectorAll("p [data-lt], [data-lt=elapsed]").forEach(each => { each.textContent = ""; });
   document.title = "";
@@ -64,7 +64,7 @@ def polls(stage: Stage) -> int:
 # From the form to the result.
 
 
-def test_the_page_follows_the_task_to_the_result_without_loading_itself_anew(page: Page, stage: Stage) -> None:
+def test_the_page_follows_the_task_to_the_result_without_a_reload(page: Page, stage: Stage) -> None:
     page.goto(stage.url)
     page.get_by_role("button", name="Report").click()
     expect(page.locator(".lt-state")).to_have_text("Waiting to start")
@@ -89,7 +89,7 @@ def test_the_page_follows_the_task_to_the_result_without_loading_itself_anew(pag
     expect(page.locator("h1")).to_have_text("The report of March")
 
 
-def test_a_download_comes_once_and_leaves_the_page_behind_with_the_link(page: Page, stage: Stage) -> None:
+def test_a_download_starts_once_and_the_page_stays_with_a_link(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, endpoint="export", **WORKING)
     page.goto(stage.page(task_id, endpoint="export"))
     downloads: list[str] = []
@@ -105,7 +105,7 @@ def test_a_download_comes_once_and_leaves_the_page_behind_with_the_link(page: Pa
         page.get_by_role("link", name="Show the result").click()
 
 
-def test_a_page_that_has_ended_asks_no_more(page: Page, stage: Stage) -> None:
+def test_the_page_of_an_ended_task_does_not_poll(page: Page, stage: Stage) -> None:
     page.clock.install()
     page.goto(stage.page(stage.task(Status.FINISHED)))
     stage.requests.clear()
@@ -113,7 +113,7 @@ def test_a_page_that_has_ended_asks_no_more(page: Page, stage: Stage) -> None:
     assert polls(stage) == 0
 
 
-# Steering.
+# Cancel and retry.
 
 
 def test_cancel_and_try_again(page: Page, stage: Stage) -> None:
@@ -127,7 +127,7 @@ def test_cancel_and_try_again(page: Page, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("end", "heading"), [("cancel", "The task was cancelled"), ("end_attempt", "The task failed")])
-def test_an_end_without_a_result_shows_by_itself(page: Page, stage: Stage, end: str, heading: str) -> None:
+def test_an_end_without_a_result_is_shown_without_a_reload(page: Page, stage: Stage, end: str, heading: str) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     getattr(stage, end)(task_id, **({"permanent": True} if end == "end_attempt" else {}))
@@ -137,7 +137,7 @@ def test_an_end_without_a_result_shows_by_itself(page: Page, stage: Stage, end: 
     assert loads(page) == 1
 
 
-def test_who_had_the_focus_on_a_button_that_goes_finds_it_on_the_heading(page: Page, stage: Stage) -> None:
+def test_if_a_focused_button_disappears_the_heading_gets_the_focus(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.get_by_role("button", name="Cancel").focus()
@@ -145,10 +145,10 @@ def test_who_had_the_focus_on_a_button_that_goes_finds_it_on_the_heading(page: P
     expect(page.locator("h1", has_text="The task was cancelled")).to_be_focused(timeout=SOON)
 
 
-# What a screen reader is told.
+# Announcements for screen readers.
 
 
-def test_start_milestones_another_attempt_and_the_end_are_announced_and_nothing_else(page: Page, stage: Stage) -> None:
+def test_only_start_milestones_new_attempts_and_the_end_are_announced(page: Page, stage: Stage) -> None:
     page.clock.install()
     task_id = stage.task()
     page.goto(stage.page(task_id))
@@ -178,10 +178,10 @@ def test_start_milestones_another_attempt_and_the_end_are_announced_and_nothing_
     ]
 
 
-# The network, and the tab.
+# The network and the tab.
 
 
-def test_a_page_says_that_it_has_no_connection_backs_off_and_recovers(page: Page, stage: Stage) -> None:
+def test_a_page_without_a_connection_says_so_backs_off_and_recovers(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.context.set_offline(True)
@@ -193,14 +193,14 @@ def test_a_page_says_that_it_has_no_connection_backs_off_and_recovers(page: Page
     assert told(page) == ["75% done"]
 
 
-def test_a_server_in_trouble_is_asked_less_and_less(page: Page, stage: Stage) -> None:
+def test_a_failing_server_is_polled_less_and_less_often(page: Page, stage: Stage) -> None:
     page.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     stage.broken.add("/report")
     stage.requests.clear()
     for asked, seconds in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
-        if seconds > 2:  # the clock goes on by itself meanwhile
+        if seconds > 2:  # the clock also advances by itself
             page.clock.run_for(1_000 * (seconds - 2))
         assert polls(stage) == asked
         with page.expect_response("**"):
@@ -212,10 +212,10 @@ def test_a_server_in_trouble_is_asked_less_and_less(page: Page, stage: Stage) ->
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
 
 
-def test_a_hidden_tab_rests_and_looks_at_once_when_it_is_shown(tab: Page, stage: Stage) -> None:
+def test_a_hidden_tab_does_not_poll_and_polls_at_once_when_it_is_shown(tab: Page, stage: Stage) -> None:
     tab.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
-    stage.report(task_id, seconds=700, **WORKING)  # at a pace of 5 seconds by now
+    stage.report(task_id, seconds=700, **WORKING)  # by now, the polling interval is 5 seconds
     tab.goto(stage.page(task_id))
     other = tab.context.new_page()
     tab.wait_for_function("document.hidden", polling=50)
@@ -229,7 +229,7 @@ def test_a_hidden_tab_rests_and_looks_at_once_when_it_is_shown(tab: Page, stage:
     assert is_hidden(other)
 
 
-def test_the_pace_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) -> None:
+def test_the_polling_interval_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) -> None:
     page.clock.install()
     task_id = stage.task(Status.STARTED)
     stage.report(task_id, seconds=700, **WORKING)
@@ -241,7 +241,7 @@ def test_the_pace_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) 
         page.clock.run_for(2_000)
 
 
-# Bookmarks, in a second browser.
+# Bookmarks and a second browser.
 
 
 def test_a_bookmark_shows_the_running_task_and_forwards_only_one_browser(
@@ -264,7 +264,7 @@ def test_a_bookmark_shows_the_running_task_and_forwards_only_one_browser(
     expect(later.locator("h1")).to_have_text("The report of March")
 
 
-def test_reloading_a_page_goes_on_where_it_was(page: Page, stage: Stage) -> None:
+def test_a_reloaded_page_continues_with_the_current_progress(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.reload()
@@ -278,7 +278,7 @@ def test_a_bookmark_after_expiry_says_so(page: Page, stage: Stage) -> None:
     expect(page.locator("h1")).to_have_text("Result expired")
 
 
-def test_a_task_that_goes_while_the_page_is_open_leaves_the_reason(page: Page, stage: Stage) -> None:
+def test_a_page_whose_task_is_deleted_meanwhile_says_so(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     with stage.services.ndb_context():
@@ -288,7 +288,7 @@ def test_a_task_that_goes_while_the_page_is_open_leaves_the_reason(page: Page, s
     assert loads(page) == 1
 
 
-# Words.
+# Texts.
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
@@ -301,7 +301,7 @@ def test_server_and_script_use_the_same_words(visitor: Callable[..., Page], stag
         said = page.locator("article").inner_text()
         title = page.title()
         page.evaluate(FORGET)
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # it looks at once
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # the script polls at once
         expect(page.locator("[data-lt=elapsed]")).not_to_be_empty()
         assert page.locator("article").inner_text() == said
         assert page.title() == title
@@ -324,10 +324,10 @@ def test_a_task_without_steps_says_how_long_it_usually_takes(page: Page, stage: 
     expect(page.locator(".lt-figures")).to_contain_text(expected, timeout=SOON)
 
 
-# In a page of the application's own.
+# A task in a page of the application.
 
 
-def test_a_page_of_the_applications_own_shows_a_task_that_changes_by_itself(page: Page, stage: Stage) -> None:
+def test_a_page_of_the_application_shows_a_task_and_keeps_it_current(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(f"{stage.url}/desk/{task_id}")
     expect(page.locator("progress")).to_have_attribute("value", "42")
@@ -337,7 +337,7 @@ def test_a_page_of_the_applications_own_shows_a_task_that_changes_by_itself(page
     expect(page).to_have_title("Desk")
 
 
-def test_without_a_script_it_is_a_link(visitor: Callable[..., Page], stage: Stage) -> None:
+def test_without_javascript_the_task_in_a_page_is_a_link(visitor: Callable[..., Page], stage: Stage) -> None:
     page = visitor(java_script_enabled=False)
     page.goto(f"{stage.url}/desk/{stage.task()}")
     page.get_by_role("link", name="Your report").click()

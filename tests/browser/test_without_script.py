@@ -1,4 +1,4 @@
-"""The journey of a visitor whose browser runs no JavaScript, or does not get the page's script."""
+"""The pages in a browser that runs no JavaScript, or can't load the page's script."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def page(visitor: Callable[..., Page]) -> Page:
 
 
 def only_task(stage: Stage) -> str:
-    """The task that was started last."""
+    """Return the id of the latest task."""
     return stage.queue.tasks[-1].request.uri.partition("_longtaskid=")[2]
 
 
-def test_a_form_leads_by_itself_to_the_result_page(page: Page, stage: Stage) -> None:
+def test_a_form_leads_to_the_result_without_another_click(page: Page, stage: Stage) -> None:
     page.goto(stage.url)
     page.get_by_role("button", name="Report").click()
     expect(page.locator("h1")).to_have_text("Making the report")
@@ -40,7 +40,7 @@ def test_a_form_leads_by_itself_to_the_result_page(page: Page, stage: Stage) -> 
     expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
 
 
-def test_back_from_the_result_is_the_page_with_the_link_or_the_form_before(page: Page, stage: Stage) -> None:
+def test_back_from_the_result_leads_to_the_form_and_later_visits_show_a_link(page: Page, stage: Stage) -> None:
     page.goto(stage.url)
     task_id = stage.task(Status.DONE)
     page.goto(stage.page(task_id))
@@ -51,7 +51,7 @@ def test_back_from_the_result_is_the_page_with_the_link_or_the_form_before(page:
     expect(page.get_by_role("link", name="Show the result")).to_be_visible()
 
 
-def test_a_download_comes_by_itself_and_leaves_the_page_with_the_link(page: Page, stage: Stage) -> None:
+def test_a_download_starts_by_itself_and_the_page_stays_with_a_link(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, endpoint="export", **WORKING)
     page.goto(stage.page(task_id, endpoint="export"))
     with page.expect_download(timeout=SOON) as download:
@@ -62,7 +62,7 @@ def test_a_download_comes_by_itself_and_leaves_the_page_with_the_link(page: Page
         page.get_by_role("link", name="Show the result").click()
 
 
-def test_the_page_stops_loading_itself_anew_where_it_is_told_to_and_goes_on(page: Page, stage: Stage) -> None:
+def test_automatic_refresh_can_be_stopped_and_resumed(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.get_by_role("link", name="Stop refreshing").click()
@@ -76,7 +76,7 @@ def test_the_page_stops_loading_itself_anew_where_it_is_told_to_and_goes_on(page
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
 
 
-def test_a_stopped_page_does_not_run_off_to_the_result(page: Page, stage: Stage) -> None:
+def test_a_page_that_does_not_refresh_does_not_forward_to_the_result(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.get_by_role("link", name="Stop refreshing").click()
@@ -87,7 +87,7 @@ def test_a_stopped_page_does_not_run_off_to_the_result(page: Page, stage: Stage)
     expect(page.locator("h1")).to_have_text("The report of March")
 
 
-def test_the_pace_is_that_of_the_status_document(page: Page, stage: Stage) -> None:
+def test_the_refresh_interval_is_that_of_the_status_document(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
     for seconds, pace in [(0, 1), (30, 2), (300, 3), (3000, 5)]:
         stage.report(task_id, seconds=seconds, **WORKING)
@@ -96,7 +96,7 @@ def test_the_pace_is_that_of_the_status_document(page: Page, stage: Stage) -> No
         assert re.search(r'<noscript><meta http-equiv="refresh" content="(\d+);', html)[1] == str(pace)
 
 
-def test_cancel_and_try_again_are_buttons(page: Page, stage: Stage) -> None:
+def test_cancel_and_retry_are_buttons(page: Page, stage: Stage) -> None:
     task_id = stage.task()
     page.goto(stage.page(task_id))
     page.get_by_role("button", name="Cancel").click()
@@ -107,7 +107,7 @@ def test_cancel_and_try_again_are_buttons(page: Page, stage: Stage) -> None:
     assert stage.find(task_id).status is Status.READY
 
 
-def test_a_failed_task_can_be_started_anew_from_its_page(page: Page, stage: Stage) -> None:
+def test_the_page_of_a_failed_task_can_start_a_new_one(page: Page, stage: Stage) -> None:
     task_id = stage.task(Status.FAILED)
     page.goto(stage.page(task_id, more="&month=March"))
     expect(page.locator("article")).to_contain_text("Reference for support: 00c0ffee")
@@ -128,60 +128,60 @@ def test_a_bookmark_that_has_expired_says_so(page: Page, stage: Stage) -> None:
     expect(page.locator(".lt-state")).to_have_text("Waiting to start")
 
 
-# Where the browser would run the script and does not get it.
+# The browser runs JavaScript, but can't load the script.
 
 
 @pytest.fixture
-def forsaken(visitor: Callable[..., Page]) -> Page:
+def scriptless(visitor: Callable[..., Page]) -> Page:
     page = visitor()
     page.route("**/longtask.js", lambda route: route.abort())
     return page
 
 
 def let_ten_seconds_pass(page: Page) -> None:
-    """To an animation, which is what holds the link back."""
+    """Finish the animation that delays the link."""
     page.evaluate("document.getAnimations().forEach(each => { if (each.animationName === 'lt-late') each.finish(); })")
 
 
-def test_where_the_script_does_not_come_a_link_does_after_a_while_and_leads_to_the_result(
-    forsaken: Page, stage: Stage
+def test_without_the_script_a_link_appears_after_a_while_and_leads_to_the_result(
+    scriptless: Page, stage: Stage
 ) -> None:
-    forsaken.goto(stage.url)
-    forsaken.get_by_role("button", name="Report").click()
-    link = forsaken.get_by_role("link", name="Refresh the page")
-    expect(forsaken.locator("h1")).to_have_text("Making the report")
+    scriptless.goto(stage.url)
+    scriptless.get_by_role("button", name="Report").click()
+    link = scriptless.get_by_role("link", name="Refresh the page")
+    expect(scriptless.locator("h1")).to_have_text("Making the report")
     expect(link).to_be_hidden()
-    let_ten_seconds_pass(forsaken)
+    let_ten_seconds_pass(scriptless)
     expect(link).to_be_visible()
     task_id = only_task(stage)
     stage.begin(task_id)
     stage.report(task_id, **WORKING)
     link.click()
-    expect(forsaken.locator("progress")).to_have_attribute("value", "42")
+    expect(scriptless.locator("progress")).to_have_attribute("value", "42")
     stage.finish(task_id)
-    let_ten_seconds_pass(forsaken)
+    let_ten_seconds_pass(scriptless)
     link.click()
-    expect(forsaken.locator("h1")).to_have_text("The report of March")
+    expect(scriptless.locator("h1")).to_have_text("The report of March")
 
 
-def test_a_page_that_was_stopped_leads_on_without_its_script(forsaken: Page, stage: Stage) -> None:
+def test_a_page_that_does_not_refresh_leads_to_the_result_without_its_script(scriptless: Page, stage: Stage) -> None:
     task_id = stage.task(Status.STARTED, **WORKING)
-    forsaken.goto(stage.page(task_id, more="&_longtaskrefresh=off"))
+    scriptless.goto(stage.page(task_id, more="&_longtaskrefresh=off"))
     stage.finish(task_id)
-    forsaken.get_by_role("link", name="Refresh the page").click()
-    forsaken.get_by_role("link", name="Show the result").click()
-    expect(forsaken.locator("h1")).to_have_text("The report of March")
+    scriptless.get_by_role("link", name="Refresh the page").click()
+    scriptless.get_by_role("link", name="Show the result").click()
+    expect(scriptless.locator("h1")).to_have_text("The report of March")
 
 
-def test_until_the_link_shows_nothing_tells_the_page_from_one_whose_script_has_come(
-    forsaken: Page, visitor: Callable[..., Page], stage: Stage
+def test_until_the_link_appears_the_page_looks_as_if_the_script_had_loaded(
+    scriptless: Page, visitor: Callable[..., Page], stage: Stage
 ) -> None:
     with_script = visitor()
     url = stage.page(stage.task(Status.STARTED, **WORKING))
-    for page in (forsaken, with_script):
+    for page in (scriptless, with_script):
         page.goto(url)
     expect(with_script.locator("[data-lt=manual]")).to_have_count(0)
-    assert forsaken.locator("[data-lt=manual]").count() == 1
-    boxes = [page.locator("article").bounding_box() for page in (forsaken, with_script)]
+    assert scriptless.locator("[data-lt=manual]").count() == 1
+    boxes = [page.locator("article").bounding_box() for page in (scriptless, with_script)]
     assert boxes[0] == boxes[1]
-    assert forsaken.locator("article").inner_text() == with_script.locator("article").inner_text()
+    assert scriptless.locator("article").inner_text() == with_script.locator("article").inner_text()

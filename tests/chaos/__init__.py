@@ -1,1 +1,1 @@
-"""The library under fire: real processes, killed and cut off from each other, `python -m tests.chaos`."""
+"""The chaos test: real processes are killed and cut off from each other. Run `python -m tests.chaos`."""

@@ -1,4 +1,4 @@
-"""The application under fire: short and long work whose results can be told from the task's number alone."""
+"""The tested application: short and long tasks. Each result depends only on the number in the task's URL."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from flask import Flask
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTaskFailure
 
-#: Names a file with the number of seconds that the application's clock is ahead.
+#: The path of a file that contains how many seconds the application's clock is ahead.
 AHEAD_VARIABLE = "CHAOS_CLOCK_AHEAD"
 
 PIECES = 20
 
 
 def noise(number: int, size: int) -> bytes:
-    """Give bytes that do not compress, the same ones for the same number."""
+    """Return bytes that can't be compressed. The same number always leads to the same bytes."""
     return shake_128(b"%d" % number).digest(size)
 
 
 def large_size(number: int) -> int:
-    """Give from 1 to 2 MB."""
+    """Return a size from 1 to 2 MB."""
     return 1_000_000 + number * 104_729 % 1_000_000
 
 
 def piece(number: int, index: int) -> bytes:
-    """Give a piece of a yielded result."""
+    """Return one piece of a yielded result."""
     return noise(1_000 * number + index, 20_000 + 1_000 * index)
 
 
 def slow_seconds(number: int) -> float:
-    """Give from 1 to 5 seconds."""
+    """Return a duration from 1 to 5 seconds."""
     return 1 + number * 7 % 41 / 10
 
 
 def digest(data: bytes) -> str:
-    """Tell two uploads apart."""
+    """Return a hash of an upload."""
     return shake_256(data).hexdigest(16)
 
 
 def now() -> datetime:
-    """Give the time, which the test may set ahead for all processes at once."""
+    """Return the time. The test can set it ahead for all processes at once."""
     try:
         ahead = float(Path(os.environ[AHEAD_VARIABLE]).read_text(encoding="ascii"))
     except (KeyError, OSError, ValueError):
@@ -56,24 +56,24 @@ def now() -> datetime:
 
 
 class Quick(LongRunningTaskHandler):
-    """No sooner asked than done."""
+    """Ends at once."""
 
     def execute_task(self, parameters: Any) -> Any:
         return {"square": parameters["number"] ** 2}
 
 
 class Slow(LongRunningTaskHandler):
-    """Some seconds, step by step; says which process works."""
+    """Works for some seconds, step by step. The progress message contains the process id."""
 
     def execute_task(self, parameters: Any) -> Any:
         seconds = float(parameters.get("seconds", slow_seconds(parameters["number"])))
-        for _ in self.track(range(100), f"pid {os.getpid()} fence {self.task.fence}"):  # type: ignore[union-attr]  # there is one by now
+        for _ in self.track(range(100), f"pid {os.getpid()} fence {self.task.fence}"):  # type: ignore[union-attr]  # set during an attempt
             time.sleep(seconds / 100)
         return f"slow {parameters['number']}"
 
 
 class Large(LongRunningTaskHandler):
-    """A result that has to be stored in chunks; ``form`` says as what."""
+    """Returns a result that has to be stored in chunks. ``form`` chooses its type."""
 
     def execute_task(self, parameters: Any) -> Any:
         size = int(parameters.get("bytes", large_size(parameters["number"])))
@@ -85,7 +85,7 @@ class Large(LongRunningTaskHandler):
 
 
 class Yielding(LongRunningTaskHandler):
-    """A result that comes piece by piece."""
+    """Yields its result piece by piece."""
 
     def execute_task(self, parameters: Any) -> Iterator[bytes]:
         for index in self.track(range(PIECES), "Yielding"):
@@ -94,7 +94,7 @@ class Yielding(LongRunningTaskHandler):
 
 
 class Upload(LongRunningTaskHandler):
-    """Parameters that have to be stored in chunks."""
+    """Has parameters that have to be stored in chunks."""
 
     def execute_task(self, parameters: Any) -> Any:
         self.log_progress("Reading")
@@ -103,14 +103,14 @@ class Upload(LongRunningTaskHandler):
 
 
 class Echo(LongRunningTaskHandler):
-    """Gives back what was sent."""
+    """Returns the uploaded file."""
 
     def execute_task(self, parameters: Any) -> Any:
         return parameters["file"]
 
 
 class Flaky(LongRunningTaskHandler):
-    """Fails every other time."""
+    """Fails in half of its attempts, at random."""
 
     def execute_task(self, parameters: Any) -> Any:
         time.sleep(0.3)
@@ -121,7 +121,7 @@ class Flaky(LongRunningTaskHandler):
 
 
 class Hopeless(LongRunningTaskHandler):
-    """Says at once that it can't be done."""
+    """Fails permanently at once."""
 
     def execute_task(self, parameters: Any) -> Any:
         message = f"There is no number {parameters['number']}."
@@ -139,7 +139,7 @@ for handler in HANDLERS:
 
 @app.get("/memory")
 def memory() -> dict[str, int]:
-    """Tell the process id and, in bytes, what this process occupies and the most that it ever did."""
+    """Return the process id, and the current and the peak memory of this process in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     found = {words[0]: int(words[1]) * 1024 for line in lines if (words := line.split())[0] in ("VmHWM:", "VmRSS:")}
     return {"pid": os.getpid(), "peak": found["VmHWM:"], "now": found["VmRSS:"]}

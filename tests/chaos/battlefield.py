@@ -1,4 +1,4 @@
-"""The processes under fire, and the means to hit them: the application, Datastore, memcached and Cloud Tasks."""
+"""The tested processes and the ways to disturb them: the application, Datastore, memcached and Cloud Tasks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PROJECT = "chaos"
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 
-# As the project's own queue.yaml, but for a shorter back-off: the run is to end within minutes. Six places are left for
-# visitors when the queue has filled all of its own.
+# Like the project's own queue.yaml, but with shorter pauses between retries, so that a run ends within minutes. When
+# the queue has reached its limit, six threads are left for visitors.
 _QUEUE_YAML = """\
 queue:
   - name: default
@@ -49,7 +49,7 @@ queue:
 
 
 class Battlefield:
-    """Starts everything, the proxies between it included; a context manager that ends all of it."""
+    """A context manager that starts all processes and the proxies between them, and stops them again."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Battlefield:
         return random.Random(self._rng.random())
 
     def start_app(self) -> None:
-        """Start gunicorn, and return when a request was answered."""
+        """Start gunicorn, and wait until it answers requests."""
         env = {
             **os.environ,
             **self._env,
@@ -130,7 +130,7 @@ class Battlefield:
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             AHEAD_VARIABLE: str(self._clock_file),
         }
-        # Preloaded, so that a killed worker is replaced at once; connections are made after the fork all the same.
+        # Preloading lets gunicorn replace a killed worker at once. Connections are still opened after the fork.
         options = ["--worker-class", "gthread", "--timeout", "0", "--preload", "--no-control-socket"]
         size = ["--workers", str(self._workers), "--threads", str(self._threads)]
         bind = ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "2"]
@@ -143,17 +143,17 @@ class Battlefield:
         self.app.wait_until_ready(lambda: ask("GET", f"{self.url}/memory") is not None, timeout_seconds=_START_SECONDS)
 
     def stop_app(self) -> None:
-        """End gunicorn and its workers."""
+        """Stop gunicorn and its workers."""
         if hasattr(self, "app"):
             self.app.stop()
 
     def restart_app(self) -> None:
-        """Give the application new processes."""
+        """Restart the application with new processes."""
         self.stop_app()
         self.start_app()
 
     def workers(self) -> list[int]:
-        """Give the process ids of gunicorn's workers."""
+        """Return the process ids of gunicorn's workers."""
         pid = self.app.pid
         try:
             return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
@@ -161,23 +161,23 @@ class Battlefield:
             return []
 
     def kill(self, pid: int) -> None:
-        """Kill a worker; gunicorn starts another one."""
+        """Kill a worker. gunicorn starts another one."""
         if pid not in self.workers():
             raise ProcessLookupError(pid)
         os.kill(pid, signal.SIGKILL)
 
     def freeze(self, pid: int) -> None:
-        """Stop a worker in the middle of what it does; `thaw` lets it go on as if nothing had happened."""
+        """Suspend a worker. `thaw` resumes it."""
         if pid not in self.workers():
             raise ProcessLookupError(pid)
         freezing.freeze(pid)
 
     def thaw(self, pid: int) -> None:
-        """Let a worker that was frozen go on."""
+        """Resume a frozen worker."""
         freezing.thaw(pid)
 
     def start_memcached(self) -> None:
-        """Start an empty memcached on the same port as ever."""
+        """Start an empty memcached, always on the same port."""
         program = shutil.which("memcached")
         if program is None:
             raise MissingPieceError("memcached is not installed; apt install memcached, or brew install memcached")
@@ -189,30 +189,30 @@ class Battlefield:
         self.memcached.wait_until_ready(lambda: answers(host), timeout_seconds=_START_SECONDS)
 
     def stop_memcached(self) -> None:
-        """End memcached, and with it all that it remembers."""
+        """Stop memcached. All its data is lost."""
         if self.memcached is not None:
             self.memcached.stop()
             self.memcached = None
 
     def run_early(self) -> bool:
-        """Have the queue deliver a task again that may be under way, as after a deadline; False if it has none."""
+        """Let the queue deliver a task again, even if it is running. Return False if the queue is empty."""
         parent = self._queue.queue_path(PROJECT, "local", "default")
         waiting = [task.name for task in self._queue.list_tasks(parent=parent)]
         if not waiting:
             return False
         try:
             self._queue.run_task(name=self._rng.choice(waiting))
-        except GoogleAPIError:  # it has ended just now
+        except GoogleAPIError:  # the task has just ended
             return False
         return True
 
     def queued(self) -> int:
-        """Count what the queue still holds."""
+        """Return the number of tasks in the queue."""
         parent = self._queue.queue_path(PROJECT, "local", "default")
         return len(list(self._queue.list_tasks(parent=parent)))
 
     def ndb_client(self) -> ndb.Client:
-        """Give a client that asks Datastore directly."""
+        """Return a client that talks to Datastore directly, without the proxy."""
         before = os.environ.get("DATASTORE_EMULATOR_HOST")
         os.environ["DATASTORE_EMULATOR_HOST"] = self.datastore.target
         try:
@@ -223,7 +223,7 @@ class Battlefield:
                 os.environ["DATASTORE_EMULATOR_HOST"] = before
 
     def set_clock_ahead(self, seconds: float) -> None:
-        """Let the application believe that it is later."""
+        """Set the application's clock ahead."""
         temporary = self._clock_file.with_suffix(".new")
         temporary.write_text(str(seconds), encoding="ascii")
         temporary.rename(self._clock_file)

@@ -1,4 +1,4 @@
-"""The course of a run: who is hit when, then quiet, and what has become of every task."""
+"""The course of a chaos run: a phase with faults, a quiet phase, and the check of every task."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from tests.chaos.battlefield import Battlefield
 from tests.chaos.faulty_grpc import Fault
 from tests.chaos.visitors import Answer, Visitor, ask, is_right, kinds
 
-#: What the application's clock is set ahead by at the end of a run that is in a hurry: longer than any lease.
+#: How far the application's clock is set ahead to expire leases. It is longer than any lease.
 AHEAD_SECONDS = 130.0
 _SWEEP_EVERY_SECONDS = 5.0
+_OVERLAPPING = "deliveries while the previous one was still running"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How long and how hard; what has a mean comes after half to one and a half of it."""
+    """The duration of a run and the frequency of its faults. Real intervals are between 50 % and 150 % of these."""
 
     tasks: int = 200
     seed: int = 1
-    fire_seconds: float = 90.0  #: starts are spread over the first two thirds
-    quiet_seconds: float = 240.0  #: what has not ended by then is stuck
+    fire_seconds: float = 90.0  #: tasks are started during the first two thirds
+    quiet_seconds: float = 240.0  #: a task that has not ended by then is stuck
     kill_every_seconds: float = 2.5
     memcached_every_seconds: float = 15.0
     memcached_down_seconds: float = 4.0
@@ -36,17 +37,17 @@ class Plan:
     duplicate_rate: float = 0.3
     loss_rate: float = 0.05
     early_every_seconds: float = 2.0
-    #: Set the clock ahead in the quiet, once nothing has ended for so long, instead of waiting for leases to lapse.
+    #: If no task has ended for this time in the quiet phase, set the clock ahead instead of waiting for leases.
     hurry_after_seconds: float | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """What has happened, and what is wrong."""
+    """The figures of a run, and everything that went wrong."""
 
     seed: int
     counts: dict[str, int] = field(default_factory=dict)
-    #: These have to be empty.
+    #: All of these lists have to be empty.
     lost: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     committed_twice: list[str] = field(default_factory=list)
@@ -61,26 +62,26 @@ class Outcome:
         return not (self.lost or self.stuck or self.committed_twice or self.wrong or self.laws)
 
     def table(self) -> str:
-        """Give the figures as a table in Markdown."""
+        """Return the figures as a Markdown table."""
         rows = [(what, f"{number:,}") for what, number in self.counts.items()]
         rows += [
             ("**lost**", f"**{len(self.lost)}**"),
             ("**stuck**", f"**{len(self.stuck)}**"),
             ("**results committed twice**", f"**{len(self.committed_twice)}**"),
-            ("**wrong results and answers**", f"**{len(self.wrong)}**"),
-            ("**states that must not follow each other**", f"**{len(self.laws)}**"),
+            ("**wrong results and responses**", f"**{len(self.wrong)}**"),
+            ("**forbidden state changes**", f"**{len(self.laws)}**"),
         ]
         lines = [f"| seed {self.seed} | number |", "|---|---:|", *(f"| {what} | {number} |" for what, number in rows)]
         return "\n".join(lines)
 
     def complaints(self) -> list[str]:
-        """Give everything that is wrong, in words."""
+        """Return everything that went wrong as text."""
         named = (("lost", self.lost), ("stuck", self.stuck), ("twice", self.committed_twice), ("wrong", self.wrong))
         return [f"{name}: {one}" for name, ones in (*named, ("law", self.laws)) for one in ones]
 
 
 class Campaign:
-    """One run on a battlefield that nobody has used."""
+    """One run on an unused battlefield."""
 
     def __init__(self, field_: Battlefield, plan: Plan, say: Callable[[str], None]) -> None:
         self._field = field_
@@ -99,7 +100,7 @@ class Campaign:
         self._starts = [rng.uniform(0, plan.fire_seconds * 2 / 3) for _ in self._visitors]
 
     def run(self) -> Outcome:
-        """Fire, be quiet, count."""
+        """Run the phase with faults and the quiet phase, and return the outcome."""
         began = time.monotonic()
         weapons = (self._kill, self._stop_memcached, self._break_calls, self._run_early)
         fighters = [self._start(weapon) for weapon in weapons]
@@ -115,7 +116,7 @@ class Campaign:
                 fighter.join()
             self._field.deliveries.duplicate_rate = self._field.deliveries.loss_rate = 0.0
             quiet = time.monotonic()
-            self._say(f"quiet after {quiet - began:.0f} s, {self._count_open()} tasks still to end")
+            self._say(f"no more faults after {quiet - began:.0f} s; {self._count_open()} tasks have not ended yet")
             self._wait_until_over(quiet)
             self._all_over.set()
         sweeper.join()
@@ -129,7 +130,7 @@ class Campaign:
         thread.start()
         return thread
 
-    # What hits.
+    # The faults.
 
     def _kill(self) -> None:
         rng = self._rngs["kill"]
@@ -159,19 +160,19 @@ class Campaign:
     def _run_early(self) -> None:
         rng = self._rngs["early"]
         while not self._fire_over.wait(_about(rng, self._plan.early_every_seconds)):
-            self._counts["deliveries while the last one runs"] += self._field.run_early()
+            self._counts[_OVERLAPPING] += self._field.run_early()
 
     def _sweep(self) -> None:
         while not self._all_over.wait(_SWEEP_EVERY_SECONDS):
             ask("GET", f"{self._field.url}/_longtask/sweep", headers={"X-Appengine-Cron": "true"})
 
-    # What is waited for.
+    # Waiting for the end.
 
     def _count_open(self) -> int:
         return sum(not visitor.ended for visitor in self._visitors) + len(self._orphans())
 
     def _orphans(self) -> list[str]:
-        """Give the tasks that are stored, have not ended, and whose visitor never heard of them."""
+        """Return the stored tasks that have not ended and that no visitor knows."""
         known = {visitor.task_id for visitor in self._visitors}
         history = self._field.history
         ended = ("done", "finished", "failed", "cancelled")
@@ -189,14 +190,14 @@ class Campaign:
             if open_now != open_before:
                 open_before, since = open_now, now
             if hurry is not None and now - since > hurry:
-                self._say(f"{open_now} tasks have not ended yet: the clock is set ahead")
+                self._say(f"{open_now} tasks have not ended yet; setting the clock ahead")
                 self._field.set_clock_ahead(AHEAD_SECONDS)
                 hurry = None
             if now - quiet > self._plan.quiet_seconds:
                 return
             time.sleep(0.2)
 
-    # What has become of it.
+    # Checking the outcome.
 
     def _judge(self) -> Outcome:
         field_, history = self._field, self._field.history
@@ -215,34 +216,34 @@ class Campaign:
             if not task.status.ended or (task_id in by_id and not by_id[task_id].ended):
                 outcome.stuck.append(f"{who}, history {[(s.status, s.fence) for s in history.of(task_id)]}")
             elif task.status.has_result and not self._shows_right(task):
-                outcome.wrong.append(f"{who}: not what was to come out")
+                outcome.wrong.append(f"{who}: wrong result")
             elif (kind == "hopeless") != (task.status.value == "failed") and task_id in by_id:
-                outcome.wrong.append(f"{who}: an end that must not be")
+                outcome.wrong.append(f"{who}: wrong final status")
         outcome.committed_twice = history.committed_twice()
         outcome.laws = history.broken_laws()
         steps, faults = history.steps(), field_.datastore.faults
         outcome.counts = {
-            "tasks asked for": len(self._visitors),
-            "tasks stored (the rest: the answer to a start was lost, so it was asked for again)": len(stored),
+            "tasks requested": len(self._visitors),
+            "tasks stored (some twice, because the reply to a start was lost and the visitor asked again)": len(stored),
             "deliveries": len(field_.deliveries.record),
             **{
                 name: self._counts[name]
                 for name in ("workers killed", "memcached stopped and started", "outages of Datastore")
             },
-            "Datastore calls that were not carried out": faults[Fault.REQUEST],
+            "Datastore calls that failed and were not carried out": faults[Fault.REQUEST],
             "Datastore calls whose reply was lost": faults[Fault.REPLY],
-            "commits carried out after their failure was told": faults[Fault.LATE],
+            "commits carried out after their failure was reported": faults[Fault.LATE],
             "Cloud Tasks calls that failed, carried out or not": field_.tasks.faults.total(),
             "deliveries duplicated": field_.deliveries.duplicates,
-            "deliveries while the last one runs": self._counts["deliveries while the last one runs"],
-            "answers to deliveries lost": field_.deliveries.lost_answers,
+            _OVERLAPPING: self._counts[_OVERLAPPING],
+            "replies to deliveries lost": field_.deliveries.lost_answers,
             "attempts": steps["started"],
-            "attempts that took over from a dead one": steps["taken over"],
+            "attempts that took over from a crashed one": steps["taken over"],
             "attempts that raised": steps["error"],
             "tasks cancelled by their visitors": sum(visitor.cancels for visitor in self._visitors),
-            "tasks repeated by their visitors": sum(visitor.retries for visitor in self._visitors),
+            "tasks retried by their visitors": sum(visitor.retries for visitor in self._visitors),
             "polls": sum(visitor.polls for visitor in self._visitors),
-            "tasks failed for good: hopeless ones, and flaky ones that nobody watches": sum(
+            "tasks that failed for good: those that always fail, and flaky ones that no visitor watches": sum(
                 task.status.value == "failed" for task in stored.values()
             ),
             "results committed": sum(
@@ -252,7 +253,7 @@ class Campaign:
         return outcome
 
     def _stored(self) -> dict[str, LongTask]:
-        """Ask Datastore itself for everything that there is."""
+        """Return all tasks in Datastore."""
         with self._field.ndb_client().context():
             return {task.id: task for task in LongTask.query()}
 

@@ -1,4 +1,4 @@
-"""Stands between the queue and the application: sends deliveries twice, loses answers, and keeps a record."""
+"""A proxy between the queue and the application. It duplicates deliveries, loses responses, and keeps a record."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-#: App Engine's longest request.
+#: App Engine's limit for a request.
 _SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """A request that was passed on."""
+    """A request that was forwarded."""
 
     path: str
     retry_count: int
     began: float  #: `time.monotonic`
     ended: float
-    status: int | None  #: None: no answer
+    status: int | None  #: None if there was no response
     duplicate: bool
 
 
 class FaultyDeliveries:
-    """A proxy on a port of its own; two shares say how many deliveries are doubled, and how many answers lost."""
+    """A proxy on its own port. Two rates set how many deliveries are duplicated and how many responses are lost."""
 
     def __init__(self, app: tuple[str, int], rng: random.Random) -> None:
         self.duplicate_rate = 0.0
         self.loss_rate = 0.0
-        #: Where set, nothing gets through to paths that start like this.
+        #: If set, deliveries to paths with this prefix are not forwarded.
         self.held: str | None = None
         self.duplicates = 0
         self.lost_answers = 0
-        #: All that have ended, oldest first.
+        #: All finished deliveries, oldest first.
         self.record: list[Delivery] = []
-        #: The requests that came last, by path: what a duplicate is made of.
+        #: The headers of the latest request for each path, for duplicates.
         self.latest: dict[str, dict[str, str]] = {}
         self._app = app
         self._rng = rng
@@ -67,14 +67,14 @@ class FaultyDeliveries:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more; what is under way ends by itself."""
+        """Accept no more deliveries. Running ones end normally."""
         self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def receive(self, path: str, headers: dict[str, str]) -> tuple[int, bytes] | None:
-        """Pass a delivery of the queue's on; None where its answer is to be lost."""
+        """Forward a delivery from the queue, and return the response, or None if it shall be lost."""
         if self.held is not None and path.startswith(self.held):
             return None
         with self._lock:
@@ -93,7 +93,7 @@ class FaultyDeliveries:
         return answer
 
     def repeat(self, path: str) -> int | None:
-        """Send the latest delivery of this path once more, as it was; gives the status of the answer."""
+        """Repeat the latest delivery for this path, and return the status of the response."""
         answer = self._pass_on(path, self.latest[path], duplicate=True)
         return answer[0] if answer else None
 

@@ -1,4 +1,4 @@
-"""Stands between a gRPC client and its server, and loses requests and replies; knows nothing of what they say."""
+"""A proxy between a gRPC client and its server. It loses requests and replies, and does not interpret them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _LONGEST_CALL_SECONDS = 60.0
 
 
 class Fault(Enum):
-    """What happens to a call."""
+    """The kinds of faults."""
 
-    REQUEST = auto()  #: it is not carried out
-    REPLY = auto()  #: it is carried out, and the caller does not hear of it
-    LATE = auto()  #: it is carried out after the caller has been told that it failed
+    REQUEST = auto()  #: the call is not carried out
+    REPLY = auto()  #: the call is carried out, but its reply is lost
+    LATE = auto()  #: the call fails, but is carried out afterwards
 
 
 class FaultyGrpc:
-    """A proxy on a port of its own; `rate` is the share of calls that something happens to.
+    """A proxy on its own port. `rate` is the share of calls that fail.
 
-    `heard` gets method, request and reply of every call that was carried out. Only what `is_delayable` allows is
-    carried out late: not what would overwrite blindly.
+    `heard` is called with method, request and reply of every call that was carried out. Only calls for which
+    `is_delayable` returns True are carried out late. It must not allow calls that overwrite data unconditionally.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FaultyGrpc:
         self._server.start()
 
     def stop(self) -> None:
-        """Break off what is under way."""
+        """Stop, and abort running calls."""
         self._server.stop(grace=None).wait()
         self._channel.close()
 
@@ -101,7 +101,7 @@ class FaultyGrpc:
 
 
 class _AnyMethod(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Passes bytes in and out, whatever the method."""
+    """Handles every method, with requests and replies as bytes."""
 
     def __init__(self, serve: Callable[[str, bytes, grpc.ServicerContext], bytes]) -> None:
         self._serve = serve

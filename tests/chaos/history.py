@@ -1,4 +1,4 @@
-"""Every state that a task was ever in, read from the commits that Datastore has carried out, and what is wrong."""
+"""The states of every task, read from the commits in Datastore, and the checks of their order."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _ENDED = (*_WITH_RESULT, "failed", "cancelled")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """A task as one commit left it."""
+    """The state of a task after a commit."""
 
-    version: int  #: Datastore's own; of two states of a task the later one has the higher
+    version: int  #: Datastore's version; later states of a task have higher versions
     status: str
     fence: int
-    requested_at: str  #: names the run
-    result: str  #: the manifest, or nothing; before the end, of what was yielded so far
-    leased: bool  #: whether an attempt is at work, rather than to come
+    requested_at: str  #: identifies the run
+    result: str  #: the manifest or nothing; before the end, it covers what was yielded so far
+    leased: bool  #: whether an attempt is running
 
 
 class History:
-    """Listens to a proxy before Datastore, on any thread."""
+    """Records the commits that pass through a proxy before Datastore. It is thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: defaultdict[str, list[State]] = defaultdict(list)
 
     def heard(self, method: str, request: bytes, reply: bytes) -> None:
-        """Take note of a call that was carried out."""
+        """Record a call that was carried out."""
         if not method.endswith("/Commit"):
             return
         commit, answer = _CommitRequest.FromString(request), _CommitResponse.FromString(reply)
@@ -61,17 +61,17 @@ class History:
                 self._states[written.key.path[-1].name].append(state)
 
     def of(self, task_id: str) -> list[State]:
-        """Give all states of a task, in order."""
+        """Return all states of a task, in order."""
         with self._lock:
             return sorted(self._states.get(task_id, ()), key=lambda state: state.version)
 
     def task_ids(self) -> list[str]:
-        """Give all tasks that were ever stored."""
+        """Return the ids of all tasks that were ever stored."""
         with self._lock:
             return list(self._states)
 
     def steps(self, *task_ids: str) -> Counter[str]:
-        """Count what has happened to these tasks, or all: each change of status, and of the owner."""
+        """Count the changes of status and of owner of these tasks, or of all tasks."""
         found: Counter[str] = Counter()
         for task_id in task_ids or self.task_ids():
             for before, after in pairwise(self.of(task_id)):
@@ -82,7 +82,7 @@ class History:
         return found
 
     def committed_twice(self) -> list[str]:
-        """Give the tasks one of whose runs has more than one result."""
+        """Return the tasks with more than one result in one run."""
         found = []
         for task_id in self.task_ids():
             commits = Counter(state.requested_at for state in self.of(task_id) if state.status == "done")
@@ -91,25 +91,25 @@ class History:
         return found
 
     def broken_laws(self) -> list[str]:
-        """Say where a fence has fallen, a result changed or an ended task moved by itself."""
+        """Return all forbidden state changes, for example a lower fence or a changed result."""
         found = []
         for task_id in self.task_ids():
             for before, after in pairwise(self.of(task_id)):
                 step = f"{task_id[:8]}: {before.status}/{before.fence} -> {after.status}/{after.fence}"
                 if after.fence < before.fence:
-                    found.append(f"{step}: the fence has fallen")
+                    found.append(f"{step}: the fence has decreased")
                 same_run = before.requested_at == after.requested_at
                 if same_run and before.status in _ENDED and (before.status, after.status) != _WITH_RESULT:
-                    found.append(f"{step}: it had ended")
+                    found.append(f"{step}: the task had already ended")
                 if same_run and before.status in _WITH_RESULT and before.result != after.result:
                     found.append(f"{step}: the result has changed")
                 if before.status == after.status and before.fence == after.fence and after.leased > before.leased:
-                    found.append(f"{step}: taken back after it was handed over")
+                    found.append(f"{step}: claimed by the same attempt after it was handed over")
                 if after.status == "done" and (before.status, before.fence) != ("started", after.fence):
-                    found.append(f"{step}: a result of somebody who did not own it")
+                    found.append(f"{step}: a result from an attempt that did not own the task")
         return found
 
 
 def is_transactional(method: str, request: bytes) -> bool:
-    """Tell a commit that the store refuses if the world has changed before it arrives."""
+    """Return whether a call is a commit that Datastore refuses if the data has changed in the meantime."""
     return method.endswith("/Commit") and bool(_CommitRequest.FromString(request).mode == _TRANSACTIONAL)

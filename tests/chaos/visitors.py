@@ -1,4 +1,4 @@
-"""Visitors: each starts a task, looks at it as often as it is told to, and ends with the result or goes on trying."""
+"""Simulated visitors. Each starts a task, polls it, and retries until it has the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.chaos import app
 
-#: How many of a hundred visitors ask for what; sums up to 100.
+#: The share of visitors for each kind of task, in per cent.
 KINDS = {"quick": 30, "slow": 22, "large": 13, "yielding": 13, "upload": 10, "flaky": 10, "hopeless": 2}
 _TIMEOUT_SECONDS = 60.0
 _UPLOAD_BYTES = 600_000
@@ -23,7 +23,7 @@ _BOUNDARY = b"between-the-parts"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the application said."""
+    """A response of the application."""
 
     status: int
     headers: Mapping[str, str]
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """Give the body as JSON."""
+        """The parsed JSON body."""
         return json.loads(self.body)
 
 
@@ -43,7 +43,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     timeout: float = _TIMEOUT_SECONDS,
 ) -> Answer | None:
-    """Send a request; None where there is no whole answer."""
+    """Send a request, and return the response, or None if it did not arrive completely."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.netloc, timeout=timeout)
     try:
@@ -58,7 +58,7 @@ def ask(
 
 
 def upload(url: str, data: bytes, *, timeout: float = _TIMEOUT_SECONDS) -> Answer | None:
-    """Send a form with a file."""
+    """Upload a file with a form."""
     part = b'Content-Disposition: form-data; name="file"; filename="data"\r\nContent-Type: application/octet-stream'
     body = b"--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (_BOUNDARY, part, data, _BOUNDARY)
     headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY.decode()}"}
@@ -66,7 +66,7 @@ def upload(url: str, data: bytes, *, timeout: float = _TIMEOUT_SECONDS) -> Answe
 
 
 def expected(kind: str, number: int) -> bytes:
-    """Give the body of the page with the result."""
+    """Return the expected body of the result page."""
     match kind:
         case "quick":
             return json.dumps({"square": number**2}).encode()
@@ -83,14 +83,14 @@ def expected(kind: str, number: int) -> bytes:
 
 
 def is_right(kind: str, number: int, body: bytes) -> bool:
-    """Compare byte for byte, JSON apart, whose spaces do not matter."""
+    """Compare a result with the expected one byte for byte. In JSON, spaces do not matter."""
     if kind == "quick":
         return bool(json.loads(body) == json.loads(expected(kind, number)))
     return body == expected(kind, number)
 
 
 def kinds(number: int, rng: random.Random) -> list[str]:
-    """Draw what so many visitors ask for, in the proportions of `KINDS`."""
+    """Return a random kind of task for each visitor, in the proportions of `KINDS`."""
     drawn = [kind for kind, share in KINDS.items() for _ in range(max(1, round(share * number / 100)))][:number]
     drawn += ["quick"] * (number - len(drawn))
     rng.shuffle(drawn)
@@ -98,7 +98,7 @@ def kinds(number: int, rng: random.Random) -> list[str]:
 
 
 class Visitor:
-    """Somebody who wants one result and does not give up."""
+    """A visitor who wants one result and does not give up."""
 
     def __init__(self, site: str, kind: str, number: int, rng: random.Random, stopped: threading.Event) -> None:
         self.kind = kind
@@ -108,7 +108,7 @@ class Visitor:
         self.retries = 0
         self.cancels = 0
         self.polls = 0
-        #: What must never be seen.
+        #: Responses that must never occur.
         self.complaints: list[str] = []
         self.ended = False
         self._site = site
@@ -117,7 +117,7 @@ class Visitor:
         self._stopped = stopped
 
     def run(self, after_seconds: float) -> None:
-        """Start, watch, collect; returns when there is nothing more to do, or all is stopped."""
+        """Start a task, follow it and collect the result. Return when that is done, or when the run is stopped."""
         if self._stopped.wait(after_seconds):
             return
         url = self._start()
@@ -160,9 +160,9 @@ class Visitor:
         return document
 
     def _mind(self, answer: Answer | None, what: str) -> None:
-        """Put up with no answer and with 503, which says that Datastore does not answer; with nothing else."""
+        """Record an unexpected response. Only missing responses and 503 (Datastore does not answer) are accepted."""
         if answer is not None and answer.status != 503:
-            self.complaints.append(f"{self}: {what} was answered {answer.status}: {answer.body[:300]!r}")
+            self.complaints.append(f"{self}: {what} was answered with {answer.status}: {answer.body[:300]!r}")
 
     def _is_over(self, document: dict[str, Any]) -> bool:
         links = document["links"]
@@ -195,7 +195,7 @@ class Visitor:
 
 
 def wait_for(task_url: str, *, seconds: float) -> dict[str, Any]:
-    """Look at a task until it has ended, and give its status document."""
+    """Poll a task until it has ended, and return its status document."""
     deadline = time.monotonic() + seconds
     document: dict[str, Any] = {}
     while time.monotonic() < deadline:
@@ -205,5 +205,5 @@ def wait_for(task_url: str, *, seconds: float) -> dict[str, Any]:
             if document["done"]:
                 return document
         time.sleep(0.1)
-    message = f"not over after {seconds} seconds: {document}"
+    message = f"the task has not ended after {seconds} seconds: {document}"
     raise AssertionError(message)

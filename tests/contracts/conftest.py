@@ -1,4 +1,4 @@
-"""A task, and news of it."""
+"""Fixtures: a task, and snapshots of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def task_id() -> str:
 
 @pytest.fixture
 def news(task_id: str) -> News:
-    """Make news of one task."""
+    """A function that creates snapshots of one task."""
 
     def news(message: str = "", *, fence: int = 1, status: Status = Status.STARTED) -> Snapshot:
         info = TaskInfo(

@@ -1,4 +1,4 @@
-"""The progress stores that have a server, at whatever host it is."""
+"""The progress stores that have a server."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.progress.redis import RedisProgressStore
 from tests.api_server import in_a_request
 
-#: "About a second", with allowance for a machine that has other things to do.
+#: "About a second", with some tolerance for busy machines.
 PROMPTLY_SECONDS = 2.5
 
 T = TypeVar("T")
 
 
 class Served(Enum):
-    """Where a store keeps what it keeps; the value is the fixture that gives the server's ``host:port``."""
+    """The stores that have a server. The value is the fixture for the server's ``host:port``."""
 
     MEMCACHE = "memcached_host"
     REDIS = "redis_host"
@@ -32,7 +32,7 @@ class Served(Enum):
 
 @contextmanager
 def store_at(kind: Served, host: str) -> Iterator[ProgressStore]:
-    """A store whose connections end with the test."""
+    """Yield a store, and close its connections after the test."""
     match kind:
         case Served.MEMCACHE:
             memcache = MemcacheProgressStore([host])
@@ -49,11 +49,11 @@ def store_at(kind: Served, host: str) -> Iterator[ProgressStore]:
                 redis._client.close()
         case Served.BUNDLED:
             with in_a_request(host):
-                yield AppEngineProgressStore().for_reporter()  # tests use it on many threads
+                yield AppEngineProgressStore().for_reporter()  # tests use it in several threads
 
 
 def promptly(call: Callable[[], T]) -> T:
-    """Give what the call gives; fails if that takes longer than the law allows."""
+    """Return the result of a call. Fail if it takes longer than the contract allows."""
     given: list[T] = []
     raised: list[BaseException] = []
 

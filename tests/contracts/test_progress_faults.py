@@ -1,4 +1,4 @@
-"""Stores that have a server ask it little and keep nothing for ever, and what it does wrong passes by."""
+"""Progress stores ask their servers rarely, keep nothing for ever, and recover from faults of their servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contracts.stores import Served, promptly, store_at
 from tests.freezing import freeze, thaw
 from tests.relay import FAULTS, NONSENSE, Fault, Relay, relay_to
 
-#: A memcached that has failed once is left alone for a second, twice for five.
+#: After one failure, memcached is not asked for one second; after two failures, for five seconds.
 RECOVERY_SECONDS = 15
 
 
@@ -47,17 +47,17 @@ def is_kept_in_the_end(store: ProgressStore, news: News) -> bool:
     return store.read(news().info.id) == news("all is well")
 
 
-# How often a server is asked.
+# The number of requests to a server.
 
 
-def test_a_poll_asks_once(store: ProgressStore, relay: Relay, news: News, task_id: str) -> None:
+def test_a_poll_takes_one_round_trip(store: ProgressStore, relay: Relay, news: News, task_id: str) -> None:
     store.write(news("Reading"))
     before = relay.round_trips
     assert store.read(task_id) == news("Reading")
     assert relay.round_trips - before == 1
 
 
-def test_the_first_beat_asks_twice_and_so_does_every_other(store: ProgressStore, relay: Relay, news: News) -> None:
+def test_every_beat_takes_two_round_trips(store: ProgressStore, relay: Relay, news: News) -> None:
     store.read("a connection is there")
     for message in ("Reading", "Writing"):
         before = relay.round_trips
@@ -65,17 +65,17 @@ def test_the_first_beat_asks_twice_and_so_does_every_other(store: ProgressStore,
         assert relay.round_trips - before == 2
 
 
-def test_adding_asks_once(store: ProgressStore, relay: Relay, news: News) -> None:
+def test_adding_takes_one_round_trip(store: ProgressStore, relay: Relay, news: News) -> None:
     store.read("a connection is there")
     before = relay.round_trips
     store.add(news("Reading"), seconds=60)
     assert relay.round_trips - before == 1
 
 
-# How long it is kept.
+# The time for which a value is kept.
 
 
-def test_what_was_added_is_gone_after_its_time(store: ProgressStore, news: News, task_id: str) -> None:
+def test_an_added_snapshot_expires(store: ProgressStore, news: News, task_id: str) -> None:
     store.add(news("Reading"), seconds=1)
     assert store.read(task_id) == news("Reading")
     deadline = time.monotonic() + 5
@@ -85,7 +85,7 @@ def test_what_was_added_is_gone_after_its_time(store: ProgressStore, news: News,
 
 
 @pytest.mark.parametrize("kind", [Served.REDIS], indirect=True, ids=lambda kind: kind.name.lower())
-def test_redis_keeps_what_nobody_renews_as_long_as_memcached_does(
+def test_redis_keeps_a_snapshot_as_long_as_memcached_does(
     store: ProgressStore, redis_host: str, news: News, task_id: str
 ) -> None:
     with redis.Redis.from_url(f"redis://{redis_host}") as client:
@@ -99,7 +99,7 @@ def test_redis_keeps_what_nobody_renews_as_long_as_memcached_does(
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_makes_nobody_wait_and_raises_nothing(
+def test_a_fault_delays_no_call_and_raises_nothing(
     store: ProgressStore, relay: Relay, news: News, task_id: str, fault: Fault
 ) -> None:
     store.write(news("Reading"))
@@ -110,7 +110,7 @@ def test_a_fault_makes_nobody_wait_and_raises_nothing(
 
 
 @pytest.mark.parametrize("fault", [*FAULTS[:2], NONSENSE[0], NONSENSE[-1]], ids=lambda fault: fault.name)
-def test_when_a_fault_is_over_news_are_kept_again(
+def test_after_a_fault_snapshots_are_kept_again(
     store: ProgressStore, relay: Relay, news: News, task_id: str, fault: Fault
 ) -> None:
     store.write(news("Reading"))
@@ -122,8 +122,8 @@ def test_when_a_fault_is_over_news_are_kept_again(
 
 @pytest.fixture
 def server(kind: Served, request: pytest.FixtureRequest) -> Iterator[Piece]:
-    """A server that no other test talks to."""
-    request.getfixturevalue(kind.value)  # skips where the program is missing
+    """A server that no other test uses."""
+    request.getfixturevalue(kind.value)  # skips the test if the program is missing
     with start_redis() if kind is Served.REDIS else start_memcached() as piece:
         yield piece
         assert piece.process is not None
@@ -131,7 +131,7 @@ def server(kind: Served, request: pytest.FixtureRequest) -> Iterator[Piece]:
 
 
 @pytest.mark.parametrize("kind", [Served.MEMCACHE, Served.REDIS], indirect=True, ids=lambda kind: kind.name.lower())
-def test_a_server_that_stands_still_is_not_waited_for_and_missed_no_longer_than_that(
+def test_a_frozen_server_delays_no_call_and_is_used_again_afterwards(
     kind: Served, server: Piece, news: News, task_id: str
 ) -> None:
     assert server.process is not None

@@ -1,4 +1,4 @@
-"""Every progress store obeys one law: the latest value wins, losing one is allowed, raising is not."""
+"""The contract of all progress stores: the latest value wins, losing a value is allowed, raising is not."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ STORES = ["in memory", "memcache", "Redis", "bundled memcache", "Datastore"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """A store, and a way past it."""
+    """A store, and a way to write to its server directly."""
 
     store: ProgressStore
-    put: Callable[[str, bytes], None]  #: leaves bytes where the store keeps a task's snapshot
+    put: Callable[[str, bytes], None]  #: stores bytes in the place of a task's snapshot
 
 
 @pytest.fixture(params=STORES)
@@ -109,7 +109,7 @@ def test_tasks_are_kept_apart(store: ProgressStore, news: News) -> None:
     assert store.read(secrets.token_urlsafe(16)) is None
 
 
-def test_many_are_read_at_once_without_those_that_there_is_no_news_of(kept: Kept, task_id: str, news: News) -> None:
+def test_many_are_read_at_once_without_the_unknown_ones(kept: Kept, task_id: str, news: News) -> None:
     another = replace(news("Writing"), info=replace(news().info, id=secrets.token_urlsafe(16)))
     unknown, damaged = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     kept.store.write(news("Reading"))
@@ -120,7 +120,7 @@ def test_many_are_read_at_once_without_those_that_there_is_no_news_of(kept: Kept
     assert kept.store.read_many([]) == {}
 
 
-def test_a_store_says_at_what_pace_to_report(store: ProgressStore) -> None:
+def test_a_store_sets_the_interval_of_reports(store: ProgressStore) -> None:
     assert 0 < store.interval_seconds <= 10
 
 
@@ -145,14 +145,14 @@ def test_the_next_beat_of_the_same_attempt_overwrites_the_last(store: ProgressSt
     ids=["next attempt", "retry", "error", "end", "shown"],
 )
 class TestOrder:
-    def test_later_news_overwrite_earlier_ones(
+    def test_a_later_snapshot_overwrites_an_earlier_one(
         self, store: ProgressStore, task_id: str, news: News, earlier: dict[str, Any], later: dict[str, Any]
     ) -> None:
         store.write(news("earlier", **earlier))
         assert store.write(news("later", **later)) is Written.YES
         assert store.read(task_id) == news("later", **later)
 
-    def test_earlier_news_never_overwrite_later_ones(
+    def test_an_earlier_snapshot_never_overwrites_a_later_one(
         self, store: ProgressStore, task_id: str, news: News, earlier: dict[str, Any], later: dict[str, Any]
     ) -> None:
         store.write(news("later", **later))
@@ -164,7 +164,7 @@ class TestOrder:
 
 
 @pytest.mark.parametrize("fence", [1, 2, 3])
-def test_what_is_added_overwrites_nothing_however_late_it_is(
+def test_adding_overwrites_nothing_not_even_an_earlier_snapshot(
     store: ProgressStore, task_id: str, news: News, fence: int
 ) -> None:
     store.write(news("written", fence=2))
@@ -172,20 +172,20 @@ def test_what_is_added_overwrites_nothing_however_late_it_is(
     assert store.read(task_id) == news("written", fence=2)
 
 
-def test_what_is_added_where_there_is_nothing_is_read_or_lost(store: ProgressStore, task_id: str, news: News) -> None:
+def test_an_added_snapshot_is_read_or_lost_if_there_was_none(store: ProgressStore, task_id: str, news: News) -> None:
     store.add(news("added"), seconds=60)
     assert store.read(task_id) in (news("added"), None)
 
 
 @pytest.mark.parametrize("kept", STORES[:-1], indirect=True)
-def test_a_store_that_is_cheaper_to_ask_than_the_task_keeps_what_is_added(
+def test_a_store_that_is_cheaper_than_reading_the_task_keeps_added_snapshots(
     store: ProgressStore, task_id: str, news: News
 ) -> None:
     store.add(news("added"), seconds=60)
     assert store.read(task_id) == news("added")
 
 
-def test_what_was_added_is_in_nobodys_way(store: ProgressStore, task_id: str, news: News) -> None:
+def test_an_added_snapshot_can_be_overwritten(store: ProgressStore, task_id: str, news: News) -> None:
     store.add(news("added"), seconds=60)
     assert store.write(news("written")) is Written.YES
     assert store.read(task_id) == news("written")
@@ -200,17 +200,17 @@ def test_what_was_added_is_in_nobodys_way(store: ProgressStore, task_id: str, ne
     ids=["empty", "nonsense", "list", "object", "no text", "deep"],
 )
 class TestDamage:
-    def test_what_can_not_be_read_is_unknown(self, kept: Kept, task_id: str, data: bytes) -> None:
+    def test_unreadable_bytes_count_as_unknown(self, kept: Kept, task_id: str, data: bytes) -> None:
         kept.put(task_id, data)
         assert kept.store.read(task_id) is None
 
-    def test_what_can_not_be_read_is_overwritten(self, kept: Kept, task_id: str, news: News, data: bytes) -> None:
+    def test_unreadable_bytes_are_overwritten(self, kept: Kept, task_id: str, news: News, data: bytes) -> None:
         kept.put(task_id, data)
         assert kept.store.write(news("written")) is Written.YES
         assert kept.store.read(task_id) == news("written")
 
 
-def test_another_tasks_snapshot_in_the_place_of_ours_is_unknown(kept: Kept, task_id: str, news: News) -> None:
+def test_a_snapshot_of_another_task_counts_as_unknown(kept: Kept, task_id: str, news: News) -> None:
     other = replace(news("Reading").info, id="A" * 22)
     kept.put(task_id, replace(news("Reading"), info=other).to_json())
     assert kept.store.read(task_id) is None
@@ -222,7 +222,9 @@ def test_a_snapshot_that_is_too_large_is_kept_or_lost(store: ProgressStore, task
     assert (written, store.read(task_id)) in [(Written.YES, huge), (Written.LOST, None)]
 
 
-def test_a_snapshot_that_was_too_large_is_in_nobodys_way(store: ProgressStore, task_id: str, news: News) -> None:
+def test_after_a_snapshot_that_was_too_large_the_next_one_is_kept(
+    store: ProgressStore, task_id: str, news: News
+) -> None:
     store.write(news("x" * 3_000_000))
     assert store.write(news("Reading")) is Written.YES
     assert store.read(task_id) == news("Reading")
@@ -231,14 +233,12 @@ def test_a_snapshot_that_was_too_large_is_in_nobodys_way(store: ProgressStore, t
 # Many at once.
 
 
-def test_of_writers_at_the_same_moment_the_latest_wins_in_the_end(
-    store: ProgressStore, task_id: str, news: News
-) -> None:
+def test_the_latest_of_concurrent_writers_wins(store: ProgressStore, task_id: str, news: News) -> None:
     writers = 8
     together = threading.Barrier(writers)
 
     def report(fence: int) -> Written:
-        """Beat until the news stand there or are no longer wanted."""
+        """Write until the snapshot is stored, or a later one is."""
         together.wait(10)
         for _ in range(50):
             written = store.write(news(f"attempt {fence}", fence=fence))
@@ -254,7 +254,7 @@ def test_of_writers_at_the_same_moment_the_latest_wins_in_the_end(
     assert store.read(task_id) == news(f"attempt {writers}", fence=writers)
 
 
-def test_many_readers_at_the_same_moment_read_the_same(store: ProgressStore, task_id: str, news: News) -> None:
+def test_concurrent_readers_read_the_same(store: ProgressStore, task_id: str, news: News) -> None:
     store.write(news("Reading"))
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(store.read, [task_id] * 64))
@@ -266,21 +266,21 @@ def test_many_readers_at_the_same_moment_read_the_same(store: ProgressStore, tas
 
 @pytest.fixture
 def silent_host() -> Iterator[str]:
-    """A service that takes connections and never says a word."""
+    """A service that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def closed_host() -> str:
-    """A port at which nobody listens."""
+    """A port on which no service listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def nonsense_host() -> Iterator[str]:
-    """A service that answers whatever it is asked, but not in the language in which it is asked."""
+    """A service that answers every request in another protocol."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as server:
 
         def talk() -> None:
@@ -297,13 +297,13 @@ def nonsense_host() -> Iterator[str]:
 
 STATES = {"gone": "closed_host", "silent": "silent_host", "nonsense": "nonsense_host"}
 DESERTED = ["in memory", *(f"{name}, {state}" for name in STORES[1:] for state in STATES)]
-#: ndb gives a transaction a minute, and offers no other time-out; only threads that nobody waits for write there.
+#: ndb allows a minute for a transaction, and this can't be changed. But no request waits for these writes.
 PROMPTLY_LOST = [each for each in DESERTED if each != "Datastore, silent"]
 
 
 @pytest.fixture(params=DESERTED)
 def deserted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressStore]:
-    """A store whose service does not answer, or not to the point."""
+    """A store whose service does not answer, or answers nonsense."""
     if request.param == "in memory":
         memory = InMemoryProgressStore()
         memory.is_down = True
@@ -326,28 +326,30 @@ def deserted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
             yield DatastoreProgressStore(ndb_contexts())
 
 
-def test_without_its_service_nothing_is_known_again_and_again(deserted: ProgressStore, task_id: str) -> None:
+def test_without_its_service_a_store_knows_no_task_however_often_it_is_read(
+    deserted: ProgressStore, task_id: str
+) -> None:
     for _ in range(3):
         assert promptly(lambda: deserted.read(task_id)) is None
 
 
-def test_without_its_service_nothing_is_known_of_many(deserted: ProgressStore, task_id: str) -> None:
+def test_without_its_service_a_store_knows_none_of_many_tasks(deserted: ProgressStore, task_id: str) -> None:
     assert promptly(lambda: deserted.read_many([task_id, secrets.token_urlsafe(16)])) == {}
 
 
 @pytest.mark.parametrize("deserted", PROMPTLY_LOST, indirect=True)
-def test_without_its_service_news_are_lost_again_and_again(deserted: ProgressStore, news: News) -> None:
+def test_without_its_service_every_write_is_lost(deserted: ProgressStore, news: News) -> None:
     for _ in range(3):
         assert promptly(lambda: deserted.write(news("Reading"))) is Written.LOST
 
 
-def test_without_its_service_adding_does_no_harm(deserted: ProgressStore, news: News) -> None:
+def test_without_its_service_adding_raises_nothing(deserted: ProgressStore, news: News) -> None:
     for _ in range(3):
         promptly(lambda: deserted.add(news("Reading"), seconds=60))
 
 
 @pytest.mark.parametrize("deserted", PROMPTLY_LOST, indirect=True)
-def test_without_its_service_a_crowd_is_answered_all_the_same(
+def test_without_its_service_many_concurrent_calls_return_promptly(
     deserted: ProgressStore, task_id: str, news: News
 ) -> None:
     def crowd() -> set[object]:

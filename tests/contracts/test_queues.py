@@ -1,4 +1,4 @@
-"""Every queue obeys one law: what it has taken is delivered at least once, until the answer is 2xx."""
+"""The contract of all queues: an accepted request is delivered until it is answered with 2xx."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
 from gaetk_longtask.testing import InMemoryQueue
 
-#: For what is done in a moment, unless something is wrong.
+#: The timeout for operations that normally take a moment.
 PATIENCE_SECONDS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivered:
-    """A request as the application got it."""
+    """A request as the application received it."""
 
     method: str
     url: str
@@ -32,7 +32,7 @@ class Delivered:
 
 
 class Application:
-    """Writes down every request, and gives the answers that a test wants, then 200."""
+    """Records every request, and answers with the statuses in `answers`, then with 200."""
 
     def __init__(self) -> None:
         self.flask = Flask("tests")
@@ -55,16 +55,16 @@ class Application:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A queue, and the application at its other end."""
+    """A queue, and the application to which it delivers."""
 
     queue: TaskQueue
     application: Application
-    go_on: Callable[[int], Any]  #: has the queue deliver until the application has got so many requests
-    refused: Callable[[], QueueRequest]  #: gives a request that the queue will certainly not take
-    die: Callable[[], object]  #: has the service behind the queue go away
+    go_on: Callable[[int], Any]  #: lets the queue deliver until the application has received this many requests
+    refused: Callable[[], QueueRequest]  #: returns a request that the queue definitely refuses
+    die: Callable[[], object]  #: stops the service behind the queue
 
     def deliver(self, request: QueueRequest, *, times: int = 1) -> list[Delivered]:
-        """Enqueue it, and give what the application has got once that many deliveries are made."""
+        """Enqueue a request, wait for the given number of deliveries, and return all deliveries so far."""
         self.queue.enqueue(request)
         self.go_on(times)
         return self.application.delivered
@@ -77,12 +77,12 @@ def application() -> Application:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-        """Say nothing."""
+        """Suppress the log."""
 
 
 @pytest.fixture
 def app_url(application: Application) -> Iterator[str]:
-    """Serve the application over HTTP."""
+    """The URL of the application, which is served over HTTP."""
     server = make_server("127.0.0.1", 0, application.flask, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -130,7 +130,7 @@ def request_to(uri: str = "/report", **values: Any) -> QueueRequest:
     return QueueRequest(**{"queue": "default", "uri": uri} | values)
 
 
-def test_a_check_of_a_queue_that_is_there_finds_nothing_wrong(line: Line) -> None:
+def test_the_check_of_an_existing_queue_finds_no_problem(line: Line) -> None:
     line.queue.check()
 
 
@@ -147,7 +147,7 @@ def test_a_request_arrives_as_a_get(line: Line) -> None:
         "/report/50%25",
     ],
 )
-def test_path_and_query_arrive_as_they_were(line: Line, application: Application, uri: str) -> None:
+def test_path_and_query_arrive_unchanged(line: Line, application: Application, uri: str) -> None:
     (delivered,) = line.deliver(request_to(uri))
     with application.flask.test_request_context(uri) as context:
         assert delivered.url == context.request.full_path.rstrip("?")
@@ -158,7 +158,7 @@ def test_headers_arrive(line: Line) -> None:
     assert delivered.headers["x-longtask-execute-key"] == "s3cret-_"
 
 
-def test_a_delivery_says_from_which_queue_it_comes_and_that_it_is_the_first(line: Line) -> None:
+def test_a_delivery_names_its_queue_and_has_retry_count_0(line: Line) -> None:
     (delivered,) = line.deliver(request_to())
     assert delivered.headers["x-appengine-queuename"] == "default"
     assert delivered.headers["x-appengine-taskname"]
@@ -166,7 +166,7 @@ def test_a_delivery_says_from_which_queue_it_comes_and_that_it_is_the_first(line
 
 
 @pytest.mark.parametrize("status", [301, 404, 409, 500])
-def test_what_is_not_answered_2xx_is_delivered_again(line: Line, status: int) -> None:
+def test_a_request_that_is_not_answered_with_2xx_is_delivered_again(line: Line, status: int) -> None:
     line.application.answers = [status]
     first, second = line.deliver(request_to(), times=2)
     assert second.url == first.url
@@ -181,7 +181,7 @@ def test_deliveries_of_one_task_have_one_name_and_count_up(line: Line) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204])
-def test_what_is_answered_2xx_is_over(line: Line, status: int) -> None:
+def test_a_request_that_is_answered_with_2xx_is_not_delivered_again(line: Line, status: int) -> None:
     line.application.answers = [status]
     line.deliver(request_to("/first"))
     deliveries = line.deliver(request_to("/second"), times=2)
@@ -201,13 +201,13 @@ def test_a_request_that_fails_does_not_hold_up_the_next(line: Line) -> None:
     assert sorted(delivered.url for delivered in deliveries) == ["/first", "/first", "/second"]
 
 
-def test_what_is_certainly_not_taken_is_refused(line: Line) -> None:
+def test_a_definite_failure_is_a_refusal(line: Line) -> None:
     refused = line.refused()
     with pytest.raises(EnqueueRefusedError):
         line.queue.enqueue(refused)
 
 
-def test_what_is_refused_is_not_delivered(line: Line) -> None:
+def test_a_refused_request_is_not_delivered(line: Line) -> None:
     refused = line.refused()
     with pytest.raises(EnqueueRefusedError):
         line.queue.enqueue(refused)
@@ -215,20 +215,20 @@ def test_what_is_refused_is_not_delivered(line: Line) -> None:
     assert delivered.url == "/next"
 
 
-def test_without_an_answer_nobody_knows_whether_it_was_taken(line: Line) -> None:
+def test_without_an_answer_enqueuing_is_uncertain(line: Line) -> None:
     line.die()
     with pytest.raises(EnqueueUncertainError):
         line.queue.enqueue(request_to())
 
 
-def test_a_service_that_was_never_there_leaves_it_uncertain_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_service_enqueuing_is_uncertain_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", f"127.0.0.1:{server.getsockname()[1]}")
     with pytest.raises(EnqueueUncertainError):
         CloudTasksQueue(project=lambda: "shop", location=lambda: "europe-west3").enqueue(request_to())
 
 
-def test_the_twin_can_take_a_request_and_lose_its_answer(application: Application) -> None:
+def test_the_in_memory_queue_can_accept_a_request_and_lose_the_answer(application: Application) -> None:
     queue = InMemoryQueue()
     queue.errors, queue.keeps_uncertain = [EnqueueUncertainError("No answer.")], True
     with pytest.raises(EnqueueUncertainError):
@@ -237,7 +237,7 @@ def test_the_twin_can_take_a_request_and_lose_its_answer(application: Applicatio
     assert len(application.delivered) == 1
 
 
-def test_the_twin_does_not_deliver_for_ever(application: Application) -> None:
+def test_the_in_memory_queue_does_not_deliver_for_ever(application: Application) -> None:
     queue = InMemoryQueue()
     application.answers = [500] * 10
     queue.enqueue(request_to())

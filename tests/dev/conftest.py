@@ -1,4 +1,4 @@
-"""The Cloud Tasks emulator in this process, on a clock that stands still until told otherwise."""
+"""Fixtures: the Cloud Tasks emulator in this process, with a manual clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tasks_clock() -> ManualClock:
 
 @pytest.fixture
 def start_emulator(tasks_app: App, tasks_clock: ManualClock) -> Iterator[Callable[..., Emulator]]:
-    """Start emulators that are stopped after the test."""
+    """A function that starts an emulator, which is stopped after the test."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Emulator:

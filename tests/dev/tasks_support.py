@@ -1,4 +1,4 @@
-"""An app that the Cloud Tasks emulator delivers to, and the unmodified client, for tests of the emulator."""
+"""An app that receives the deliveries of the Cloud Tasks emulator, and the unmodified client."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 PROJECT, LOCATION = "test-project", "europe-west1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
 DEFAULT = f"{PARENT}/queues/default"
-#: Nothing here takes as long, unless it never comes.
+#: The timeout for everything. Normally, nothing takes this long.
 PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A request as the app got it."""
+    """A request as the app received it."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ class Received:
 
 
 class App:
-    """Answers 200, or what `answer` says, and keeps what it got."""
+    """Answers with 200 or with `answer`, and records the requests."""
 
     def __init__(self) -> None:
         self.received: queue.Queue[Received] = queue.Queue()
@@ -68,7 +68,7 @@ class App:
             daemon_threads = True
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """Say nothing of connections that the emulator has given up."""
+                """Ignore errors of connections that the emulator has closed."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -76,7 +76,7 @@ class App:
         self._thread.start()
 
     def next(self) -> Received:
-        """Return the next request that the app has got or gets."""
+        """Wait for the next request, and return it."""
         return self.received.get(timeout=PATIENCE_SECONDS)
 
     def stop(self) -> None:
@@ -87,13 +87,13 @@ class App:
 
 @contextmanager
 def connected(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
-    """Give the client of the library, as it is installed, on an insecure channel."""
+    """Return the installed client library's client, on an insecure channel."""
     with grpc.insecure_channel(host) as channel:
         yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens in another thread or process."""
+    """Wait for a condition that another thread or process fulfils."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < give_up_at, "it did not happen"

@@ -1,4 +1,4 @@
-"""The Cloud SDK's dev_appserver.py, serving an application with our services beside it."""
+"""Runs an application under the Cloud SDK's dev_appserver.py, with our local services."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gaetk_longtask.dev.pieces import start_datastore, start_memcached, start_ta
 from gaetk_longtask.dev.processes import Process, free_port
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 150  # it makes a virtual environment and installs requirements.txt, at every start
+START_SECONDS = 150  # it creates a virtual environment and installs requirements.txt at every start
 WORK_SECONDS = 60
-#: The newest that SDK 528 knows.
+#: The newest runtime that SDK 528 supports.
 RUNTIME = "python313"
 
 
 def copy_sample_app(folder: Path) -> None:
-    """Put there what a deployment sends."""
+    """Copy the files of a deployment into a folder."""
     for name in ("gaetk_longtask", "sample_app"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "requirements.txt", folder)
@@ -34,7 +34,7 @@ def copy_sample_app(folder: Path) -> None:
 
 @contextmanager
 def dev_appserver(folder: Path) -> Iterator[str]:
-    """Serve the application in a folder, and give its URL."""
+    """Run the application in a folder, and yield its URL."""
     server = find_emulator("google_appengine/dev_appserver.py")
     assert server is not None, "the Cloud SDK's app-engine-python component is not installed"
     url = f"http://127.0.0.1:{(port := free_port())}"
@@ -83,7 +83,7 @@ def document(url: str) -> dict[str, Any]:
 
 
 def documents(url: str, started: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Follow a task to its end."""
+    """Yield the status documents of a task until it has ended."""
     deadline = time.monotonic() + WORK_SECONDS
     yield (state := started)
     while not state["done"]:

@@ -1,4 +1,4 @@
-"""Progress in the memcache of the Cloud SDK's dev_appserver.py; ``nox -s dev_appserver`` runs this."""
+"""Progress works with the memcache of the Cloud SDK's dev_appserver.py. Run by ``nox -s dev_appserver``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def use_bundled_services(folder: Path) -> None:
     (folder / "app.yaml").write_text(f"{settings}\napp_engine_apis: true\n")
     (folder / "bundled.py").write_text(MAIN)
     pinned = (folder / "requirements.txt").read_text().splitlines()
-    # Google's package wants urllib3 1.26.
+    # Google's package requires urllib3 1.26.
     fitting = [line for line in pinned if not line.startswith("urllib3==")]
     (folder / "requirements.txt").write_text("\n".join([*fitting, "appengine-python-standard==3.1.0"]))
 

@@ -1,4 +1,4 @@
-"""The sample app under the Cloud SDK's dev_appserver.py; ``nox -s dev_appserver`` runs this."""
+"""The sample app works under the Cloud SDK's dev_appserver.py. Run by ``nox -s dev_appserver``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_a_task_is_started_watched_and_collected(app: str) -> None:
         assert response.read() == b"Counted 2 seconds."
 
 
-def test_a_delivery_that_somebody_else_makes_up_is_refused(app: str) -> None:
+def test_a_forged_delivery_is_refused(app: str) -> None:
     state = document(f"{app}/count/1")
     connection = HTTPConnection(urlsplit(app).netloc, timeout=30)
-    # This server passes such a header on; only the task's execute key, which nobody else has, proves a delivery.
+    # This server forwards such headers. Only the secret execute key of the task proves a delivery.
     headers = {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22}
     connection.request("GET", state["links"]["self"].replace("=query", "=execute"), headers=headers)
     assert connection.getresponse().status == 403

@@ -1,1 +1,1 @@
-"""Work that takes many attempts: handed over, killed and frozen, and compared with an undisturbed run."""
+"""The endurance test: tasks that take many attempts are killed and frozen, and compared with an undisturbed run."""

@@ -1,4 +1,4 @@
-"""The command line: hours of work in small, and imports under fire; 0 if nothing was lost, doubled or changed."""
+"""Runs the endurance test. The exit code is 0 if nothing was lost, duplicated or changed."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from tests.endurance.judge import NOTHING_WRONG, Verdict, import_is_right, judge
 from tests.endurance.runs import Course, Run
 
 _ALL_LINES = 10_000
-#: After the step at which a worker is to be hit has begun, at most.
+#: The longest random delay between the start of a step and the fault.
 _LONGEST_AIM_SECONDS = 0.5
 
 
 def main() -> int:
-    """Run and report."""
+    """Run the endurance test and print its report."""
     parser = argparse.ArgumentParser(prog="python -m tests.endurance", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="relay|booking|careless|import", help="what to run (all)")
-    parser.add_argument("--seed", type=int, help="repeats who is hit at which step, not how processes interleave")
+    parser.add_argument("parts", nargs="*", metavar="relay|booking|careless|import", help="parts to run (default: all)")
+    parser.add_argument("--seed", type=int, help="repeat the faults of a run, not the timing of processes")
     parser.add_argument("--time-limit", type=float, default=3, help="seconds that an attempt may take (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=60, help="work in the relay (%(default)s)")
-    parser.add_argument("--units", type=int, default=600, help="steps in the relay (%(default)s)")
-    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs in the relay (%(default)s)")
-    parser.add_argument("--runs", type=int, default=20, help="of booking and of import (%(default)s)")
-    parser.add_argument("--lines", type=int, default=_ALL_LINES, help="in each booking (%(default)s)")
-    parser.add_argument("--datastore", choices=[kind.value for kind in DatastoreKind], help="which Datastore")
-    parser.add_argument("--log", type=Path, help="file for what the processes write")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of work in the relay (default: %(default)s)")
+    parser.add_argument("--units", type=int, default=600, help="steps in the relay (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs in the relay (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=20, help="runs of booking and of import (default: %(default)s)")
+    parser.add_argument("--lines", type=int, default=_ALL_LINES, help="lines in each booking (default: %(default)s)")
+    parser.add_argument("--datastore", choices=[kind.value for kind in DatastoreKind], help="Datastore to use")
+    parser.add_argument("--log", type=Path, help="file for the output of the processes")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     rng = random.Random(seed)
     parts = {"relay": _relay, "booking": _booking, "careless": _careless, "import": _importing}
     chosen = options.parts or list(parts)
     if unknown := set(chosen) - set(parts):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     print(f"seed {seed}", flush=True)
     with ExitStack() as opened:
         log: Log = discard
@@ -78,7 +78,7 @@ def _relay(course: Course, options: argparse.Namespace, rng: random.Random) -> b
     is_clean &= _say("handed over and killed", killed, is_right=killed.body == undisturbed.body)
     more = relay.seconds - undisturbed.seconds
     each = more / relay.handed_over if relay.handed_over else 0.0
-    print(f"\nhand-overs take {more:.1f} s more ({more / undisturbed.seconds:.1%}), {each * 1000:.0f} ms each")
+    print(f"\nhand-overs added {more:.1f} s ({more / undisturbed.seconds:.1%}), {each * 1000:.0f} ms each")
     return is_clean
 
 
@@ -96,7 +96,7 @@ def _booking(course: Course, options: argparse.Namespace, rng: random.Random) ->
 
 
 def _careless(course: Course, options: argparse.Namespace, rng: random.Random) -> bool:
-    """Show that the judge would find it: here lines must be doubled."""
+    """Show that the check works: without protection, lines must be entered twice."""
     judged = _books(course, options, rng, careless=True)
     return bool(_summarize("careless booking", judged).doubled)
 
@@ -142,12 +142,12 @@ def _summarize(what: str, judged: list[tuple[Run, Verdict]]) -> Verdict:
     rows = {
         "attempts": sum(run.attempts for run in runs),
         "handed over": sum(run.handed_over for run in runs),
-        "taken over from a dead or frozen worker": sum(run.taken_over for run in runs),
+        "taken over from a killed or frozen worker": sum(run.taken_over for run in runs),
         "SIGKILLs": sum(run.kills for run in runs),
-        "workers frozen, and thawed after their successor had begun": sum(run.freezes for run in runs),
-        "batches begun again": sum(run.repeated_steps for run in runs),
+        "workers stopped, and continued after their replacement had started": sum(run.freezes for run in runs),
+        "batches repeated": sum(run.repeated_steps for run in runs),
         "**lines lost**": verdict.lost,
-        "**lines twice**": verdict.doubled,
+        "**lines entered twice**": verdict.doubled,
         "**wrong results**": verdict.wrong_results,
     }
     print(f"\n| {what}, {len(runs)} runs | number |\n|---|---:|")

@@ -1,4 +1,4 @@
-"""Adds to the application under fire what lasts: known bytes, books that show a line entered twice, the real import."""
+"""Adds long tasks to the chaos test's application: known bytes, bookkeeping that shows duplicates, and the import."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.chaos.app import app, noise
 
 __all__ = ["app"]
 
-#: Names the seconds that an attempt may take.
+#: The limit of an attempt in seconds.
 TIME_LIMIT_VARIABLE = "ENDURANCE_TIME_LIMIT"
-#: Names the directory with a file for each task, to which its attempts write their steps.
+#: The directory of the journal, with a file for each task. Attempts write their steps to it.
 JOURNAL_VARIABLE = "ENDURANCE_JOURNAL"
 
 TIME_LIMIT = timedelta(seconds=float(os.environ.get(TIME_LIMIT_VARIABLE, "3")))
@@ -34,13 +34,13 @@ PIECE_BYTES = 100_000
 
 
 def piece(unit: int) -> bytes:
-    """Give what a relay yields for a unit: from nothing to 5 KB, half of it noise."""
+    """Return what a relay yields for a unit: up to 5 KB, half of it noise."""
     size = unit * 7919 % 2_500
     return noise(unit, size) + b"%d " % unit * (size // 8)
 
 
 def advanced(totals: dict[str, Any], unit: int) -> dict[str, Any]:
-    """Add a unit to the totals; the digest is of all units so far, in their order."""
+    """Return the totals with one more unit. The digest depends on all units so far and their order."""
     data = piece(unit)
     digest = blake2b(totals["digest"].encode() + data, digest_size=16).hexdigest()
     return {"units": totals["units"] + 1, "bytes": totals["bytes"] + len(data), "digest": digest}
@@ -50,12 +50,12 @@ NOTHING = {"units": 0, "bytes": 0, "digest": ""}
 
 
 def last_line(totals: dict[str, Any]) -> bytes:
-    """Write the totals, as a relay ends."""
+    """Return the totals as the last line of a relay's result."""
     return json.dumps(totals, sort_keys=True).encode() + b"\n"
 
 
 def relayed(units: int) -> bytes:
-    """Give what a relay comes to, computed in one go."""
+    """Return the expected result of a relay."""
     totals = NOTHING
     for unit in range(units):
         totals = advanced(totals, unit)
@@ -64,18 +64,18 @@ def relayed(units: int) -> bytes:
 
 @cache
 def invoice_lines(number: int) -> list[InvoiceRow]:
-    """Give so many lines of the sample application's real invoices."""
+    """Return the first ``number`` invoice lines of the sample application."""
     rows = read_rows(split_rows(BUNDLED_FILE.read_bytes()))
     return list(islice((row for row in rows if isinstance(row, InvoiceRow)), number))
 
 
 def receipt(row: InvoiceRow) -> str:
-    """Write what is yielded for a line."""
+    """Return the receipt for a line."""
     return f"{row.line_number} {row.key_name}\n"
 
 
 class Relay(LongRunningTaskHandler):
-    """Yields known bytes, unit by unit, and their totals at the end, which it carries from attempt to attempt."""
+    """Yields known bytes, unit by unit, and finally their totals. Checkpoints keep the totals between attempts."""
 
     time_limit = TIME_LIMIT
 
@@ -92,13 +92,13 @@ class Relay(LongRunningTaskHandler):
 
 
 class Undisturbed(Relay):
-    """The same in one attempt."""
+    """Does the same work in one attempt."""
 
     time_limit = timedelta(minutes=10)
 
 
 class Volume(LongRunningTaskHandler):
-    """Yields so many bytes of noise, or of text, and keeps no journal."""
+    """Yields the given number of bytes, as noise or as text. It keeps no journal."""
 
     time_limit = TIME_LIMIT
 
@@ -111,30 +111,30 @@ class Volume(LongRunningTaskHandler):
 
 
 class Entry(ndb.Model):  # type: ignore[misc]  # ndb is untyped
-    """One line in the books; its parent is the book."""
+    """One line in a book. The book is its parent."""
 
     _use_cache = False
     times = ndb.IntegerProperty(default=0, indexed=False)
 
 
 class Book(ndb.Model):  # type: ignore[misc]  # ndb is untyped
-    """How far one task has come in its books, written together with the entries."""
+    """The progress of one task's bookkeeping, written in the same transaction as the entries."""
 
     _use_cache = False
     batches = ndb.IntegerProperty(default=0, indexed=False)
 
 
 class Booking(LongRunningTaskHandler):
-    """Adds one to the entry of every invoice line, which is not harmless twice, and yields a receipt.
+    """Adds one to the entry of every invoice line, and yields a receipt. Adding twice would be an error.
 
-    ``careless`` leaves out what makes it harmless: the proof of ownership, and the look into the book.
+    ``careless`` leaves out the protection against that: `assert_current`, and the check of the book.
     """
 
     time_limit = TIME_LIMIT
 
     def execute_task(self, parameters: dict[str, Any]) -> Iterator[str]:
         rows = invoice_lines(int(parameters["lines"]))
-        book = ndb.Key(Book, str(self.task.id))  # type: ignore[union-attr]  # there is one by now
+        book = ndb.Key(Book, str(self.task.id))  # type: ignore[union-attr]  # set during an attempt
         batches = range(0, len(rows), BATCH_LINES)
         enter = _enter_again if "careless" in parameters else self._enter_once
         for number in self.track(range(len(batches)), "Booking", start=self.resumed_from or 0):
@@ -147,7 +147,7 @@ class Booking(LongRunningTaskHandler):
     def _enter_once(self, key: Any, number: int, batch: list[InvoiceRow]) -> None:
         self.assert_current()
         book = key.get() or Book(key=key)
-        if book.batches > number:  # an attempt that died has entered it, and nobody was told
+        if book.batches > number:  # an attempt has entered it and crashed before its checkpoint
             return
         _enter_again(key, number, batch)
         book.batches = number + 1
@@ -163,7 +163,7 @@ def _enter_again(book: Any, number: int, batch: list[InvoiceRow]) -> None:
 
 
 class Importing(Import):
-    """The sample application's import, with a journal."""
+    """The sample application's import with a journal."""
 
     start_methods = ("GET",)
     time_limit = TIME_LIMIT
@@ -177,7 +177,7 @@ class Importing(Import):
 
 
 def note(task: Any, step: int) -> None:
-    """Write into the journal which process is at which step of a task, by which fence and when."""
+    """Write a step to the journal, with fence, process id and time."""
     with (Path(os.environ[JOURNAL_VARIABLE]) / task.id).open("a", encoding="ascii") as journal:
         journal.write(f"{task.fence} {os.getpid()} {step} {time.time()}\n")
 

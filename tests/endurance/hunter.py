@@ -1,4 +1,4 @@
-"""Kills or freezes the worker that is at work, as soon as its task has come to a certain step."""
+"""Kills or freezes the worker of a task as soon as the task has reached a certain step."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Self
 from tests.chaos.battlefield import Battlefield
 from tests.endurance.journal import Journal, Step
 
-#: How long the next attempt may take to come.
+#: How long to wait for the next attempt.
 _PATIENCE_SECONDS = 60.0
-#: Longer than the beats that an owner may miss, and than an attempt takes to begin.
+#: Longer than the heartbeats that an owner may miss, and than the start of an attempt.
 _FROZEN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """What is to happen when."""
+    """A planned fault."""
 
     step: int
-    delay_seconds: float  #: after the step was begun
-    freezes: bool = False  #: rather than kills
+    delay_seconds: float  #: after the start of the step
+    freezes: bool = False  #: freeze the worker instead of killing it
 
 
 def draw(rng: random.Random, *, steps: int, kills: int, freezes: int = 0, delay_seconds: float) -> list[Shot]:
-    """Draw so many shots, each at another step, none at the very first or last."""
+    """Return random shots at different steps, but not at the first or the last one."""
     at = sorted(rng.sample(range(1, steps - 1), kills + freezes))
     frozen = rng.sample(at, freezes)
     return [Shot(step=step, delay_seconds=rng.uniform(0, delay_seconds), freezes=step in frozen) for step in at]
 
 
 class Hunter:
-    """Fires at the workers of one task, on a thread of its own, while the context is open."""
+    """Fires at the workers of one task, in its own thread, while the context is open."""
 
     def __init__(self, field: Battlefield, journal: Journal, task_id: str, shots: list[Shot]) -> None:
         self.kills = 0
@@ -55,7 +55,7 @@ class Hunter:
         self._thread.join()
 
     def _hunt(self) -> None:
-        hit = 0  # the fence that was hit last: the next one has to be at work first
+        hit = 0  # the fence of the last hit; the next shot waits for a later attempt
         for shot in self._shots:
             step = self._wait_for(shot.step, hit)
             if step is None:
@@ -68,7 +68,7 @@ class Hunter:
                 else:
                     self._field.kill(step.pid)
                     self.kills += 1
-            except ProcessLookupError:  # it died by an earlier shot
+            except ProcessLookupError:  # an earlier shot has killed it
                 continue
             hit = step.fence
 
@@ -80,19 +80,19 @@ class Hunter:
         return None
 
     def _freeze(self, step: Step) -> None:
-        """Have the attempt taken over while it can not move, and let it go on then, knowing nothing."""
+        """Freeze a worker until another attempt has taken over, then let it continue."""
         self._field.freeze(step.pid)
         self.freezes += 1
         try:
             self._over.wait(_FROZEN_SECONDS)
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while not self._has_successor(step.fence) and time.monotonic() < deadline:
-                self._field.run_early()  # as after the deadline, so that the queue asks for the next attempt
+                self._field.run_early()  # like after the deadline, so that the queue delivers again
         finally:
             self._field.thaw(step.pid)
 
     def _has_successor(self, fence: int) -> bool:
-        """Wait a little for an attempt behind this one."""
+        """Wait a little for a later attempt."""
         deadline = time.monotonic() + _FROZEN_SECONDS
         while time.monotonic() < deadline and not self._over.wait(0.05):
             steps = self._journal.of(self._task_id)

@@ -1,4 +1,4 @@
-"""What the attempts have written of themselves, step by step."""
+"""The journal, in which attempts record their steps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 class Step:
     """A step of a task."""
 
-    fence: int  #: which attempt it is
+    fence: int  #: identifies the attempt
     pid: int
     number: int
     at: float  #: seconds since the epoch
 
 
 class Journal:
-    """The directory in which all processes write."""
+    """The directory to which all processes write."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def of(self, task_id: str) -> list[Step]:
-        """Give the steps of a task, in the order in which they were written."""
+        """Return the steps of a task, in the order in which they were written."""
         try:
             lines = (self.directory / task_id).read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
@@ -36,12 +36,12 @@ class Journal:
 
 
 def repeated(steps: list[Step]) -> int:
-    """Count the steps that were taken more than once."""
+    """Return how many steps were repeated."""
     return len(steps) - len({step.number for step in steps})
 
 
 def pauses(steps: list[Step]) -> list[float]:
-    """Give, where another attempt went on with the very next step, the seconds from the one step to the other."""
+    """Return the seconds between the steps before and after each hand-over that repeated no step."""
     return [
         after.at - before.at
         for before, after in pairwise(steps)

@@ -1,4 +1,4 @@
-"""Tells whether every line is where it belongs, once."""
+"""Checks that every line was stored exactly once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.endurance.app import receipt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What is wrong."""
+    """The number of errors of each kind."""
 
-    lost: int  #: lines that are not there
-    doubled: int  #: lines that are there more than once, and such as nobody has asked for
-    wrong_results: int  #: 1 if the result of the task is not the one that was to come
+    lost: int  #: lines that are missing
+    doubled: int  #: lines that are there more than once, or were not in the file
+    wrong_results: int  #: 1 if the task's result is wrong
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.doubled or self.wrong_results)
@@ -33,7 +33,7 @@ NOTHING_WRONG = Verdict(lost=0, doubled=0, wrong_results=0)
 
 
 def judge(rows: Iterable[InvoiceRow], found: Mapping[str, int], *, result_is_right: bool) -> Verdict:
-    """Compare what was found, by the lines' names, with what was to come."""
+    """Compare the lines that were found, by name, with the expected ones."""
     expected = {row.key_name for row in rows}
     return Verdict(
         lost=sum(found.get(name, 0) == 0 for name in expected),
@@ -43,10 +43,10 @@ def judge(rows: Iterable[InvoiceRow], found: Mapping[str, int], *, result_is_rig
 
 
 def receipts_are_right(rows: Iterable[InvoiceRow], body: bytes) -> bool:
-    """Tell whether there is one receipt for each line, in the order of the file."""
+    """Return whether there is one receipt for each line, in the order of the file."""
     return body == "".join(map(receipt, rows)).encode()
 
 
 def import_is_right(rows: list[InvoiceRow], body: bytes) -> bool:
-    """Tell whether the import says that it has stored all, and rejected nothing."""
+    """Return whether the import reports that it has stored all lines and rejected none."""
     return bool(json.loads(body) == {"stored": len(rows), "rejected": []})

@@ -1,4 +1,4 @@
-"""One task, from start to result, with what happened on the way."""
+"""Runs one task from start to result, and counts what happens meanwhile."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.endurance.app import JOURNAL_VARIABLE, TIME_LIMIT_VARIABLE, Book, Ent
 from tests.endurance.hunter import Hunter, Shot
 from tests.endurance.journal import Journal, pauses, repeated
 
-#: A run that has not ended by then never will.
+#: A run that has not ended by then is stuck.
 _LONGEST_SECONDS = 900.0
 _DELETED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What became of a task."""
+    """The outcome of a task."""
 
     task_id: str
     seconds: float
@@ -39,18 +39,18 @@ class Run:
     kills: int
     freezes: int
     repeated_steps: int
-    #: Between the last step of an attempt and the first one of the next, where that goes on without loss.
+    #: Seconds between the steps before and after each hand-over that repeated no step.
     pauses: list[float]
     body: bytes
 
     @property
     def median_pause_seconds(self) -> float:
-        """Give the usual one; the step's own work is in it."""
+        """The median pause. It includes the work of one step."""
         return median(self.pauses) if self.pauses else 0.0
 
 
 class Course:
-    """A battlefield with an application that works for long."""
+    """A battlefield with an application whose tasks take many attempts."""
 
     def __init__(self, field: Battlefield, journal: Journal) -> None:
         self.field = field
@@ -61,14 +61,14 @@ class Course:
     def open(
         cls, *, time_limit_seconds: float, datastore: DatastoreKind | str | None = None, log: Log = discard
     ) -> Iterator[Course]:
-        """Start everything, and end it."""
+        """Start all processes, and stop them at the end."""
         with TemporaryDirectory(prefix="endurance-") as directory:
             env = {JOURNAL_VARIABLE: directory, TIME_LIMIT_VARIABLE: str(time_limit_seconds)}
             with Battlefield(app="tests.endurance.app:app", env=env, datastore=datastore, log=log) as field:
                 yield cls(field, Journal(Path(directory)))
 
     def relay(self, *, units: int, seconds: float, shots: list[Shot]) -> Run:
-        """Work so many units for so many seconds, handed over where the time limit says so."""
+        """Work through the units in the given time, with a hand-over at each time limit."""
         return self._run(f"/relay?units={units}&seconds={seconds}", shots)
 
     def undisturbed(self, *, units: int, seconds: float) -> Run:
@@ -76,34 +76,34 @@ class Course:
         return self._run(f"/undisturbed?units={units}&seconds={seconds}", [])
 
     def booking(self, *, lines: int, shots: list[Shot], careless: bool = False) -> Run:
-        """Enter so many invoice lines into a book, the only one."""
+        """Enter invoice lines into a new book, after deleting all entries."""
         self._clear(Entry)
         return self._run(f"/booking?lines={lines}{'&careless=yes' if careless else ''}", shots)
 
     def importing(self, *, shots: list[Shot]) -> Run:
-        """Import all invoice lines, where there are none."""
+        """Import all invoice lines, after deleting all invoices."""
         self._clear(Invoice)
         return self._run("/importing?bundled=yes", shots)
 
     def entries(self, run: Run, rows: list[InvoiceRow]) -> dict[str, int]:
-        """Give how often each line was entered into the book, by the line's name."""
+        """Return how often each line was entered into the book, by the line's name."""
         with self.field.ndb_client().context():
             keys = [ndb.Key(Book, run.task_id, Entry, row.key_name) for row in rows]
             entries = [entry for first in range(0, len(keys), 1000) for entry in ndb.get_multi(keys[first:][:1000])]
             return {entry.key.id(): entry.times for entry in entries if entry is not None}
 
     def invoices(self) -> dict[str, int]:
-        """Give how often each line is there, by its name, which it is stored under."""
+        """Return how often each line is stored, by its key name."""
         with self.field.ndb_client().context():
-            return {invoice.key.id(): 1 for invoice in Invoice.query()}  # for keys alone the emulator takes ages
+            return {invoice.key.id(): 1 for invoice in Invoice.query()}  # the emulator takes ages for a keys-only query
 
     def broken_laws(self) -> list[str]:
-        """Say what must not be in any history of a task."""
+        """Return all forbidden state changes and second results."""
         history = self.field.history
         return history.broken_laws() + [f"{task_id[:8]}: two results" for task_id in history.committed_twice()]
 
     def _clear(self, kind: type[ndb.Model]) -> None:
-        """Delete all of a kind: the emulator has half a gigabyte for all that there is."""
+        """Delete all entities of a kind, because the emulator's memory is limited to half a gigabyte."""
         with self.field.ndb_client().context():
             keys = kind.query().fetch(keys_only=True)
             for first in range(0, len(keys), _DELETED_AT_ONCE):

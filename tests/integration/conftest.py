@@ -1,4 +1,4 @@
-"""An application on a real Datastore, with the queue and the progress in the test's hands."""
+"""Fixtures: an application with a real Datastore, and with a queue and a progress store that tests control."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import Work, start
 
 @pytest.fixture
 def ndb_client(datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch) -> ndb.Client:
-    """A Datastore of the test's own: each test has its own project."""
+    """An NDB client with a separate project for each test."""
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_piece.host)
     return ndb.Client(project=f"test-{secrets.token_hex(6)}")
 
@@ -53,7 +53,7 @@ def progress() -> InMemoryProgressStore:
 def make_app(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
 ) -> Callable[..., Flask]:
-    """Make an application that has the handlers, each under its own name in lower case: ``/report`` for Report."""
+    """A function that creates an application with handlers. The URL of Report is ``/report``."""
 
     def make(*handlers: type[LongRunningTaskHandler], **settings: Any) -> Flask:
         app = Flask("tests")
@@ -98,7 +98,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
-    """A function that returns all tasks."""
+    """A function that returns all stored tasks."""
 
     def fetch() -> list[LongTask]:
         with ndb_client.context():
@@ -108,19 +108,19 @@ def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
 
 
 class Stock:
-    """Puts tasks of any kind into Datastore, as they would be after a while."""
+    """Stores tasks in any state, as if they had been started some time ago."""
 
     def __init__(self, client: ndb.Client, clock: ManualClock) -> None:
         self._client = client
         self._clock = clock
 
     def __call__(self, **values: Any) -> str:
-        """Store one task and return its id."""
+        """Store one task, and return its id."""
         [task_id] = self.many(1, **values)
         return task_id
 
     def many(self, number: int, *, age: timedelta = timedelta(0), **values: Any) -> list[str]:
-        """Store tasks that were started so long ago, and return their ids."""
+        """Store tasks of the given age, and return their ids."""
         with self._client.context():
             tasks = [self._task(age, dict(values)) for _ in range(number)]
             ndb.put_multi(tasks)

@@ -157,7 +157,7 @@ def test_an_endpoint_that_there_is_not_is_pointed_out(invoke: Invoke) -> None:
     for arguments in (["list", "--endpoint", "reprot"], ["stats", "reprot"]):
         result = invoke(*arguments)
         assert result.exit_code == 0  # it may be another service's
-        assert "do you mean 'report'?" in result.stderr
+        assert "Did you mean 'report'?" in result.stderr
 
 
 # show
@@ -239,9 +239,9 @@ def test_start_makes_of_url_values_what_a_request_would(
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["reprot"], 1, "There is no long-running task at the endpoint 'reprot': do you mean 'report'?"),
+        (["reprot"], 1, "There is no long-running task at the endpoint 'reprot'. Did you mean 'report'?"),
         (["static"], 1, "There is no long-running task at the endpoint 'static'"),
-        (["item"], 1, "does url_values hold all its arguments?"),
+        (["item"], 1, "Check that url_values has all its arguments."),
         (["item", "--url-value", "number=x", "--url-value", "name=x"], 1, "can't be built"),
         (["item", "--url-value", "number"], 2, "--url-value is NAME=VALUE."),
         (["report", "--parameters", "{"], 2, "--parameters is JSON or @FILE"),

@@ -1,4 +1,4 @@
-"""What authors write, checked by mypy and never run: the public types stay what they are."""
+"""Code as authors write it. mypy checks it, and it never runs. It fixes the public types."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gaetk_longtask import (
 
 
 class Report(LongRunningTaskHandler):
-    """All that can be overridden, with the narrowest types that an author would give."""
+    """Overrides everything that can be overridden, with the narrowest types that an author would use."""
 
     title = "Report"
     total_steps = 12
@@ -84,7 +84,7 @@ class Report(LongRunningTaskHandler):
 
 
 class WithTask(LongRunningTaskHandler):
-    """The original's signature of ``display_result``."""
+    """Overrides ``display_result`` with the signature of the original library."""
 
     serializer = JSONSerializer()
 
@@ -103,7 +103,7 @@ class WithTask(LongRunningTaskHandler):
 
 
 class Lines:
-    """A serializer of the author's own."""
+    """A serializer by the author."""
 
     name = "lines"
 
@@ -130,7 +130,7 @@ class OwnSerializer(LongRunningTaskHandler):
 
 
 def make() -> None:
-    """Put an application together."""
+    """Set up an application."""
     app = Flask("typing")
     manager = LongTaskManager(app, ndb_client=ndb.Client())
     LongTaskManager().init_app(app)

@@ -1,4 +1,4 @@
-"""A progress store, a queue and a serializer of one's own, from public names only; checked by mypy and never run."""
+"""A custom progress store, queue and serializer, with public names only. mypy checks them, and they never run."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PrintingQueue:
 
 
 class Text:
-    """Takes text and nothing else."""
+    """Supports only text."""
 
     name = "text"
 
@@ -102,7 +102,7 @@ class Report(LongRunningTaskHandler):
 
 
 def make(app: Flask) -> None:
-    """Put an application together, and start a task that may not be taken."""
+    """Set up an application, and start a task that the queue may refuse."""
     queue: TaskQueue = PrintingQueue("example.com")
     LongTaskManager(app, queue=queue, progress=DictStore())
     try:

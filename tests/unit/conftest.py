@@ -1,4 +1,4 @@
-"""Unit tests open no socket; and a snapshot to begin with."""
+"""Keeps unit tests from opening sockets, and creates snapshots for them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ID = "Ym9va21hcmtlZC1ieS1hbm"
 
 @pytest.fixture(autouse=True)
 def no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail a test that opens a socket, looks up a host or makes a gRPC channel (which has sockets of its own).
+    """Fail tests that open a socket, look up a host or create a gRPC channel (which has its own sockets).
 
-    What fails is no `Exception`, so that no code that survives a missing service hides it. ``socketpair`` stays
-    possible: it stays within the process.
+    The error is no `Exception`, so code that tolerates a missing service does not hide it. ``socketpair`` is allowed,
+    because it stays within the process.
     """
     make = socket.socket.__init__
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-        pytest.fail("A unit test opens no socket: pass a twin, or write an integration test.")
+        pytest.fail("A unit test opens no socket: use an in-memory service, or write an integration test.")
 
     def only_what_is_open(self: socket.socket, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("fileno", args[3] if len(args) > 3 else None) is None:
@@ -41,7 +41,7 @@ def no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def info_of(**values: Any) -> TaskInfo:
-    """What is known of a task that has just been started, but for the values given."""
+    """Return the info of a task that has just started, with the given values."""
     ordinary: dict[str, Any] = {
         "id": ID,
         "endpoint": "report",
@@ -56,6 +56,6 @@ def info_of(**values: Any) -> TaskInfo:
 
 
 def snapshot_of(status: Status = Status.STARTED, **values: Any) -> Snapshot:
-    """News of a task in its first attempt, but for the values given: those of the snapshot and those of its task."""
+    """Return a snapshot of a task in its first attempt, with the given values of the snapshot or of the task."""
     news = {name: values.pop(name) for name in ("fence", "due_at", "beat_at", "beat_seconds") if name in values}
     return Snapshot(info=info_of(status=status, **values), **{"fence": 1} | news)

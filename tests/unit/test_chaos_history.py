@@ -1,4 +1,4 @@
-"""The judge of a run under fire finds what it is there to find."""
+"""The history of a chaos run detects forbidden state changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIRST_RUN, SECOND_RUN = 1_000, 2_000
 
 
 class Datastore:
-    """Commits that a history hears of."""
+    """A source of commits for a history."""
 
     def __init__(self) -> None:
         self.history = History()
@@ -58,7 +58,7 @@ def test_an_undisturbed_run_with_a_retry_is_fine(store: Datastore) -> None:
     assert store.history.broken_laws() == []
 
 
-def test_a_result_that_grows_across_a_hand_over_and_a_death_is_fine(store: Datastore) -> None:
+def test_a_result_that_grows_across_a_hand_over_and_a_crash_is_fine(store: Datastore) -> None:
     store.commit("ready", 0)
     store.commit("started", 1, leased=True)
     store.commit("started", 1, leased=True, result=b"o")
@@ -71,12 +71,14 @@ def test_a_result_that_grows_across_a_hand_over_and_a_death_is_fine(store: Datas
     assert store.history.steps("task") == {"started": 3, "handed over": 1, "taken over": 1, "done": 1}
 
 
-def test_what_was_handed_over_and_is_taken_back_is_found(store: Datastore) -> None:
+def test_an_attempt_that_claims_the_task_after_its_hand_over_is_found(store: Datastore) -> None:
     store.commit("started", 1, leased=True)
     store.commit("started", 1)
     store.commit("started", 1, leased=True)
 
-    assert store.history.broken_laws() == ["task: started/1 -> started/1: taken back after it was handed over"]
+    assert store.history.broken_laws() == [
+        "task: started/1 -> started/1: claimed by the same attempt after it was handed over"
+    ]
 
 
 def test_a_second_result_of_one_run_is_found(store: Datastore) -> None:
@@ -90,14 +92,16 @@ def test_a_second_result_of_one_run_is_found(store: Datastore) -> None:
 @pytest.mark.parametrize(
     ("states", "complaint"),
     [
-        ([("started", 2, b""), ("started", 1, b"")], "the fence has fallen"),
-        ([("done", 1, b"one"), ("started", 2, b"one")], "it had ended"),
-        ([("cancelled", 2, b""), ("done", 2, b"one")], "it had ended"),
+        ([("started", 2, b""), ("started", 1, b"")], "the fence has decreased"),
+        ([("done", 1, b"one"), ("started", 2, b"one")], "the task had already ended"),
+        ([("cancelled", 2, b""), ("done", 2, b"one")], "the task had already ended"),
         ([("done", 1, b"one"), ("finished", 1, b"two")], "the result has changed"),
-        ([("started", 2, b""), ("done", 3, b"one")], "a result of somebody who did not own it"),
+        ([("started", 2, b""), ("done", 3, b"one")], "a result from an attempt that did not own the task"),
     ],
 )
-def test_what_must_not_follow_is_found(store: Datastore, states: list[tuple[str, int, bytes]], complaint: str) -> None:
+def test_a_forbidden_state_change_is_found(
+    store: Datastore, states: list[tuple[str, int, bytes]], complaint: str
+) -> None:
     for status, fence, result in states:
         store.commit(status, fence, result=result)
 

@@ -1,4 +1,4 @@
-"""The settings are validated once, and what is wrong is said together with its remedy."""
+"""The settings are validated once. The messages name the mistake and the remedy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def read(settings: dict[str, Any] | None = None, **environ: str) -> Config:
     return Config.from_mapping(settings or {}, environ)
 
 
-def test_nothing_has_to_be_set() -> None:
+def test_all_settings_are_optional() -> None:
     config = read()
     assert config == Config(queue="default", progress_url="datastore:")
 
 
-def test_settings_of_others_are_none_of_our_business() -> None:
+def test_settings_of_others_are_ignored() -> None:
     assert read({"SECRET_KEY": "x", "DEBUG": True, "longtask_queue": "y"}) == Config()
 
 
-def test_what_is_set_is_taken() -> None:
+def test_a_setting_is_used() -> None:
     config = read({"LONGTASK_PROJECT": "shop", "LONGTASK_LOCATION": "europe-west3", "LONGTASK_QUEUE": "slow"})
     assert (config.project, config.location, config.queue) == ("shop", "europe-west3", "slow")
 
@@ -34,7 +34,7 @@ def test_none_means_not_set() -> None:
     )
 
 
-def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_suggested() -> None:
+def test_an_unknown_key_is_refused_and_a_similar_one_is_suggested() -> None:
     with pytest.raises(
         ConfigurationError, match=r"no setting LONGTASK_QUEUES\. Did you mean LONGTASK_QUEUE\?"
     ) as caught:
@@ -47,7 +47,7 @@ def test_an_unknown_key_is_refused_whatever_its_value() -> None:
         read({"LONGTASK_QUEUES": None})
 
 
-def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all() -> None:
+def test_an_unknown_key_without_a_similar_one_is_refused_with_the_list_of_all() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read({"LONGTASK_ZZZZZZZZZZZZZZZZ": "x"})
     assert "Did you mean" not in str(caught.value)
@@ -56,13 +56,13 @@ def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all() ->
 
 @pytest.mark.parametrize("name", ["PROJECT", "LOCATION", "QUEUE", "SERVICE", "VERSION", "PROGRESS_URL", "BASE_URL"])
 @pytest.mark.parametrize("value", ["", "  ", 5, True, b"default", ["default"]])
-def test_a_setting_that_is_no_text_is_refused_by_its_name(name: str, value: object) -> None:
+def test_a_setting_that_is_no_text_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"LONGTASK_{name} must be a non-empty string") as caught:
         read({f"LONGTASK_{name}": value})
     assert caught.value.key == f"LONGTASK_{name}"
 
 
-def test_who_may_see_the_overview_is_said_by_a_function() -> None:
+def test_a_function_decides_who_may_see_the_overview() -> None:
     def is_admin() -> bool:
         return False
 
@@ -70,12 +70,12 @@ def test_who_may_see_the_overview_is_said_by_a_function() -> None:
 
 
 @pytest.mark.parametrize("value", [True, "admin@example.com", ""])
-def test_anything_but_a_function_can_not_say_who_may_see_the_overview(value: object) -> None:
+def test_the_setting_for_the_overview_must_be_a_function(value: object) -> None:
     with pytest.raises(ConfigurationError, match="LONGTASK_ADMIN must be a function"):
         read({"LONGTASK_ADMIN": value})
 
 
-# What the platform says.
+# Values from the platform.
 
 
 def test_project_service_and_version_are_those_of_the_instance() -> None:
@@ -156,14 +156,14 @@ def test_anything_else_is_no_base_url(url: str) -> None:
     assert caught.value.key == "LONGTASK_BASE_URL"
 
 
-# What is only needed once there is something to do.
+# Values that are needed only for operations.
 
 
-def test_the_project_is_given_where_it_is_known() -> None:
+def test_the_project_is_the_known_one() -> None:
     assert need_project(Config(project="shop")) == "shop"
 
 
-def test_a_missing_project_is_missed_with_both_places_to_set_it() -> None:
+def test_the_message_about_a_missing_project_names_both_places_to_set_it() -> None:
     with pytest.raises(ConfigurationError, match=r"LONGTASK_PROJECT in app\.config, or GOOGLE_CLOUD_PROJECT") as caught:
         need_project(Config())
     assert caught.value.key == "LONGTASK_PROJECT"

@@ -1,4 +1,4 @@
-"""The guard that keeps unit tests from opening sockets."""
+"""The guard that keeps unit tests from opening sockets works."""
 
 from __future__ import annotations
 

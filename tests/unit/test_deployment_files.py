@@ -1,4 +1,4 @@
-"""What is deployed, read the way Google reads it."""
+"""The files for the deployment, read with Google's own parsers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARSERS = {
     "index.yaml": datastore_index.ParseIndexDefinitions,
     "queue.yaml": queueinfo.LoadSingleQueue,
 }
-#: All that `gcloud app deploy` takes; those without a parser of their own describe a service, as app.yaml does.
+#: The files that `gcloud app deploy` accepts. All files without their own parser describe a service, like app.yaml.
 FILES = sorted(path.name for path in ROOT.glob("[!.]*.yaml"))
 
 
@@ -37,7 +37,7 @@ def worker_yaml():
 
 
 def arguments_of(service):
-    """The entrypoint's arguments, by gunicorn's own parser."""
+    """Return the entrypoint's arguments, read with gunicorn's own parser."""
     program, *arguments = shlex.split(service.entrypoint.removeprefix("exec "))
     assert program == "gunicorn"
     return GunicornConfig().parser().parse_args(arguments)
@@ -115,7 +115,7 @@ def test_cron_calls_what_the_library_offers():
     assert [job.url for job in jobs] == ["/_longtask/sweep", "/_longtask/purge"]
 
 
-def test_app_engine_finds_no_other_list_of_dependencies_than_the_pins():
+def test_app_engine_finds_only_the_pinned_dependencies():
     assert "/pyproject.toml" in (ROOT / ".gcloudignore").read_text().splitlines()
 
 

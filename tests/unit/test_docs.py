@@ -1,4 +1,4 @@
-"""What README.md and docs/ show runs, and what they name is there."""
+"""The code in README.md and docs/ runs, and the names in them exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 TUTORIAL = DOCS / "tutorial.md"
 
-#: A page whose blocks are no whole programs shows what matters, in an application that has these already.
+#: Code for pages whose blocks are not complete programs. It runs before the blocks.
 AN_APP = """
 from flask import Flask
 app = Flask(__name__)
@@ -46,9 +46,9 @@ read = str
     "progress.md": AN_APP,
     "tutorial.md": AN_APP,
 }
-#: These leave a receiver of signals behind, and another os.environ.
+#: These pages register receivers of signals or change os.environ, so they run in another process.
 CHANGE_THE_PROCESS = {"events.md", "progress.md"}
-#: What may stand behind ``` at the beginning of a block. `python2` is not run: it is how things were in 2012.
+#: The languages of blocks. `python2` is not run; it shows code from 2012.
 LANGUAGES = {"", "css", "html+jinja", "python", "python2", "sh", "yaml"}
 
 
@@ -63,12 +63,12 @@ def test_the_python_of_a_page_runs(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_block_says_its_language(page: Path) -> None:
+def test_every_block_names_its_language(page: Path) -> None:
     assert {info for info, _ in fences(page)} <= LANGUAGES
     assert len(fences(page)) * 2 == len(re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_nothing_is_prepared_for_a_page_that_there_is_not() -> None:
+def test_every_page_with_prepared_code_exists() -> None:
     assert PREPARED.keys() <= {page.name for page in PAGES}
 
 
@@ -78,7 +78,7 @@ def test_the_reference_has_every_public_name() -> None:
     assert sorted(set(listed) - modules) == sorted(gaetk_longtask.__all__)
 
 
-def test_the_reference_has_all_that_a_handler_may_override_and_call() -> None:
+def test_the_reference_has_everything_that_a_handler_may_override_and_call() -> None:
     reference = (DOCS / "reference.md").read_text()
     section = reference[reference.index("## The handler") : reference.index("## The manager")]
     listed = re.findall(r"^ +- (\w+)$", section, re.MULTILINE)
@@ -102,7 +102,7 @@ def test_the_tutorial_names_the_wheel_of_this_version() -> None:
     assert set(wheels) == {version}
 
 
-def test_the_tutorial_is_deployed_as_the_sample_application_is() -> None:
+def test_the_tutorial_is_deployed_like_the_sample_application() -> None:
     [block] = blocks(TUTORIAL, "yaml")
     assert file_name(block) == "app.yaml"
     ours = appinfo.LoadSingleAppInfo((ROOT / "app.yaml").read_text())
@@ -111,7 +111,7 @@ def test_the_tutorial_is_deployed_as_the_sample_application_is() -> None:
     assert shown.ToDict() | {"entrypoint": ""} == ours.ToDict() | {"entrypoint": ""}
 
 
-def test_the_tutorial_tries_the_command_that_it_deploys() -> None:
+def test_the_tutorial_runs_the_command_that_it_deploys() -> None:
     [block] = blocks(TUTORIAL, "yaml")
     command = appinfo.LoadSingleAppInfo(block).entrypoint.removeprefix("exec ")
     assert any(command in block.splitlines() for block in blocks(TUTORIAL, "sh"))

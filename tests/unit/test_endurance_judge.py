@@ -1,4 +1,4 @@
-"""The judge of the runs that last finds what it is there to find."""
+"""The checks of the endurance test detect lost, duplicated and wrong lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors have one root and carry their data."""
+"""All errors share one base class, and have attributes with their data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_every_error_is_a_long_task_error() -> None:
     assert [cls for cls in classes if not issubclass(cls, LongTaskError)] == [exceptions.HandedOver, TaskCancelled]
 
 
-def test_what_trying_again_does_not_mend_is_a_permanent_failure() -> None:
+def test_an_error_that_a_retry_does_not_fix_is_a_permanent_failure() -> None:
     assert issubclass(exceptions.SerializationError, PermanentTaskFailure)
     assert issubclass(exceptions.TooLargeError, PermanentTaskFailure)
 
@@ -39,7 +39,7 @@ def test_what_trying_again_does_not_mend_is_a_permanent_failure() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_error_carries_its_data_beside_the_message(error: BaseException, data: dict[str, Any]) -> None:
+def test_an_error_has_attributes_with_its_data(error: BaseException, data: dict[str, Any]) -> None:
     assert {name: getattr(error, name) for name in data} == data
 
 
@@ -52,5 +52,5 @@ def test_an_except_exception_around_a_step_does_not_swallow_a_cancellation() -> 
 
 
 @pytest.mark.parametrize(("value", "name"), [({}, "dict"), (None, "NoneType"), (Decimal(1), "decimal.Decimal")])
-def test_a_class_is_named_the_way_an_author_finds_it(value: object, name: str) -> None:
+def test_a_class_is_named_with_its_module(value: object, name: str) -> None:
     assert exceptions.describe_type(value) == name

@@ -1,4 +1,4 @@
-"""What an application that serves has to load, and what not."""
+"""Which modules an application loads, and which it does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-#: Makes an application, and prints what has been loaded for it.
+#: Creates an application, and prints the loaded modules.
 SERVING = """
 import sys
 from flask import Flask
@@ -34,14 +34,14 @@ def serving() -> set[str]:
 @pytest.mark.parametrize(
     "module", ["dev", "operators.cli", "operators.doctor", "operators.overview", "operators.pages", "testing"]
 )
-def test_what_operators_and_tests_need_is_not_loaded(serving: set[str], module: str) -> None:
+def test_modules_for_operators_and_tests_are_not_loaded(serving: set[str], module: str) -> None:
     assert f"gaetk_longtask.{module}" not in serving
 
 
 @pytest.mark.parametrize("module", ["gaetk_longtask.progress.redis", "gaetk_longtask.web.identity", "google.appengine"])
-def test_what_is_not_used_is_not_loaded(serving: set[str], module: str) -> None:
+def test_unused_modules_are_not_loaded(serving: set[str], module: str) -> None:
     assert module not in serving
 
 
-def test_the_overview_is_loaded_where_somebody_may_see_it() -> None:
+def test_the_overview_is_loaded_if_it_is_enabled() -> None:
     assert "gaetk_longtask.operators.pages" in loaded("lambda: True")

@@ -1,4 +1,4 @@
-"""What is known of a task, and how far its work has come."""
+"""The info of a task and its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library's kinds: what a task's entity says of itself."""
+"""The library's entity kinds and the properties of a task's entity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.conftest import ID, NOW, info_of
 def test_an_entity_has_the_attributes_of_a_task_info() -> None:
     known = info_of(
         status=Status.FAILED,
-        attempt=3,
+        attempt=2,
         progress=Progress(message="Reading", step=2, total_steps=3),
         created_by="anna",
         namespace="shop",

@@ -1,4 +1,4 @@
-"""What docs/performance.md says is what was measured."""
+"""docs/performance.md shows the measured figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results.json").read
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_the_docs_show_what_was_measured(name: str) -> None:
+def test_the_docs_show_the_measured_figures(name: str) -> None:
     assert f"<!-- {name} -->\n{Table.of_json(RESULTS[name]).markdown()}\n<!-- end -->" in DOCS
 
 

@@ -1,4 +1,4 @@
-"""What the project says about itself agrees with what it is."""
+"""The project's documents and settings agree with its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def blocks(language):
 
 
 def sessions():
-    """The names of the functions in noxfile.py that are sessions."""
+    """Return the names of the sessions in noxfile.py."""
     statements = ast.parse((ROOT / "noxfile.py").read_text()).body
     functions = [node for node in statements if isinstance(node, ast.FunctionDef)]
     return {node.name for node in functions if any("nox.session" in ast.unparse(each) for each in node.decorator_list)}
@@ -58,7 +58,7 @@ def test_the_example_of_the_readme_makes_an_application_with_the_task_at_its_url
     assert namespace["app"].url_map.bind("localhost").match("/count/3") == ("count", {"seconds": 3})
 
 
-def test_the_few_line_example_is_the_task_of_the_sample_app():
+def test_the_example_of_the_readme_is_the_task_of_the_sample_app():
     sample = (ROOT / "sample_app" / "counting.py").read_text()
     assert class_source(blocks("python")[0], "Count") == class_source(sample, "Count")
 
@@ -69,11 +69,11 @@ def test_every_file_that_a_document_links_to_exists():
         assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_changelog_has_a_place_for_what_is_not_released_yet():
+def test_the_changelog_has_a_section_for_unreleased_changes():
     assert re.search(r"^## \[Unreleased\]$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
-def test_every_exemption_from_a_check_names_its_code_and_gives_its_reason():
+def test_every_ignore_comment_has_a_code_and_a_reason():
     exemption = re.compile(r"# (?:noqa|type: ignore|pragma: no cover)")
     with_code = re.compile(r"# (?:noqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*|type: ignore\[[a-z, -]+\]|pragma: no cover)")
     sources = [path for folder in ("gaetk_longtask", "sample_app", "tests") for path in (ROOT / folder).rglob("*.py")]
@@ -106,3 +106,11 @@ def test_pre_commit_uses_the_ruff_of_the_lint_session():
     (ruff,) = [requirement for requirement in groups["lint"] if requirement.startswith("ruff")]
     hooks = re.findall(r'additional_dependencies: \["(ruff.*)"\]', (ROOT / ".pre-commit-config.yaml").read_text())
     assert set(hooks) == {ruff}
+
+
+def test_the_map_names_every_module():
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    package = ROOT / "gaetk_longtask"
+    outside = {package / "dev", package / "operators" / "doctor"}
+    modules = [path for path in package.rglob("*.py") if path.name != "__init__.py" and not outside & {*path.parents}]
+    assert [path.name for path in modules if f"`{path.name}`" not in guide] == []

@@ -1,4 +1,4 @@
-"""Seven states, and what each of them allows."""
+"""The seven states, and what each of them allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rule about what may become of a task, without any service."""
+"""The rules for all changes of a task's state, without any service."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_an_attempt_owns_until_its_commit_and_works_until_it_hands_over():
 
 
 @pytest.mark.parametrize("steer", [cancel, partial(claimed, silent_fence=1)], ids=["cancel", "take-over"])
-def test_whoever_takes_the_task_away_raises_the_fence(steer):
+def test_cancel_and_take_over_raise_the_fence(steer):
     task = a_task(Status.STARTED)
     steer(task, NOW)
     assert task.fence == 2

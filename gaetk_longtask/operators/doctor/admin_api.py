@@ -38,7 +38,6 @@ class AdminApi:
 
         Raises:
             NoAnswerError: Google gave no answer.
-
         """
         return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}")
 
@@ -47,7 +46,6 @@ class AdminApi:
 
         Raises:
             NoAnswerError: Google gave no answer.
-
         """
         return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}/versions/{version}")
 
@@ -56,7 +54,6 @@ class AdminApi:
 
         Raises:
             NoAnswerError: Google gave no answer.
-
         """
         database = f"projects/{project}/databases/(default)"
         return self._get(f"{self._firestore_url}/v1/{database}/collectionGroups/{kind}/fields/{name}")
@@ -74,8 +71,7 @@ class AdminApi:
             if response.status_code == 404:
                 return None
             if response.status_code != 200:
-                message = f"Google answers {response.status_code}"
-                raise NoAnswerError(message)
+                raise NoAnswerError(f"Google answers {response.status_code}")
             return response.json()
         except (GoogleAuthError, RequestException, ValueError) as exc:
             raise NoAnswerError(" ".join(str(exc).split())[:200]) from exc

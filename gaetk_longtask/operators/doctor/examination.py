@@ -79,7 +79,6 @@ def examine(
 
     Raises:
         ConfigurationError: the application has no `LongTaskManager`.
-
     """
     with app.app_context():
         services = services_of_current_app()

@@ -57,7 +57,6 @@ def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) ->
 
     Raises:
         NotUnderstoodError: the entrypoint is not gunicorn's, or can't be read.
-
     """
     try:
         from gunicorn.config import Config  # noqa: PLC0415  # of an extra that may be missing
@@ -69,8 +68,7 @@ def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) ->
         words = shlex.split(entrypoint)
         start = next((index for index, word in enumerate(words, 1) if Path(word).name == "gunicorn"), None)
         if start is None:
-            message = "it does not start gunicorn"
-            raise NotUnderstoodError(message)
+            raise NotUnderstoodError("it does not start gunicorn")
         arguments = _parse(config, words[start:])
         from_env = _parse(config, shlex.split(env.get("GUNICORN_CMD_ARGS", "")))
         # gunicorn has taken its defaults for these two from the environment of this process.
@@ -97,10 +95,8 @@ def _file(directory: Path, name: str | None) -> dict[str, Any]:
     if not path.is_file():
         if name is None:
             return {}
-        message = f"its configuration {name} is not a file here"
-        raise NotUnderstoodError(message)
+        raise NotUnderstoodError(f"its configuration {name} is not a file here")
     try:
         return runpy.run_path(str(path))
     except Exception as exc:
-        message = f"its configuration {path.name} raises {type(exc).__name__}: {exc}"
-        raise NotUnderstoodError(message) from exc
+        raise NotUnderstoodError(f"its configuration {path.name} raises {type(exc).__name__}: {exc}") from exc

@@ -1,4 +1,4 @@
-"""The runner, as a developer meets it: it says what runs, and whatever happens nothing stays behind."""
+"""The runner of the local stack. It prints what runs, and leaves no process behind in any case."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 
 
 class Runner:
-    """A runner in a process of its own, and everything it started, told by a mark in the environment."""
+    """A runner in its own process. Its processes are recognized by a mark in their environment."""
 
     def __init__(self, directory: Path, *arguments: str, app: str = "main:app", env: dict[str, str]) -> None:
         self._mark = f"LONGTASK_TEST_MARK={uuid.uuid4()}"
@@ -93,7 +93,7 @@ class Runner:
             put(line.rstrip())
 
     def next_line(self) -> str:
-        """The next line on standard output."""
+        """Return the next line of standard output."""
         return self._stdout.get(timeout=60)
 
     def wait_until_ready(self) -> str:
@@ -108,7 +108,7 @@ class Runner:
         return self.process.wait(30)
 
     def running(self) -> dict[int, str]:
-        """The process ids and command lines of all that it started and that still runs."""
+        """Return the process ids and command lines of its running processes."""
         found = {}
         for directory in Path("/proc").glob("[0-9]*"):
             try:
@@ -163,7 +163,7 @@ def env() -> dict[str, str]:
 
 @pytest.fixture
 def bare_env(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Neither Java nor the Cloud SDK nor memcached on the path."""
+    """An environment without Java, the Cloud SDK and memcached on the path."""
     for name in ("JAVA_HOME", "CLOUDSDK_ROOT_DIR"):
         env.pop(name, None)
     (tmp_path / "bin").mkdir()
@@ -172,7 +172,7 @@ def bare_env(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def app_alone(env: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Services that are there already, as far as the runner can see."""
+    """Environment variables with services that seem to be running already."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield {**env, **dict.fromkeys(SERVICES, f"127.0.0.1:{server.getsockname()[1]}")}
 
@@ -191,7 +191,7 @@ def start(directory: Path, env: dict[str, str]) -> Iterator[Callable[..., Runner
 
 
 class TestRunning:
-    def test_it_says_what_runs_and_answers_when_it_is_ready(self, start: Any) -> None:
+    def test_it_prints_what_runs_and_answers_when_it_is_ready(self, start: Any) -> None:
         runner = start("--project", "my-project")
         url = runner.wait_until_ready()
 
@@ -211,7 +211,7 @@ class TestRunning:
         url = start(env=app_alone).wait_until_ready()
         assert get(f"{url}/outer") == "inner"
 
-    def test_with_nothing_but_python_it_runs_on_stand_ins(self, start: Any, bare_env: dict[str, str]) -> None:
+    def test_with_only_python_it_uses_the_built_in_services(self, start: Any, bare_env: dict[str, str]) -> None:
         runner = start(env=bare_env)
         url = runner.wait_until_ready()
         assert get(f"{url}/note/a", method="PUT") == {"found": ["a"]}
@@ -220,7 +220,7 @@ class TestRunning:
         assert re.search(r"datastore .*stand-in", said)
         assert re.search(r"memcached .*stand-in", said)
 
-    def test_what_the_environment_names_is_taken_and_not_started(self, start: Any, app_alone: dict[str, str]) -> None:
+    def test_services_in_the_environment_are_used_and_not_started(self, start: Any, app_alone: dict[str, str]) -> None:
         runner = start(env=app_alone)
         environ = get(f"{runner.wait_until_ready()}/environ")
         assert all(environ[name] == app_alone[name] for name in SERVICES)
@@ -255,7 +255,7 @@ class TestCodeChanges:
         changed = APP.replace('return "inner"', 'return "changed"')
         assert saved_until(answers(f"{url}/inner", "changed"), directory / "main.py", changed)
 
-    def test_changed_code_waits_for_no_request_that_takes_long(
+    def test_changed_code_does_not_wait_for_long_requests(
         self, start: Any, directory: Path, app_alone: dict[str, str]
     ) -> None:
         runner = start(env=app_alone)
@@ -268,7 +268,9 @@ class TestCodeChanges:
         sleeping.join(20)
         assert not sleeping.is_alive()
 
-    def test_mistakes_are_shown_and_may_be_mended(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
+    def test_mistakes_in_the_code_are_shown_and_can_be_corrected(
+        self, start: Any, directory: Path, app_alone: dict[str, str]
+    ) -> None:
         runner = start(env=app_alone)
         url = runner.wait_until_ready()
         for mistake in ("1 / 0", "def broken(:", "import no_such_module"):
@@ -279,7 +281,7 @@ class TestCodeChanges:
 
 
 def saved_until(condition: Callable[[], object], path: Path, code: str) -> bool:
-    """Save ``code``, and again while nothing follows: gunicorn misses a change in its first moments."""
+    """Save ``code`` until the runner reacts, because gunicorn misses changes in its first moments."""
 
     def save_and_wait() -> bool:
         path.write_text(code)
@@ -304,14 +306,14 @@ def get_or_none(url: str) -> Any:
 
 class TestEnding:
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-    def test_asked_to_end_it_leaves_nothing(self, how: signal.Signals, start: Any) -> None:
+    def test_a_stopped_runner_leaves_no_process(self, how: signal.Signals, start: Any) -> None:
         runner = start()
         runner.wait_until_ready()
         runner.process.send_signal(how)
         assert runner.wait() == 0
         assert runner.running() == {}
 
-    def test_killed_it_leaves_nothing(self, start: Any) -> None:
+    def test_a_killed_runner_leaves_no_process(self, start: Any) -> None:
         runner = start()
         url = runner.wait_until_ready()
         threading.Thread(target=get_or_none, args=(f"{url}/sleep",)).start()
@@ -319,7 +321,7 @@ class TestEnding:
         runner.process.kill()
         assert eventually(lambda: not runner.running()), runner.running()
 
-    def test_a_request_that_takes_long_is_not_waited_for(self, start: Any, app_alone: dict[str, str]) -> None:
+    def test_stopping_does_not_wait_for_long_requests(self, start: Any, app_alone: dict[str, str]) -> None:
         runner = start(env=app_alone)
         url = runner.wait_until_ready()
         threading.Thread(target=get_or_none, args=(f"{url}/sleep",)).start()
@@ -329,24 +331,24 @@ class TestEnding:
         assert runner.running() == {}
 
     @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
-    def test_interrupted_while_it_starts_it_leaves_nothing(self, piece: str, start: Any) -> None:
+    def test_a_runner_interrupted_at_its_start_leaves_no_process(self, piece: str, start: Any) -> None:
         runner = start()
         while not runner.next_line().startswith(piece):
             pass
         runner.process.send_signal(signal.SIGINT)
         assert runner.wait() == 0
-        # A guard that the signal met before its program ran ends a moment after the runner.
+        # If the signal reaches a guard before its program runs, the guard ends a moment after the runner.
         assert eventually(lambda: not runner.running()), runner.running()
 
     @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
-    def test_killed_while_it_starts_it_leaves_nothing(self, piece: str, start: Any) -> None:
+    def test_a_runner_killed_at_its_start_leaves_no_process(self, piece: str, start: Any) -> None:
         runner = start()
         while not runner.next_line().startswith(piece):
             pass
         runner.process.kill()
         assert eventually(lambda: not runner.running()), runner.running()
 
-    def test_interrupted_again_it_still_leaves_nothing(self, start: Any) -> None:
+    def test_a_second_interrupt_leaves_no_process_either(self, start: Any) -> None:
         runner = start()
         runner.wait_until_ready()
         for _ in range(20):
@@ -363,7 +365,7 @@ class TestEnding:
             (None, "gunicorn", "app"),
         ],
     )
-    def test_a_piece_that_dies_ends_the_stack_and_is_named(
+    def test_a_service_that_dies_ends_the_stack_and_is_named(
         self, variable: str | None, part: str, name: str, start: Any, app_alone: dict[str, str]
     ) -> None:
         app_alone.pop(variable, None)

@@ -1,4 +1,4 @@
-"""The emulator as a program: how it starts, what it says, how it ends, and what it still knows afterwards."""
+"""The emulator as a program: its start, its output, its end, and the data that it keeps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Program:
         self.host = line.split()[1]
 
     def end(self, by: signal.Signals) -> str:
-        """End it and return what it wrote to standard error."""
+        """Stop the emulator, and return its output on standard error."""
         self.process.send_signal(by)
         return self.process.communicate(timeout=PATIENCE_SECONDS)[1]
 
@@ -74,7 +74,7 @@ def test_it_says_when_it_is_ready_logs_its_dispatches_and_ends_cleanly(start, ta
     assert "Traceback" not in log
 
 
-def test_it_ends_at_once_though_a_handler_hangs(start, tasks_app):
+def test_it_ends_at_once_even_if_a_handler_hangs(start, tasks_app):
     finish = threading.Event()
     tasks_app.answer = lambda _: 200 if finish.wait(PATIENCE_SECONDS) else 500
     program = start()

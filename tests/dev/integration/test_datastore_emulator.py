@@ -1,4 +1,4 @@
-"""Through google-cloud-ndb the embedded Datastore is what the Cloud SDK's emulator is."""
+"""For google-cloud-ndb, the embedded Datastore behaves like the Cloud SDK's emulator."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def start(kind: str, data_dir: Path | None = None) -> Piece:
 
 
 def client_of(datastore: Piece, project: str = "demo") -> ndb.Client:
-    # ndb looks at it again in every count().
+    # ndb reads it again in every count().
     os.environ["DATASTORE_EMULATOR_HOST"] = datastore.host
     return ndb.Client(project=project)
 
@@ -368,7 +368,7 @@ class TestLimits:
         key = Upload(blob=b"x" * 1_048_400).put()
         assert len(key.get().blob) == 1_048_400
 
-    def test_a_larger_one_is_an_invalid_argument(self) -> None:
+    def test_a_larger_property_is_an_invalid_argument(self) -> None:
         with pytest.raises(exceptions.InvalidArgument):
             Everything(blob=b"x" * 1_048_488).put()
 
@@ -389,13 +389,13 @@ def embedded() -> Iterator[Piece]:
 
 
 class TestEmbedded:
-    """Where it follows production rather than the Cloud SDK's emulator, and what is its own."""
+    """The differences to the Cloud SDK's emulator: it follows production, or has features of its own."""
 
     def test_a_request_may_have_10_mebibytes(self, embedded: Piece) -> None:
         with client_of(embedded).context():
             ndb.put_multi([Everything(blob=b"x" * 1_040_000) for _ in range(10)])
 
-    def test_a_larger_one_is_an_invalid_argument(self, embedded: Piece) -> None:
+    def test_a_larger_request_is_an_invalid_argument(self, embedded: Piece) -> None:
         with client_of(embedded).context(), pytest.raises(exceptions.InvalidArgument, match="10485760"):
             ndb.put_multi([Everything(blob=b"x" * 1_048_000) for _ in range(11)])
 
@@ -411,7 +411,7 @@ class TestEmbedded:
         with urllib.request.urlopen(f"http://{embedded.host}/", timeout=5) as answer:
             assert answer.read() == b"Ok\n"
 
-    def test_it_knows_no_other_page(self, embedded: Piece) -> None:
+    def test_other_pages_are_not_found(self, embedded: Piece) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
             urllib.request.urlopen(f"http://{embedded.host}/other", timeout=5)
         refusal.value.close()
@@ -425,7 +425,7 @@ class TestEmbedded:
             Customer(id="after").put()
 
 
-# The Cloud SDK's emulator writes its file every few seconds: a kill costs it the last of them.
+# The Cloud SDK's emulator writes its file only every few seconds, so a kill loses the last changes.
 @pytest.mark.parametrize(
     ("kind", "how"), [("sdk", signal.SIGTERM), ("embedded", signal.SIGTERM), ("embedded", signal.SIGKILL)]
 )

@@ -1,4 +1,4 @@
-"""A guarded program ends when it should, whoever dies first."""
+"""A guarded program ends together with its starter or its guard, in any order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gaetk_longtask.dev.pieces import start_memcached
 from gaetk_longtask.dev.processes import MissingPieceError, PieceEndedError, Process, answers
 from tests.conftest import missing
 
-#: Starts a child, says both process ids and sleeps; deaf to SIGTERM if told so.
+#: Starts a child, prints both process ids and sleeps. An option makes it ignore SIGTERM.
 PARENT = """
 import os, signal, subprocess, sys, time
 if "deaf" in sys.argv:
@@ -93,7 +93,7 @@ def test_a_killed_guard_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_when_the_starter_dies_nothing_is_left(how: signal.Signals) -> None:
+def test_when_the_starter_dies_no_process_is_left(how: signal.Signals) -> None:
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, PARENT],
         stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ def test_when_the_starter_dies_nothing_is_left(how: signal.Signals) -> None:
     assert gone(pids)
 
 
-def test_what_ended_says_its_last_words() -> None:
+def test_the_last_output_of_a_program_is_reported() -> None:
     process = Process("piece", [sys.executable, "-c", "print('no\\nspace left'); raise SystemExit(3)"])
     with pytest.raises(PieceEndedError, match=r"(?s)piece ended with exit code 3.*no\n.*space left") as caught:
         process.ready_line(timeout_seconds=20)
@@ -117,21 +117,21 @@ def test_what_ended_says_its_last_words() -> None:
     process.stop()
 
 
-def test_a_program_that_does_not_exist_is_an_end_like_any_other() -> None:
+def test_a_program_that_does_not_exist_counts_as_ended() -> None:
     process = Process("piece", ["/no/such/program"])
     with pytest.raises(PieceEndedError, match="No such file or directory: '/no/such/program'"):
         process.wait_until_ready(lambda: False, timeout_seconds=20)
     process.stop()
 
 
-def test_what_is_never_ready_is_named() -> None:
+def test_a_program_that_is_never_ready_is_named() -> None:
     process, _ = start_family()
     with pytest.raises(PieceEndedError, match="family was not ready after 0 seconds"):
         process.wait_until_ready(lambda: False, timeout_seconds=0.1)
     process.stop()
 
 
-def test_lines_are_heard_whatever_their_encoding() -> None:
+def test_lines_are_read_in_any_encoding() -> None:
     heard: list[tuple[str, str]] = []
     process = Process(
         "piece",
@@ -155,5 +155,5 @@ def test_memcached_answers_and_ends() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.1", "127.0.0.1:none", "", "no.such.host.invalid:80"])
-def test_a_host_that_is_none_does_not_answer(host: str) -> None:
+def test_an_invalid_host_does_not_answer(host: str) -> None:
     assert not answers(host)

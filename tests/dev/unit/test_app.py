@@ -1,4 +1,4 @@
-"""What the local stack takes from app.yaml."""
+"""The settings that the local stack reads from app.yaml."""
 
 from __future__ import annotations
 

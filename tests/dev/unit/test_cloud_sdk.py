@@ -1,4 +1,4 @@
-"""Where the Cloud SDK and Java are looked for."""
+"""Finding the Cloud SDK and Java."""
 
 from __future__ import annotations
 

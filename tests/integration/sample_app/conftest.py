@@ -1,4 +1,4 @@
-"""The sample application, as its author would test it: no service, no stack, the fixtures of the library's plugin."""
+"""The sample application, tested with the fixtures of the library's plugin, without services or stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few-line task."""
+"""The example of the README."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def test_it_counts_one_second_after_the_other(longtask: TaskRunner, monkeypatch:
     assert slept == [1, 1, 1]
 
 
-def test_nobody_counts_for_hours(longtask: TaskRunner) -> None:
+def test_more_than_600_seconds_are_not_found(longtask: TaskRunner) -> None:
     assert longtask.client.get("/count/601").status_code == 404

@@ -1,4 +1,4 @@
-"""The import: what is stored, what is rejected, and what happens to it when things go wrong half-way."""
+"""The import: stored and rejected rows, and failures half-way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOOD_ROW = "700001,22423,CAKESTAND,2,2011-03-07T10:15,12.75,17850,France"
 
 
 def upload(*lines: str) -> dict[str, object]:
-    """What a form with a file sends, for the test client."""
+    """Return the test client's arguments for a form with a file."""
     return file("\n".join([HEADER, *lines]).encode())
 
 
@@ -56,7 +56,7 @@ def test_bad_rows_are_listed_with_line_and_reason_and_good_ones_stored(longtask:
     assert re.findall(r'<td class="number">(\d+)</td>', page) == ["2", "4", "5"]
     assert "UnitPrice must be an amount such as 2.55, not “free”" in page
     assert "check its quotation marks" in page
-    assert "8 columns are needed, not 1" in page
+    assert "The row must have 8 columns, not 1" in page
     assert stored(longtask) == ["700001"]
 
 
@@ -84,10 +84,10 @@ def test_a_file_full_of_errors_is_given_up(longtask: TaskRunner, monkeypatch: py
     task = longtask.start("/import", **upload(*invoices(3), "x", "y", "z"))
     longtask.deliver()
     assert task.status is Status.FAILED
-    assert "More than 2 rows are wrong; the first is line 5" in task.document["error"]
+    assert "More than 2 rows are invalid. The first one is line 5" in task.document["error"]
 
 
-def test_the_page_tells_how_many_lines_are_stored(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_shows_how_many_lines_are_stored(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BATCH_SIZE", 2)
     task = longtask.start("/import", **upload(*invoices(5)))
     longtask.deliver()
@@ -105,7 +105,7 @@ def test_an_import_that_is_delivered_twice_is_done_once(longtask: TaskRunner) ->
 
 @pytest.fixture
 def _no_complaints() -> Iterator[None]:
-    """A crash leaves ndb's generators behind half-way, and they complain when they are thrown away."""
+    """Collect the generators that ndb leaves unfinished after a crash, because they cause warnings."""
     yield
     gc.collect()
 
@@ -120,7 +120,7 @@ def test_an_import_whose_worker_dies_is_done_again_and_stores_each_line_once(
 ) -> None:
     monkeypatch.setattr(importing, "BATCH_SIZE", 2)
     task = longtask.start("/import", **upload(*invoices(5)))
-    longtask_faults.crash_at_commit(2, before=True)  # the claim, the first batch
+    longtask_faults.crash_at_commit(2, before=True)  # the first two commits are the claim and the first batch
     with pytest.raises(Crash):
         longtask.deliver()
     assert task.status is Status.STARTED

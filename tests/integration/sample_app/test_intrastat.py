@@ -1,4 +1,4 @@
-"""The report: what was sold where, and months that are none."""
+"""The report: sales by country and day, and invalid months."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sample_app.models import Invoice
 
 
 def sell(longtask: TaskRunner, *sales: tuple[str, str, int, str]) -> None:
-    """Store invoices: when, where to, how many, at what price."""
+    """Store invoices with time, country, quantity and price."""
     with longtask.datastore():
         ndb.put_multi(
             Invoice(
@@ -41,13 +41,13 @@ def test_a_month_is_added_up_by_day_and_country(longtask: TaskRunner) -> None:
     ]
 
 
-def test_the_report_is_a_csv_file_to_keep(longtask: TaskRunner) -> None:
+def test_the_report_is_a_csv_download(longtask: TaskRunner) -> None:
     report = longtask.run("/intrastat?month=2011-03")
     assert report.content_type == "text/csv; charset=utf-8"
     assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2011-03.csv"
 
 
-def test_a_month_that_is_none_fails_and_says_what_to_write(longtask: TaskRunner) -> None:
+def test_an_invalid_month_fails_and_says_what_to_write(longtask: TaskRunner) -> None:
     task = longtask.start("/intrastat?month=December")
     longtask.deliver()
     assert task.status is Status.FAILED

@@ -1,4 +1,4 @@
-"""What the command line prints of a task: for programs, and in words."""
+"""The command line's output for a task, as JSON and as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How bytes become blocks, and blocks bytes."""
+"""Splitting bytes into blocks, and joining blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _small_blocks() -> Iterator[None]:
         yield
 
 
-# Cutting.
+# Splitting.
 
 
 @given(st.lists(st.one_of(*[st.binary(max_size=35).map(kind) for kind in (bytes, bytearray, memoryview)])))
@@ -38,7 +38,7 @@ def test_buffers_are_joined_and_cut_into_slices_of_one_size(buffers: list[Buffer
     assert b"".join(slices) + cutter.rest == b"".join(map(bytes, buffers))
 
 
-def test_only_what_straddles_two_buffers_is_copied() -> None:
+def test_only_slices_that_span_two_buffers_are_copied() -> None:
     cutter, first, second = Cutter(), bytes(25), bytes(25)
     assert [raw.obj is first for raw in cutter.cut(first)] == [True, True]
     assert [raw.obj is second for raw in cutter.cut(second)] == [False, True, True]
@@ -56,14 +56,14 @@ def test_a_block_comes_back(raw: bytes) -> None:
     assert bytes(unpack(block, memoryview(data), "t")) == raw
 
 
-def test_what_begins_with_noise_is_not_compressed() -> None:
+def test_bytes_that_begin_with_noise_are_not_compressed() -> None:
     raw = os.urandom(20_000) + bytes(BLOCK_BYTES - 20_000)
     block, data = pack(memoryview(raw), fence=1, number=0)
     assert not block.compressed
     assert data == raw
 
 
-def test_what_is_not_compressed_is_not_copied_when_it_is_read() -> None:
+def test_an_uncompressed_block_is_read_without_a_copy() -> None:
     block, data = pack(memoryview(os.urandom(100)), fence=1, number=0)
     assert unpack(block, data, "t") is data
 
@@ -84,7 +84,7 @@ def test_a_block_of_another_size_is_damage() -> None:
 # Blocks in the entity.
 
 
-def test_the_blocks_behind_those_in_chunks_lie_one_behind_the_other() -> None:
+def test_the_blocks_after_the_chunks_are_stored_consecutively() -> None:
     packed = [pack(memoryview(raw), fence=1, number=number) for number, raw in enumerate([b"one", b"two", b"three"])]
     manifest = Manifest(layout={}, fence=1, chunks=1, blocks=tuple(block for block, _ in packed))
     found = list(inline_blocks(Stored(manifest=manifest, inline=b"twothree")))

@@ -1,4 +1,4 @@
-"""What is stored raw, what is serialized, and which serializer may read it."""
+"""Which values are stored raw, which are serialized, and which serializer may read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICKLE = PickleSerializer()
 
 
 class Sorted:
-    """A serializer of the author's own; it knows nothing of bytes, and forgets the order."""
+    """A serializer by the author. It does not support bytes, and does not keep the order."""
 
     name = "sorted"
 
@@ -40,7 +40,7 @@ SERIALIZERS = pytest.mark.parametrize("serializer", [JSON, PICKLE, Sorted()], id
 
 
 def stored(value: Any, serializer: Serializer = JSON) -> tuple[dict[str, Any], BytesIO]:
-    """What lies in Datastore: the layout as JSON in a manifest, and the bytes one behind the other."""
+    """Return a value as it is stored in Datastore: the layout as JSON, and the joined bytes."""
     encoded = encode(value, serializer, SIGNER)
     data = b"".join(encoded.parts)
     assert len(data) == encoded.size
@@ -153,7 +153,7 @@ def test_ten_thousand_uploads_do_not_swell_the_layout() -> None:
     [{}, {"a": []}, {"a": [b"x", "y"]}, {"a": (b"x",)}, {"a": {"b": b"x"}}, {1: b"x"}, [b"x"]],
     ids=repr,
 )
-def test_all_else_is_one_object(value: Any) -> None:
+def test_everything_else_is_one_object(value: Any) -> None:
     assert encode(value, JSON, SIGNER).layout == {"kind": "object", "serializer": "json"}
     assert same(value, there_and_back(value))
 
@@ -232,7 +232,7 @@ def test_any_layout_and_any_bytes_are_a_value_or_damage(layout: dict[str, Any], 
             continue
 
 
-# Whose serializer reads
+# Which serializer reads
 
 
 class Exploding:
@@ -262,7 +262,7 @@ def test_what_was_stored_as_json_is_read_by_every_handler(own: Serializer) -> No
 
 
 class Renamed(PickleSerializer):
-    """A pickle with a difference, and so with a name of its own."""
+    """A variant of pickle with its own name."""
 
     name = "renamed"
 
@@ -282,11 +282,11 @@ def test_the_handlers_own_serializer_comes_first() -> None:
 
 def test_a_serializer_that_is_gone_is_named_with_the_remedy() -> None:
     layout, data = stored([1], Sorted())
-    with pytest.raises(DamagedDataError, match=r"'sorted', but the handler's is 'json'; give the handler"):
+    with pytest.raises(DamagedDataError, match=r"'sorted', but the handler's is 'json'\. Give the handler"):
         decode(layout, data, JSON, SIGNER)
 
 
-# Results that are yielded
+# Yielded results
 
 
 def yielded(*pieces: Any) -> tuple[dict[str, Any], BytesIO]:
@@ -321,7 +321,7 @@ def test_pieces_of_another_kind_are_refused(pieces: tuple[Any, ...]) -> None:
         yielded(*pieces)
 
 
-def test_a_later_attempt_keeps_to_the_kind_of_the_first_piece() -> None:
+def test_a_later_attempt_must_keep_the_type_of_the_first_piece() -> None:
     layout = yielded_layout()
     assert list(encode_pieces(iter(["a"]), layout, SIGNER)) == [b"a"]
     assert list(encode_pieces(iter(["b"]), layout, SIGNER)) == [b"b"]

@@ -1,4 +1,4 @@
-"""What a task's entity keeps of a stored value."""
+"""The manifests of stored values in a task's entity."""
 
 from __future__ import annotations
 

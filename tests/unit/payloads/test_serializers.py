@@ -1,4 +1,4 @@
-"""What comes back equal, what is refused, and what is never trusted."""
+"""The serializers: equal values after reading, refused values, and untrusted pickles."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def there_and_back(value: Any, serializer: Serializer = JSON) -> Any:
 
 
 @given(SUPPORTED)
-def test_json_gives_back_what_it_took(value: Any) -> None:
+def test_json_returns_equal_values(value: Any) -> None:
     assert same(value, there_and_back(value))
 
 
 @given(WIDE)
-def test_json_refuses_what_would_not_come_back_as_it_was(value: Any) -> None:
+def test_json_refuses_values_that_it_would_change(value: Any) -> None:
     try:
         data = JSON.dumps(value, SIGNER)
     except SerializationError:
@@ -55,7 +55,7 @@ def test_json_refuses_what_would_not_come_back_as_it_was(value: Any) -> None:
 
 
 @given(FOREIGN, st.lists(st.sampled_from(["list", "tuple", "dict"]), max_size=5))
-def test_json_refuses_what_is_foreign_wherever_it_stands(foreign: Any, around: list[str]) -> None:
+def test_json_refuses_unsupported_values_at_any_place(foreign: Any, around: list[str]) -> None:
     value = foreign
     for container in around:
         value = {"list": [value], "tuple": (0, value), "dict": {"a": 0, "b": value}}[container]
@@ -92,7 +92,7 @@ LEAVES = st.one_of(
     st.sampled_from(["inf", "nan", "NaN", "sNaN", "1e99999999999999999999", "2026-01-01", "12:00", "0001-01-01T00:00"]),
     st.sampled_from(["Europe/Berlin", "Europe", "../../etc/passwd", "/etc/passwd", "zone.tab", "", "\0", "a" * 300]),
 )
-#: Anything that `json` reads, with more than a fair share of tags.
+#: Any JSON, with a high share of tags.
 ARBITRARY_JSON = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -114,7 +114,7 @@ def test_arbitrary_json_is_damage_or_a_value_that_can_be_stored_again(packed: An
     try:
         again = JSON.dumps(value, SIGNER)
     except SerializationError as exc:
-        # JSON can name characters that are no text, and numbers beyond all floats.
+        # JSON can contain surrogates, and numbers that are too large for a float.
         assume("surrogates" not in str(exc))
         raise
     assert same(value, JSON.loads(again, SIGNER))
@@ -181,7 +181,7 @@ def stack_depth() -> int:
 
 @pytest.mark.parametrize("room", range(80, 400, 20))
 @pytest.mark.parametrize("serializer", [JSON, PICKLE])
-def test_no_recursion_error_escapes_however_deep_the_caller_stands(serializer: Serializer, room: int) -> None:
+def test_no_recursion_error_is_raised_even_if_the_stack_is_deep_already(serializer: Serializer, room: int) -> None:
     value: Any = []
     for _ in range(90):
         value = {"$dict": (value,)}
@@ -209,7 +209,7 @@ def test_pickle_refuses_what_cannot_be_pickled(value: Any) -> None:
 
 
 class Moody:
-    """Raises what nobody expects, at either end."""
+    """Raises unusual exceptions when it is pickled or unpickled."""
 
     def __init__(self, *, at_pickling: bool) -> None:
         self.at_pickling = at_pickling
@@ -223,12 +223,12 @@ class Moody:
         raise ZeroDivisionError("while unpickling")
 
 
-def test_what_an_object_raises_while_it_is_pickled_refuses_it() -> None:
+def test_an_object_that_raises_while_it_is_pickled_is_refused() -> None:
     with pytest.raises(SerializationError, match="while pickling"):
         PICKLE.dumps(Moody(at_pickling=True), SIGNER)
 
 
-def test_what_an_object_raises_while_it_is_unpickled_is_damage() -> None:
+def test_an_object_that_raises_while_it_is_unpickled_is_damage() -> None:
     data = PICKLE.dumps(Moody(at_pickling=False), SIGNER)
     with pytest.raises(DamagedDataError, match="while unpickling"):
         PICKLE.loads(data, SIGNER)
@@ -251,7 +251,7 @@ def test_a_class_that_is_gone_is_named_with_the_remedy(monkeypatch: pytest.Monke
 
 def test_a_module_that_is_gone_is_named_with_the_remedy() -> None:
     data = SIGNER.sign(b"cgone_module\nRow\n.")
-    with pytest.raises(DamagedDataError, match=r"gone_module.* bring it back under its old name"):
+    with pytest.raises(DamagedDataError, match=r"gone_module.* Restore the class under its old name"):
         PICKLE.loads(data, SIGNER)
 
 
@@ -286,7 +286,7 @@ def test_an_unsigned_pickle_is_not_unpickled() -> None:
 @given(st.data())
 def test_a_pickle_that_was_altered_is_not_unpickled(data: st.DataObject) -> None:
     signed = PICKLE.dumps(Exploding(), SIGNER)
-    # Of the last character of the signature, base64 ignores some bits.
+    # base64 ignores some bits of the signature's last character.
     index = data.draw(st.integers(0, len(signed) - 2))
     byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != signed[index]))
     with pytest.raises(DamagedDataError):

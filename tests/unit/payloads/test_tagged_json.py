@@ -1,4 +1,4 @@
-"""How the tags look, and what an author is told about a value that JSON can't carry."""
+"""The form of the tags, and the errors for values that JSON does not support."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gaetk_longtask.payloads.tagged_json import MAX_DEPTH, dumps, loads
 from tests.unit.payloads.values import Alone, Colour, Moment, Number, Point, Row, Word, same
 
 BERLIN = ZoneInfo("Europe/Berlin")
-PLAIN = "use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()"
+PLAIN = "Use plain data such as strings, numbers, lists and dicts, or set serializer = PickleSerializer()"
 
 
 def refusal(value: Any) -> SerializationError:
@@ -31,7 +31,7 @@ def refusal(value: Any) -> SerializationError:
     return caught.value
 
 
-# How it looks: what is stored has to be readable for as long as results are kept
+# The stored form. It has to stay readable for as long as results are kept.
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def refusal(value: Any) -> SerializationError:
         ({"$set": [1], "a": 2}, '{"$set":[1],"a":2}'),
     ],
 )
-def test_the_form_stays_as_it_is(value: Any, written: str) -> None:
+def test_the_stored_form_does_not_change(value: Any, written: str) -> None:
     assert dumps(value, "result").decode() == written
     assert same(value, loads(written.encode(), "result"))
 
@@ -74,11 +74,11 @@ def test_the_form_stays_as_it_is(value: Any, written: str) -> None:
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_equal_sets_have_the_same_bytes(kind: type) -> None:
     one, other = kind([0, 8]), kind([8, 0])
-    assert list(one) != list(other)  # as those of two processes may differ, each with a seed of its own
+    assert list(one) != list(other)  # as in two processes, whose hash seeds differ
     assert dumps(one, "state") == dumps(other, "state")
 
 
-# What a careless encoder gets wrong
+# Values that a careless encoder gets wrong
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_equal_sets_have_the_same_bytes(kind: type) -> None:
     ],
     ids=repr,
 )
-def test_it_comes_back_as_it_was(value: Any) -> None:
+def test_a_difficult_value_comes_back_equal(value: Any) -> None:
     assert same(value, loads(dumps(value, "result"), "result"))
 
 
@@ -117,7 +117,7 @@ def test_a_date_in_a_zone_is_in_that_zone_when_it_comes_back() -> None:
     assert (summer + timedelta(days=1)).utcoffset() == timedelta(hours=1)
 
 
-def test_what_is_shared_comes_back_equal() -> None:
+def test_a_shared_value_comes_back_equal() -> None:
     row = [1]
     assert loads(dumps([row, row, {"a": row}], "result"), "result") == [[1], [1], {"a": [1]}]
 
@@ -146,28 +146,28 @@ WRAPS = pytest.mark.parametrize(
 
 
 @WRAPS
-def test_what_is_nested_as_deep_as_allowed_comes_back(wrap: Callable[[Any], Any]) -> None:
+def test_the_deepest_nesting_that_is_allowed_comes_back(wrap: Callable[[Any], Any]) -> None:
     value = nested(MAX_DEPTH, wrap) if wrap(()) != {(): 1} else nested(2, wrap)
     assert same(value, loads(dumps(value, "result"), "result"))
 
 
 @given(st.integers(MAX_DEPTH + 1, 3000), st.sampled_from([lambda v: [v], lambda v: (v,), lambda v: {"a": v}]))
-def test_what_is_nested_deeper_is_refused(depth: int, wrap: Callable[[Any], Any]) -> None:
-    assert f"it is nested more than {MAX_DEPTH} deep; flatten it." in str(refusal(nested(depth, wrap)))
+def test_deeper_nesting_is_refused(depth: int, wrap: Callable[[Any], Any]) -> None:
+    assert f"it is nested more than {MAX_DEPTH} deep. Flatten it." in str(refusal(nested(depth, wrap)))
 
 
-def test_what_contains_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     through_a_list: list[Any] = [1]
     through_a_list.append({"a": (through_a_list,)})
     through_a_dict: dict[str, Any] = {}
     through_a_dict["self"] = through_a_dict
     assert str(refusal(through_a_list)) == (
-        "result[1]['a'][0], of class list, can't be stored: it contains itself; take the inner one out."
+        "result[1]['a'][0], of class list, can't be stored: it contains itself. Remove the inner one."
     )
     assert refusal(through_a_dict).path == "result['self']"
 
 
-# What the author is told
+# Error messages for the author
 
 
 def rows() -> Iterator[int]:
@@ -177,30 +177,30 @@ def rows() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("value", "type_name", "remedy"),
     [
-        (Number.ONE, "tests.unit.payloads.values.Number", "store its .value"),
-        (Colour.RED, "tests.unit.payloads.values.Colour", "store its .value"),
-        (Word.YES, "tests.unit.payloads.values.Word", "store its .value"),
-        (Markup("<b>"), "markupsafe.Markup", "convert it with str(…)"),
-        (Point(1, 2), "tests.unit.payloads.values.Point", "convert it with tuple(…)"),
-        (OrderedDict(a=1), "collections.OrderedDict", "convert it with dict(…)"),
-        (defaultdict(int), "collections.defaultdict", "convert it with dict(…)"),
-        (Counter("a"), "collections.Counter", "convert it with dict(…)"),
-        (UserDict(a=1), "collections.UserDict", "convert it with dict(…)"),
-        (deque([1]), "collections.deque", "convert it with list(…)"),
-        (range(3), "range", "convert it with list(…)"),
-        ({"a": 1}.values(), "dict_values", "convert it with list(…)"),
-        ({"a": 1}.keys(), "dict_keys", "convert it with list(…)"),
-        (rows(), "generator", "convert it with list(…)"),
-        (bytearray(b"x"), "bytearray", "convert it with bytes(…)"),
-        (memoryview(b"x"), "memoryview", "convert it with bytes(…)"),
-        (Row(), "tests.unit.payloads.values.Row", "convert it with dataclasses.asdict(…)"),
-        (Moment(2026, 1, 1), "tests.unit.payloads.values.Moment", "convert it to a plain datetime.datetime"),
+        (Number.ONE, "tests.unit.payloads.values.Number", "Store its .value"),
+        (Colour.RED, "tests.unit.payloads.values.Colour", "Store its .value"),
+        (Word.YES, "tests.unit.payloads.values.Word", "Store its .value"),
+        (Markup("<b>"), "markupsafe.Markup", "Convert it with str(…)"),
+        (Point(1, 2), "tests.unit.payloads.values.Point", "Convert it with tuple(…)"),
+        (OrderedDict(a=1), "collections.OrderedDict", "Convert it with dict(…)"),
+        (defaultdict(int), "collections.defaultdict", "Convert it with dict(…)"),
+        (Counter("a"), "collections.Counter", "Convert it with dict(…)"),
+        (UserDict(a=1), "collections.UserDict", "Convert it with dict(…)"),
+        (deque([1]), "collections.deque", "Convert it with list(…)"),
+        (range(3), "range", "Convert it with list(…)"),
+        ({"a": 1}.values(), "dict_values", "Convert it with list(…)"),
+        ({"a": 1}.keys(), "dict_keys", "Convert it with list(…)"),
+        (rows(), "generator", "Convert it with list(…)"),
+        (bytearray(b"x"), "bytearray", "Convert it with bytes(…)"),
+        (memoryview(b"x"), "memoryview", "Convert it with bytes(…)"),
+        (Row(), "tests.unit.payloads.values.Row", "Convert it with dataclasses.asdict(…)"),
+        (Moment(2026, 1, 1), "tests.unit.payloads.values.Moment", "Convert it to a plain datetime.datetime"),
         (Alone(), "tests.unit.payloads.values.Alone", "for instance with astimezone(datetime.UTC)"),
-        (math.nan, "float", "use None for what is unknown"),
-        (Decimal("NaN"), "decimal.Decimal", "use None for what is unknown"),
-        ("\ud800", "str", "convert it with os.fsencode(…)"),
-        (10**4300, "int", "convert it with hex(…)"),
-        (ZoneInfo.no_cache("UTC"), "zoneinfo.ZoneInfo", "make it with zoneinfo.ZoneInfo(…)"),
+        (math.nan, "float", "Use None for unknown values"),
+        (Decimal("NaN"), "decimal.Decimal", "Use None for unknown values"),
+        ("\ud800", "str", "Convert it with os.fsencode(…)"),
+        (10**4300, "int", "Convert it with hex(…)"),
+        (ZoneInfo.no_cache("UTC"), "zoneinfo.ZoneInfo", "Create it with zoneinfo.ZoneInfo(…)"),
         (object(), "object", PLAIN),
         (1j, "complex", PLAIN),
     ],
@@ -214,7 +214,7 @@ def test_the_class_and_the_remedy_are_named(value: Any, type_name: str, remedy: 
 
 
 class Table:
-    """As the tables and arrays of the libraries for numbers are."""
+    """A class like the tables and arrays of numeric libraries."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -224,11 +224,11 @@ class Table:
 
 
 @pytest.mark.parametrize("method", ["to_dict", "tolist"])
-def test_a_class_that_converts_itself_is_to_be_asked(method: str) -> None:
+def test_the_message_suggests_a_classs_own_conversion(method: str) -> None:
     class Own(Table, method=method):
         pass
 
-    assert str(refusal(Own(method))).endswith(f"convert it with its {method}().")
+    assert str(refusal(Own(method))).endswith(f"Convert it with its {method}().")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_the_path_begins_with_the_field() -> None:
         dumps({"a": object()}, "parameters")
 
 
-def test_a_long_way_is_shortened_in_the_message_alone() -> None:
+def test_a_long_path_is_shortened_only_in_the_message() -> None:
     value: Any = object()
     for _ in range(50):
         value = {"longish key": value}
@@ -279,7 +279,7 @@ def test_a_zone_that_was_read_from_a_file_is_refused_whatever_its_name() -> None
     content = header + bytes(6) + b"UTC\0"
     for key in (None, "", "Nowhere/Land", "/etc/passwd", "Europe/Berlin"):
         zone = ZoneInfo.from_file(io.BytesIO(content), key=key)
-        assert "not the zone of its name" in str(refusal(zone))
+        assert "not the zone that its key names" in str(refusal(zone))
 
 
 def test_a_copied_zone_is_the_zone() -> None:

@@ -1,4 +1,4 @@
-"""A yielded result as `display_result` gets it."""
+"""Yielded results as `display_result` receives them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gaetk_longtask.payloads.chunks import ChunkNames, Writer
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES
 from gaetk_longtask.payloads.manifests import Stored
 
-#: A character of two bytes lies on the border between two blocks.
+#: A two-byte character lies across the border of two blocks.
 TEXT = "a" + "ä" * BLOCK_BYTES
 
 
 class Contexts:
-    """Counts how often a context is entered, and knows whether one is active."""
+    """Counts how often a context is entered, and records whether one is active."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -45,7 +45,7 @@ def result(stored: Stored, contexts: Contexts | None = None) -> YieldedResult:
     return YieldedResult(stored, task_id="t", contexts=contexts or Contexts())
 
 
-def test_a_text_comes_as_text_wherever_it_was_cut() -> None:
+def test_text_arrives_as_text_wherever_it_was_split() -> None:
     made = result(store(TEXT.encode(), "text"))
     assert (made.is_text, made.size) == (True, len(TEXT.encode()))
     pieces = list(made)
@@ -53,7 +53,7 @@ def test_a_text_comes_as_text_wherever_it_was_cut() -> None:
     assert "".join(pieces) == TEXT
 
 
-def test_bytes_come_as_bytes() -> None:
+def test_bytes_arrive_as_bytes() -> None:
     made = result(store(bytes(BLOCK_BYTES + 1), "bytes"))
     assert (made.is_text, made.size) == (False, BLOCK_BYTES + 1)
     assert [len(piece) for piece in made] == [BLOCK_BYTES, 1]
@@ -65,13 +65,13 @@ def test_a_result_of_which_nothing_was_yielded_is_empty(kind: str, nothing: str 
     assert result(store(b"", kind)).read() == nothing
 
 
-def test_it_starts_again_where_it_is_iterated_over_again() -> None:
+def test_it_can_be_iterated_over_again() -> None:
     made = result(store(TEXT.encode(), "text"))
     assert next(made) == next(iter(made))
     assert made.read() == TEXT
 
 
-def test_each_piece_is_read_in_a_context_of_its_own_that_is_left_again() -> None:
+def test_each_piece_is_read_in_its_own_context() -> None:
     contexts = Contexts()
     for number, _ in enumerate(result(store(TEXT.encode(), "text"), contexts), start=1):
         assert contexts.entered == number

@@ -1,4 +1,4 @@
-"""Values as authors pass them, those that JSON carries and those that it must refuse, for Hypothesis."""
+"""Hypothesis strategies for values that JSON supports, and values that it must refuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFFSETS = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, m
 FIXED = st.one_of(st.just(UTC), OFFSETS.map(timezone), st.builds(timezone, OFFSETS, st.sampled_from(["", "CET", "Ü"])))
 TZINFOS = st.one_of(st.none(), FIXED, ZONES)
 
-#: Exactly one object each that comes back as itself; text has no surrogates by default.
+#: Strategies for values that JSON returns unchanged. Text has no surrogates by default.
 ATOMS: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
@@ -62,7 +62,7 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-#: What JSON carries.
+#: Values that JSON supports.
 SUPPORTED = st.recursive(ATOMS, _containers, max_leaves=25)
 
 
@@ -89,11 +89,11 @@ class Row:
 
 
 class Moment(datetime):
-    """As the databases' and the test clocks' classes are."""
+    """A subclass like those of databases and test clocks."""
 
 
 class Alone(tzinfo):
-    """As those of pytz and dateutil are."""
+    """A class like the time zones of pytz and dateutil."""
 
     def utcoffset(self, _: datetime | None) -> timedelta:
         return timedelta(hours=1)
@@ -133,7 +133,7 @@ class Raw(bytes):
     """A plain subclass."""
 
 
-#: Objects that must be refused wherever they stand.
+#: Objects that must be refused at any place.
 FOREIGN_ATOMS: list[Hashable] = [
     math.nan,
     -math.nan,
@@ -183,12 +183,12 @@ FOREIGN_UNHASHABLE: list[Any] = [
     (number for number in range(3)),
 ]
 
-#: Integers that Python neither writes nor reads in decimal.
+#: Integers that are too long for Python's decimal conversion.
 TOO_LONG = st.builds(lambda digits, sign: sign * 10**digits, st.integers(4300, 5000), st.sampled_from([1, -1]))
 
 FOREIGN: st.SearchStrategy[Any] = st.one_of(st.sampled_from([*FOREIGN_ATOMS, *FOREIGN_UNHASHABLE]), TOO_LONG)
 
-#: Anything at all, at any place; some of it JSON carries.
+#: Arbitrary values at any place. JSON supports some of them.
 WIDE = st.recursive(
     st.one_of(ATOMS, FOREIGN),
     lambda inner: st.one_of(
@@ -204,7 +204,7 @@ WIDE = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal in all that can be seen: classes, order, sign of zero, zone and fold."""
+    """Return whether two values are equal, including classes, order, sign of zero, zone and fold."""
     if type(one) is not type(other) or one != other:
         return False
     match one:

@@ -1,4 +1,4 @@
-"""The bundled memcache holds our snapshots alone, whoever asks for them, and is not always there."""
+"""The progress store in App Engine's bundled memcache: namespaces, foreign values, and missing services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.conftest import ID, snapshot_of
 
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> apiproxy_stub_map.APIProxyStubMap:
-    """App Engine's services: none."""
+    """App Engine's services, with none registered."""
     services = apiproxy_stub_map.APIProxyStubMap()
     monkeypatch.setattr(apiproxy_stub_map, "apiproxy", services)
     return services
@@ -47,7 +47,7 @@ def spring() -> None:
 
 
 class Trap:
-    """An object that tells when it is made from a pickle."""
+    """An object that sets `sprung` when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return spring, ()
@@ -63,7 +63,7 @@ def test_what_is_no_snapshot_is_never_unpickled(store: AppEngineProgressStore) -
     assert sprung.is_set()
 
 
-def test_the_namespace_of_whoever_asks_does_not_matter(store: AppEngineProgressStore, namespace: str) -> None:
+def test_the_current_namespace_does_not_matter(store: AppEngineProgressStore, namespace: str) -> None:
     store.write(snapshot_of())
     set_namespace("another")
     assert store.read(ID) == snapshot_of()
@@ -78,7 +78,7 @@ def test_a_call_that_memcache_refuses_is_no_error(
 
 
 @pytest.mark.usefixtures("services")
-def test_in_an_application_that_nobody_has_wrapped_nothing_is_known() -> None:
+def test_without_wrap_wsgi_app_nothing_is_known() -> None:
     store = AppEngineProgressStore().for_reporter()
     store.add(snapshot_of(), seconds=60)
     assert store.write(snapshot_of()) is Written.LOST

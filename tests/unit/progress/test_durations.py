@@ -1,4 +1,4 @@
-"""How long tasks usually take: what is made of the last runs, and when they are looked at again."""
+"""The usual duration of tasks, and how often it is determined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gaetk_longtask.testing import ManualClock
 
 
 class Runs:
-    """Answers like Datastore."""
+    """Returns durations like Datastore, and records the queries."""
 
     def __init__(self, *seconds: float) -> None:
         self.seconds = list(seconds)
@@ -31,11 +31,13 @@ class Runs:
     ("seconds", "usual"),
     [([], None), ([40.0, 41.0], None), ([40.0, 300.0, 42.0], 42.0), ([1.0, 2.0, 3.0, 10.0], 2.5)],
 )
-def test_three_runs_make_something_usual(seconds: list[float], usual: float | None, clock: ManualClock) -> None:
+def test_three_runs_are_enough_for_a_usual_duration(
+    seconds: list[float], usual: float | None, clock: ManualClock
+) -> None:
     assert Durations(Runs(*seconds), clock).typical_seconds("report") == usual
 
 
-def test_each_endpoint_is_asked_for_once_in_ten_minutes(clock: ManualClock) -> None:
+def test_each_endpoint_is_queried_once_in_ten_minutes(clock: ManualClock) -> None:
     runs = Runs(1, 2, 3)
     durations = Durations(runs, clock)
     for endpoint in ("report", "other", "report"):

@@ -1,4 +1,4 @@
-"""The time left, and how steady and how right it is."""
+"""The estimate of the time left, its steadiness and its accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARES = (0.25, 0.5, 0.75)
 def watch(
     estimator: Estimator, step_at: Callable[[float], float], seconds: tuple[float, float], *, total: float = 1000
 ) -> float | None:
-    """Let the estimator look twice a second at a job, and give the last answer."""
+    """Let the estimator see a job twice a second, and return its last answer."""
     begin, end = (round(2 * moment) for moment in seconds)
     for beat in range(begin, end + 1):
         estimator.update(step_at(beat / 2), total, beat / 2)
@@ -37,10 +37,10 @@ def estimator() -> Estimator:
     return Estimator()
 
 
-# What is said
+# The answers
 
 
-def test_nothing_is_said_before_anything_was_seen(estimator: Estimator) -> None:
+def test_there_is_no_answer_without_samples(estimator: Estimator) -> None:
     assert estimator.seconds_left(0) is None
 
 
@@ -49,12 +49,12 @@ def test_even_progress_gets_the_exact_answer(estimator: Estimator) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 2.5, 4.5])
-def test_nothing_is_said_in_the_first_seconds(estimator: Estimator, seconds: float) -> None:
+def test_there_is_no_answer_in_the_first_seconds(estimator: Estimator, seconds: float) -> None:
     assert seconds < MIN_SECONDS
     assert watch(estimator, ten_a_second, (0, seconds)) is None
 
 
-def test_something_is_said_after_the_first_seconds(estimator: Estimator) -> None:
+def test_there_is_an_answer_after_the_first_seconds(estimator: Estimator) -> None:
     assert watch(estimator, ten_a_second, (0, 5)) == pytest.approx(95)
 
 
@@ -77,7 +77,7 @@ def test_the_time_left_no_longer_counts_down_once_a_step_is_late(estimator: Esti
 
 
 @pytest.mark.parametrize("total", [0, -1, float("nan"), float("inf"), 10**400])
-def test_nothing_is_said_without_a_total(estimator: Estimator, total: float) -> None:
+def test_there_is_no_answer_without_a_total(estimator: Estimator, total: float) -> None:
     assert watch(estimator, ten_a_second, (0, 40), total=total) is None
 
 
@@ -89,7 +89,7 @@ def test_an_impossible_step_takes_the_answer_back(estimator: Estimator, step: fl
 
 
 @pytest.mark.parametrize("total", [400, 390])
-def test_nothing_is_said_when_all_steps_are_done_and_the_work_is_not(estimator: Estimator, total: float) -> None:
+def test_there_is_no_answer_if_all_steps_are_done_but_the_work_is_not(estimator: Estimator, total: float) -> None:
     assert watch(estimator, ten_a_second, (0, 40), total=total) is None
 
 
@@ -97,37 +97,37 @@ def test_steps_may_be_fractions(estimator: Estimator) -> None:
     assert watch(estimator, lambda at: at / 100, (0, 40), total=1) == pytest.approx(60)
 
 
-def test_two_looks_at_the_same_moment_do_no_harm(estimator: Estimator) -> None:
+def test_two_samples_at_the_same_moment_do_no_harm(estimator: Estimator) -> None:
     watch(estimator, ten_a_second, (0, 40))
     estimator.update(402, 1000, 40)
     assert estimator.seconds_left(40) == pytest.approx(60, abs=1)
 
 
-# When it starts anew
+# Starting over
 
 
-def test_what_an_earlier_attempt_did_does_not_count(estimator: Estimator) -> None:
+def test_steps_of_earlier_attempts_do_not_count(estimator: Estimator) -> None:
     assert watch(estimator, lambda at: 500 + ten_a_second(at), (0, 10)) == pytest.approx(40)
 
 
-def test_another_total_starts_anew(estimator: Estimator) -> None:
+def test_another_total_starts_over(estimator: Estimator) -> None:
     watch(estimator, ten_a_second, (0, 40))
     assert watch(estimator, ten_a_second, (40.5, 45), total=2000) is None
     assert watch(estimator, ten_a_second, (45.5, 50), total=2000) == pytest.approx(150)
 
 
-def test_steps_that_go_back_start_anew(estimator: Estimator) -> None:
+def test_steps_that_go_back_start_over(estimator: Estimator) -> None:
     watch(estimator, ten_a_second, (0, 40))
     assert watch(estimator, lambda at: at - 40, (40.5, 45)) is None
     assert watch(estimator, lambda at: at - 40, (45.5, 60)) == pytest.approx(980)
 
 
-def test_a_total_that_gets_lost_takes_the_answer_back(estimator: Estimator) -> None:
+def test_there_is_no_answer_after_the_total_is_lost(estimator: Estimator) -> None:
     watch(estimator, ten_a_second, (0, 40))
     assert watch(estimator, ten_a_second, (40.5, 50), total=0) is None
 
 
-# How it follows
+# Changes of pace
 
 
 def test_a_clear_change_of_pace_is_followed_within_seconds(estimator: Estimator) -> None:
@@ -151,13 +151,13 @@ def test_a_short_spurt_promises_little(estimator: Estimator) -> None:
     assert 3 * at_the_spurts_pace < left < at_the_average_pace
 
 
-def test_a_stall_takes_the_answer_back(estimator: Estimator) -> None:
+def test_there_is_no_answer_in_a_stall(estimator: Estimator) -> None:
     watch(estimator, ten_a_second, (0, 40))
     assert estimator.seconds_left(49) is not None
     assert estimator.seconds_left(51) is None
 
 
-def test_a_stall_does_not_slow_down_what_comes_after(estimator: Estimator) -> None:
+def test_a_stall_does_not_affect_later_answers(estimator: Estimator) -> None:
     def stuck_for_two_minutes(at: float) -> float:
         return 10 * min(at, 40) + 10 * max(at - 160, 0)
 
@@ -178,13 +178,13 @@ def eight_seconds_of_work_in_twenty(at: float) -> float:
     return 10 * (8 * (at // 20) + min(at % 20, 8))
 
 
-def test_pauses_that_come_again_are_no_stalls(estimator: Estimator) -> None:
+def test_recurring_pauses_are_no_stalls(estimator: Estimator) -> None:
     for begin in range(0, 200, 20):
         watch(estimator, eight_seconds_of_work_in_twenty, (begin, begin + 19.5))
     assert estimator.seconds_left(199.5) == pytest.approx(50, rel=0.2)
 
 
-def test_they_are_none_to_who_goes_on_from_another_estimate_either(estimator: Estimator) -> None:
+def test_recurring_pauses_are_no_stalls_for_a_resumed_estimator_either(estimator: Estimator) -> None:
     watch(estimator, eight_seconds_of_work_in_twenty, (0, 190))
     points, total = estimator.points(190)
     follower = Estimator()
@@ -203,17 +203,17 @@ def test_a_reporter_that_looks_every_five_seconds_gets_the_same_answers() -> Non
     assert all(a is not None and b is not None and a == pytest.approx(b, rel=0.25, abs=5) for a, b in pairs)
 
 
-# How good it is on recorded progress of real jobs
+# Accuracy on the recorded progress of real jobs
 
 
 def shape_errors(shape: Shape, answers: Callable[[Trace], list[float | None]]) -> list[float]:
-    """Per share of the time, the median over the recordings of the median error in parts of the time left."""
+    """Return the median over all recordings of the median relative error, for each share of the duration."""
     errors = [[trace.median_error(answers(trace), share) for trace in recorded(shape)] for share in SHARES]
     return [median(each for each in column if each is not None) for column in errors]
 
 
 @pytest.mark.parametrize("shape", [Shape.BURSTY, Shape.PHASED])
-def test_it_is_closer_than_tqdm_was(shape: Shape) -> None:
+def test_it_is_more_accurate_than_tqdm(shape: Shape) -> None:
     ours, tqdms = shape_errors(shape, Trace.ours), shape_errors(shape, Trace.tqdms)
     assert all(a < b for a, b in zip(ours, tqdms, strict=True)), (ours, tqdms)
 
@@ -223,7 +223,7 @@ def test_it_is_closer_than_tqdm_was(shape: Shape) -> None:
     [
         (Shape.LINEAR, (0.15, 0.15, 0.2)),
         (Shape.BURSTY, (0.1, 0.15, 0.25)),
-        # What later steps will take is nothing that the earlier ones tell.
+        # Earlier steps do not show how long later ones will take.
         (Shape.SLOWING, (0.65, 0.4, 0.2)),
     ],
 )
@@ -233,9 +233,9 @@ def test_it_is_about_right(shape: Shape, limits: tuple[float, float, float]) -> 
 
 
 def jumps(shape: Shape, answers: Callable[[Trace], list[float | None]]) -> list[float]:
-    """By what part each answer is off from the one before, half a second less; seconds are not counted as parts.
+    """Return the relative difference of each answer from the previous answer minus half a second.
 
-    From the first quarter of the time on.
+    The first quarter of the job is left out. Answers below ten seconds count as ten seconds.
     """
     return [
         abs(after - max(before - BEAT_SECONDS, 0)) / max(before, 10)
@@ -246,18 +246,18 @@ def jumps(shape: Shape, answers: Callable[[Trace], list[float | None]]) -> list[
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_it_seldom_jumps(shape: Shape) -> None:
+def test_it_rarely_jumps(shape: Shape) -> None:
     ours = jumps(shape, Trace.ours)
     assert sum(jump > 0.1 for jump in ours) < 0.12 * len(ours)
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_it_is_steadier_than_tqdm_was(shape: Shape) -> None:
+def test_it_is_steadier_than_tqdm(shape: Shape) -> None:
     assert mean(jumps(shape, Trace.ours)) < 0.5 * mean(jumps(shape, Trace.tqdms))
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_it_keeps_silent_in_a_stall_and_just_after_it_alone(shape: Shape) -> None:
+def test_it_has_no_answer_only_during_and_just_after_a_stall(shape: Shape) -> None:
     for trace in recorded(shape):
         steps = [beat.step for beat in trace.beats()]
         for beat, left in enumerate(trace.ours()):
@@ -276,10 +276,10 @@ def test_every_recording_is_of_a_whole_job() -> None:
             assert all(a.at < b.at and a.step <= b.step for a, b in pairwise(trace.samples))
 
 
-# What it costs and what it survives
+# Memory and odd input
 
 
-def test_a_day_of_work_is_remembered_in_a_few_hundred_moments(estimator: Estimator) -> None:
+def test_a_day_of_work_takes_little_memory(estimator: Estimator) -> None:
     rng = random.Random(1)
     step = 0.0
     for second in range(0, 24 * 60 * 60, 10):
@@ -295,9 +295,7 @@ NUMBERS = st.one_of(st.floats(), st.integers(), st.integers(0, 100), st.floats(0
     st.lists(st.tuples(NUMBERS, st.one_of(st.just(100), NUMBERS), st.integers(0, 600).map(lambda n: n / 10))),
     st.integers(0, 10_000),
 )
-def test_whatever_the_work_says_the_answer_is_a_time_or_none(
-    said: list[tuple[float, float, float]], waited: int
-) -> None:
+def test_for_any_reports_the_answer_is_a_time_or_none(said: list[tuple[float, float, float]], waited: int) -> None:
     estimator = Estimator()
     now = 0.0
     for step, total, later in said:

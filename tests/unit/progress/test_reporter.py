@@ -1,4 +1,4 @@
-"""What an attempt reports of itself, and how it notices that it has lost its task."""
+"""The reports of an attempt, and how it notices that it has lost its task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RENEW_EVERY = timedelta(seconds=60)
 
 
 class Store:
-    """The durable state, as far as a reporter knows it: who asks for the lease, and what is said."""
+    """The Datastore of a reporter. It counts lease renewals and returns the given status."""
 
     def __init__(self) -> None:
         self.renewals = 0
@@ -96,7 +96,7 @@ def reporter(make: Callable[..., Reporter]) -> Reporter:
 
 @pytest.fixture
 def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progress]:
-    """Have the reporter beat, and give what is heard of it."""
+    """A function that lets the reporter beat, and returns the published progress."""
 
     def heard() -> Progress:
         reporter.beat()
@@ -107,15 +107,15 @@ def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progr
     return heard
 
 
-# What the work says.
+# Reports of the work.
 
 
-def test_at_first_the_progress_is_what_the_task_says(make: Callable[..., Reporter]) -> None:
+def test_at_first_the_progress_is_that_of_the_task(make: Callable[..., Reporter]) -> None:
     progress = Progress(message="Starting", step=0, total_steps=7)
     assert make(snapshot=snapshot_of(progress=progress)).progress == progress
 
 
-def test_a_report_is_heard_at_the_next_beat(reporter: Reporter, heard: Callable[[], Progress]) -> None:
+def test_a_report_is_published_at_the_next_beat(reporter: Reporter, heard: Callable[[], Progress]) -> None:
     reporter.bar.report("Reading", 1, 3)
     assert heard() == Progress(message="Reading", step=1, total_steps=3)
 
@@ -164,7 +164,7 @@ def test_a_total_alone_begins_at_step_0(reporter: Reporter) -> None:
     ],
     ids=["Decimal", "step NaN", "total NaN", "step infinite", "tuple", "object", "raises", "surrogate"],
 )
-def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
+def test_an_odd_report_is_refused_or_can_be_shown(
     reporter: Reporter, heard: Callable[[], Progress], message: Any, step: Any, total_steps: Any
 ) -> None:
     try:
@@ -179,13 +179,13 @@ def test_an_odd_report_is_refused_to_the_author_or_fit_to_be_shown(
 # Tracking.
 
 
-def test_tracking_gives_the_items_and_counts_what_is_done_with(reporter: Reporter) -> None:
+def test_tracking_yields_the_items_and_counts_the_finished_ones(reporter: Reporter) -> None:
     counted = [(item, reporter.progress.step) for item in reporter.bar.track("abc", "Reading")]
     assert counted == [("a", 0), ("b", 1), ("c", 2)]
     assert reporter.progress == Progress(message="Reading", step=3, total_steps=3)
 
 
-def test_tracking_takes_the_total_where_there_is_no_length(reporter: Reporter) -> None:
+def test_tracking_uses_the_given_total_if_there_is_no_length(reporter: Reporter) -> None:
     list(reporter.bar.track(iter("abc"), total=6))
     assert reporter.progress.percent == 50
 
@@ -213,7 +213,7 @@ def test_a_message_within_the_loop_leaves_the_count_alone(reporter: Reporter) ->
     assert reporter.progress == Progress(message="Reading c", step=3, total_steps=3)
 
 
-def test_tracking_begins_anew(reporter: Reporter) -> None:
+def test_a_second_tracking_starts_at_0(reporter: Reporter) -> None:
     list(reporter.bar.track("abc", "Reading"))
     steps = [reporter.progress.step for _ in reporter.bar.track("ab", "Writing")]
     assert steps == [0, 1]
@@ -224,13 +224,13 @@ def test_tracking_nothing_is_done_at_once(reporter: Reporter) -> None:
     assert reporter.progress == Progress(message="Reading")
 
 
-def test_tracking_passes_over_what_earlier_attempts_are_done_with(reporter: Reporter) -> None:
+def test_tracking_skips_the_items_of_earlier_attempts(reporter: Reporter) -> None:
     counted = [(item, reporter.progress.step) for item in reporter.bar.track("abcd", "Reading", start=2)]
     assert counted == [("c", 2), ("d", 3)]
     assert reporter.progress == Progress(message="Reading", step=4, total_steps=4)
 
 
-# Tracking within tracking.
+# Nested tracking.
 
 
 def test_an_inner_loop_moves_the_bar_on_within_an_item_of_the_outer_one(reporter: Reporter) -> None:
@@ -269,7 +269,7 @@ def test_a_second_inner_loop_does_not_take_the_bar_back(reporter: Reporter) -> N
 
 
 def test_an_inner_loop_that_is_left_early_counts_as_far_as_it_came(reporter: Reporter) -> None:
-    kept = []  # somebody may hold on to what was left early
+    kept = []  # a reference to the abandoned loop may remain
     steps = []
     for _ in reporter.bar.track("ab"):
         kept.append(inner := reporter.bar.track(range(4)))
@@ -334,7 +334,7 @@ def test_the_time_left_follows_from_the_pace(
     assert left == pytest.approx(40, abs=4)
 
 
-def test_at_first_nobody_knows_the_time_left(reporter: Reporter, heard: Callable[[], Progress]) -> None:
+def test_at_first_the_time_left_is_unknown(reporter: Reporter, heard: Callable[[], Progress]) -> None:
     reporter.bar.report("Reading", 1, 100)
     assert heard().eta_seconds is None
 
@@ -342,7 +342,9 @@ def test_at_first_nobody_knows_the_time_left(reporter: Reporter, heard: Callable
 # The lease.
 
 
-def test_a_beat_says_that_the_owner_lives(reporter: Reporter, news: InMemoryProgressStore, clock: ManualClock) -> None:
+def test_a_beat_is_a_sign_of_life_of_the_owner(
+    reporter: Reporter, news: InMemoryProgressStore, clock: ManualClock
+) -> None:
     clock.advance(timedelta(seconds=7))
     reporter.beat()
     snapshot = news.read(ID)
@@ -350,7 +352,7 @@ def test_a_beat_says_that_the_owner_lives(reporter: Reporter, news: InMemoryProg
     assert snapshot.beat_at == clock()
 
 
-def test_the_lease_is_left_alone_until_it_is_time(reporter: Reporter, clock: ManualClock, store: Store) -> None:
+def test_the_lease_is_not_renewed_too_early(reporter: Reporter, clock: ManualClock, store: Store) -> None:
     clock.advance(RENEW_EVERY - timedelta(milliseconds=1))
     reporter.beat()
     assert store.renewals == 0
@@ -382,7 +384,7 @@ def test_a_renewal_that_fails_is_tried_again_at_the_next_beat(
     assert store.renewals == 2
 
 
-def test_without_a_progress_store_the_task_itself_is_looked_at_every_5_seconds(
+def test_without_a_progress_store_the_task_is_read_every_5_seconds(
     reporter: Reporter, clock: ManualClock, store: Store, news: InMemoryProgressStore
 ) -> None:
     news.is_down = True
@@ -405,7 +407,7 @@ def test_a_progress_store_that_is_down_does_not_slow_short_leases(
 # Losing the task.
 
 
-def test_a_later_attempts_news_have_the_task_looked_at_at_once(
+def test_a_snapshot_of_a_later_attempt_makes_the_reporter_read_the_task_at_once(
     reporter: Reporter, news: InMemoryProgressStore, store: Store
 ) -> None:
     news.write(snapshot_of(fence=2))
@@ -413,16 +415,14 @@ def test_a_later_attempts_news_have_the_task_looked_at_at_once(
     assert store.renewals == 1
 
 
-def test_news_that_turn_out_to_be_nothing_change_nothing(
-    reporter: Reporter, news: InMemoryProgressStore, store: Store
-) -> None:
+def test_a_false_alarm_changes_nothing(reporter: Reporter, news: InMemoryProgressStore, store: Store) -> None:
     news.write(snapshot_of(fence=2))
     reporter.beat()
     assert reporter.ownership.lost is None
     reporter.bar.report("Going on")
 
 
-def test_a_superseded_attempt_does_not_speak(
+def test_a_superseded_attempt_publishes_nothing(
     reporter: Reporter, news: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     successor = snapshot_of(fence=2, progress=Progress(message="From the beginning"))
@@ -434,7 +434,7 @@ def test_a_superseded_attempt_does_not_speak(
 
 @pytest.fixture(params=[(Status.CANCELLED, False), (Status.STARTED, True), (Status.DONE, True), (Status.READY, True)])
 def superseded(request: pytest.FixtureRequest, reporter: Reporter, clock: ManualClock, store: Store) -> bool:
-    """Have the task taken away: cancelled, or by another attempt whatever came of that."""
+    """The attempt loses its task. The value tells whether another attempt has taken over."""
     store.status, superseded = request.param
     clock.advance(RENEW_EVERY)
     reporter.beat()
@@ -477,7 +477,7 @@ def test_tracking_ends_an_attempt_that_loses_its_task_on_the_way(
 
 
 class Beats(InMemoryProgressStore):
-    """Tells when something was written, at a pace of its own; hangs while `released` is not set."""
+    """A store that signals every write, and blocks while `released` is not set."""
 
     def __init__(self) -> None:
         super().__init__(interval_seconds=0.001)
@@ -527,7 +527,7 @@ def test_the_thread_beats_by_itself(run: Callable[..., Reporter], beats: Beats) 
     assert beats.beaten.wait(10)
 
 
-def test_a_store_of_the_applications_own_that_raises_costs_one_beat(
+def test_an_own_store_that_raises_costs_one_beat(
     run: Callable[..., Reporter], beats: Beats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, failed = beats.write, threading.Event()
@@ -566,15 +566,13 @@ def test_stopping_what_was_never_started_does_no_harm(reporter: Reporter) -> Non
     reporter.stop()
 
 
-def test_beats_cease_when_the_request_is_over_by_the_platforms_rules(
-    run: Callable[..., Reporter], beats: Beats
-) -> None:
+def test_beats_stop_at_the_platforms_time_limit(run: Callable[..., Reporter], beats: Beats) -> None:
     run(seconds=0)
     assert all_end()
     assert beats.stored == {}
 
 
-def test_beats_cease_once_the_task_is_lost(run: Callable[..., Reporter], store: Store, clock: ManualClock) -> None:
+def test_beats_stop_once_the_task_is_lost(run: Callable[..., Reporter], store: Store, clock: ManualClock) -> None:
     store.status = Status.CANCELLED
     run()
     clock.advance(RENEW_EVERY)
@@ -591,10 +589,10 @@ def test_stopping_does_not_wait_for_ever_for_a_store_that_hangs(run: Callable[..
     assert all_end()
 
 
-# How long it usually takes.
+# The usual duration.
 
 
-def test_work_without_steps_has_what_such_tasks_usually_take(make: Callable[..., Reporter], clock: ManualClock) -> None:
+def test_without_steps_the_estimate_is_the_usual_duration(make: Callable[..., Reporter], clock: ManualClock) -> None:
     reporter = make(usual_seconds=lambda: 40.0)
     clock.advance(timedelta(seconds=3))
     reporter.beat()
@@ -603,9 +601,7 @@ def test_work_without_steps_has_what_such_tasks_usually_take(make: Callable[...,
     assert reporter.progress.eta_seconds == 30
 
 
-def test_what_usually_takes_less_by_now_is_no_estimate_any_more(
-    make: Callable[..., Reporter], clock: ManualClock
-) -> None:
+def test_after_the_usual_duration_there_is_no_estimate(make: Callable[..., Reporter], clock: ManualClock) -> None:
     reporter = make(usual_seconds=lambda: 40.0)
     clock.advance(timedelta(seconds=40))
     reporter.beat()
@@ -613,7 +609,7 @@ def test_what_usually_takes_less_by_now_is_no_estimate_any_more(
 
 
 def questions(make: Callable[..., Reporter], clock: ManualClock, **options: Any) -> list[int]:
-    """Beat for ten seconds, and give when the question was asked."""
+    """Beat for ten seconds, and return the times at which the question was asked."""
     asked: list[int] = []
     began = clock()
     reporter = make(usual_seconds=lambda: asked.append(int((clock() - began).total_seconds())), **options)

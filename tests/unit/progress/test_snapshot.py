@@ -1,4 +1,4 @@
-"""News about a task: written and read as JSON, ordered, and judged by its age."""
+"""Snapshots of a task: their JSON, their order, and their age."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_ordinary_snapshot_is_small() -> None:
     assert len(snapshot_of(progress=HALF_WAY, beat_at=NOW, beat_seconds=0.5).to_json()) < 400
 
 
-def test_another_tasks_snapshot_is_no_news() -> None:
+def test_a_snapshot_of_another_task_is_ignored() -> None:
     assert Snapshot.from_json(snapshot_of().to_json(), "A" * 22) is None
 
 
@@ -171,7 +171,7 @@ def test_the_owners_next_beat_is_neither_earlier_nor_later() -> None:
     assert snapshot.beating(Progress(message="next"), NOW + timedelta(seconds=0.5)).order == snapshot.order
 
 
-# Signs of life.
+# Heartbeats.
 
 
 def beating(seconds: float = 0.5) -> Snapshot:
@@ -191,7 +191,7 @@ def test_an_owner_is_silent_after_three_missed_beats_and_no_sooner(beat_seconds:
     assert beating(beat_seconds).is_silent(limit + timedelta(milliseconds=1))
 
 
-def test_what_is_due_does_not_matter_while_an_attempt_works() -> None:
+def test_a_task_at_work_has_no_due_time() -> None:
     task = LongTask(
         key=ndb.Key(LongTask, ID, project="tests", database="tests", namespace="tests"),
         created_at=NOW,
@@ -203,7 +203,7 @@ def test_what_is_due_does_not_matter_while_an_attempt_works() -> None:
     assert (working.due_at, working.beat_at) == (None, NOW)
 
 
-def test_where_nobody_beats_nobody_is_silent() -> None:
+def test_without_heartbeats_no_owner_is_silent() -> None:
     assert not snapshot_of(Status.READY).is_silent(NOW + timedelta(days=1))
 
 
@@ -217,7 +217,7 @@ def test_a_task_whose_owner_is_silent_needs_a_check_even_before_its_time() -> No
     assert snapshot.needs_check(NOW + timedelta(seconds=2))
 
 
-def test_a_task_that_nobody_works_on_needs_a_check_once_it_is_due() -> None:
+def test_a_task_without_an_owner_needs_a_check_once_it_is_due() -> None:
     snapshot = snapshot_of(Status.READY, due_at=NOW)
     assert not snapshot.needs_check(NOW - timedelta(microseconds=1))
     assert snapshot.needs_check(NOW)

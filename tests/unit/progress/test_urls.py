@@ -1,4 +1,4 @@
-"""A progress store is chosen, and its address examined, when the application starts."""
+"""The progress store is chosen and its URL is checked when the application starts."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_an_impossible_address_of_a_redis_is_refused_with_the_reason(url: str, r
         "cache://u:pass@h",
     ],
 )
-def test_a_password_is_not_told(url: str) -> None:
+def test_a_message_does_not_contain_the_password(url: str) -> None:
     assert "pass@" not in refusal_of(url)
     assert "pass/" not in refusal_of(url)
 
@@ -139,7 +139,7 @@ def test_without_its_package_a_store_says_what_to_install(
     assert f"pip install gaetk-longtask[{extra}]" in refusal_of(url)
 
 
-def test_only_who_asks_for_a_store_loads_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_of_a_store_is_loaded_only_if_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for extra in ("redis", "appengine"):
         monkeypatch.delitem(sys.modules, f"gaetk_longtask.progress.{extra}")
     store_at("memcached://10.0.0.1")

@@ -1,4 +1,4 @@
-"""What the demonstration prints."""
+"""Tests of what the demo prints."""
 
 from __future__ import annotations
 

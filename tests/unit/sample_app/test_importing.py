@@ -1,4 +1,4 @@
-"""What counts as an upload."""
+"""Which uploads the import accepts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Sold:
     country: str = "France"
 
 
-# As wide as the import lets through.
+# The range of values that the import accepts.
 SALES = st.builds(
     Sold,
     quantity=st.integers(-999_999_999, 999_999_999),

@@ -27,7 +27,7 @@ def read_good(*rows: str) -> list[InvoiceRow]:
 
 
 def row_with(**fields: str) -> str:
-    """Write a row that is in order but for the fields given."""
+    """Return a valid row, except for the given fields."""
     values = dict(zip(COLUMNS, ROW.split(","), strict=True)) | fields
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values.values())
@@ -67,7 +67,7 @@ def test_rows_of_the_bundled_file_that_repeat_each_other_have_keys_of_their_own(
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"InvoiceNo": ""}, "InvoiceNo must be digits, perhaps after a capital letter, not “”"),
+        ({"InvoiceNo": ""}, "InvoiceNo must be digits, optionally after a capital letter, not “”"),
         ({"InvoiceNo": "12/34"}, "not “12/34”"),
         ({"StockCode": " "}, "StockCode must be"),
         ({"Description": "x" * 401}, "Description must be at most 400 characters"),
@@ -82,7 +82,7 @@ def test_rows_of_the_bundled_file_that_repeat_each_other_have_keys_of_their_own(
         ({"CustomerID": "Smith"}, "CustomerID must be digits or nothing"),
         ({"Country": ""}, "Country must be"),
         ({"Country": '=HYPERLINK("x")'}, "Country must be"),
-        ({"Description": "bell \a"}, "There is a control character"),
+        ({"Description": "bell \a"}, "The row contains a control character"),
         ({"Quantity": "one", "Country": "1"}, "Quantity must be a whole number, not “one”; Country must be"),
     ],
 )
@@ -96,8 +96,8 @@ def test_a_wrong_field_rejects_the_row_and_says_why(fields: dict[str, str], reas
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("536365,85123A", "8 columns are needed, not 2"),
-        (f"{ROW},more", "8 columns are needed, not 9"),
+        ("536365,85123A", "The row must have 8 columns, not 2"),
+        (f"{ROW},more", "The row must have 8 columns, not 9"),
         ('536365,"85123A', "check its quotation marks"),
         ('536365,"85123A"x,', "check its quotation marks"),
     ],
@@ -142,7 +142,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header() -> None:
         (b"", "The file is empty"),
         (b"\n \n", "The file is empty"),
         (b"PK\x03\x04\x14\x00\x06\x00workbook", "may be a workbook"),
-        (f"{HEADER}\n{ROW}".encode("utf-16"), "is not text"),
+        (f"{HEADER}\n{ROW}".encode("utf-16"), "is not a text file"),
         (f"{HEADER}\n{ROW}\n{row_with(Description='CAFÉ')}".encode("cp1252"), "Line 3 of the file is not UTF-8"),
         (f"{HEADER.replace(',', ';')}\n".encode(), "separated by commas"),
         (b"<!doctype html>\n<title>Sign in</title>", "“<!doctype html>”"),

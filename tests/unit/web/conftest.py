@@ -1,4 +1,4 @@
-"""A handler to begin with, and an application that needs no service."""
+"""Fixtures: a handler, and an application that needs no service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
 
 
 def make(*bases: type, **attributes: Any) -> type[LongRunningTaskHandler]:
-    """Write a handler named Report."""
+    """Return a handler class named Report with the given attributes."""
     own = {"execute_task": lambda self, parameters: None}
     return type("Report", bases or (LongRunningTaskHandler,), own | attributes)
 

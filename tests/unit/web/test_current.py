@@ -1,4 +1,4 @@
-"""What the current application has of ours is found; what it lacks, it is told."""
+"""Finding the manager and the handlers of the current application, and the messages if they are missing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gaetk_longtask.web.current import handler_class, services_of_current_app
 from tests.unit.web.conftest import make
 
 
-def test_an_application_without_a_manager_is_told_to_get_one() -> None:
+def test_without_a_manager_the_message_says_to_create_one() -> None:
     with Flask("tests").app_context(), pytest.raises(ConfigurationError, match=r"LongTaskManager\(app\)"):
         services_of_current_app()
 
 
-def test_a_view_function_tells_its_handler() -> None:
+def test_the_handler_of_a_view_function_is_found() -> None:
     cls = make()
     assert handler_class(cls.as_view("report")) is cls
 
 
-def test_a_view_function_that_is_wrapped_still_does() -> None:
+def test_the_handler_of_a_wrapped_view_function_is_found() -> None:
     cls = make()
     view = cls.as_view("report")
     assert handler_class(functools.wraps(view)(lambda: "wrapped")) is cls

@@ -1,4 +1,4 @@
-"""What is no delivery, or is for no task, gets nowhere, and without a read."""
+"""Invalid deliveries are refused without reading from Datastore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = {KEY_HEADER: "key", QUEUE_HEADER: "default"}
 
 @pytest.fixture
 def answer(app: Flask) -> Callable[..., int]:
-    """Ask the handler to execute a task, and give the status; there is no Datastore to ask."""
+    """Send a delivery to the handler, and return the status. There is no Datastore."""
     app.add_url_rule("/report", view_func=make().as_view("report"))
 
     def answer(headers: dict[str, str], task_id: str = ID, method: str = "GET") -> int:
@@ -40,11 +40,11 @@ def test_a_delivery_is_a_get(answer: Callable[..., int], method: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["", "5", "..%2F..", "agxzfm11c3RlcmtyYWRyEAsSCExvbmdUYXNrGAEM%3D%3D"])
-def test_what_can_not_be_an_id_is_no_task_and_the_queue_forgets_it(answer: Callable[..., int], task_id: str) -> None:
+def test_a_delivery_with_an_invalid_id_is_not_retried(answer: Callable[..., int], task_id: str) -> None:
     assert answer(KEY, task_id) == 200
 
 
-def test_what_goes_wrong_before_the_work_is_reported_and_never_a_200() -> None:
+def test_an_error_before_the_work_is_reported_and_never_answered_with_200() -> None:
     app = Flask("tests")  # without a manager
     app.add_url_rule("/report", view_func=make().as_view("report"))
     reported: list[Exception] = []
@@ -63,7 +63,7 @@ def test_what_goes_wrong_before_the_work_is_reported_and_never_a_200() -> None:
 
 @pytest.fixture
 def judged(app: Flask) -> Iterator[Callable[..., bool]]:
-    """Send a request, and give what is_queue_request() says of it before anything else does."""
+    """A function that sends a request, and returns is_queue_request() as seen in before_request."""
     app.add_url_rule("/report", view_func=make().as_view("report"))
     app.add_url_rule("/other", "other", lambda: "other")
     said: list[bool] = []

@@ -1,4 +1,4 @@
-"""The manager joins the library to an application, and keeps nothing of it."""
+"""The manager connects the library with an application, and keeps no state of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import services_of
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine that the tests run on."""
+    """Remove all environment variables that affect the settings."""
     for name in ("GOOGLE_CLOUD_PROJECT", "GAE_SERVICE", "GAE_VERSION", "MEMCACHED_HOSTS", "CLOUD_TASKS_EMULATOR_HOST"):
         monkeypatch.delenv(name, raising=False)
 
@@ -58,7 +58,7 @@ def test_what_is_passed_in_is_used() -> None:
     assert (services.queue, services.progress, services.clock) == (queue, progress, clock)
 
 
-def test_a_queue_that_says_it_is_empty_is_used_all_the_same() -> None:
+def test_a_queue_that_is_falsy_is_used_too() -> None:
     class Listed(list[QueueRequest]):
         def check(self) -> None: ...
 
@@ -88,7 +88,7 @@ def test_one_manager_serves_two_applications_that_know_nothing_of_one_another() 
 def test_a_second_manager_for_one_application_is_refused() -> None:
     app = app_with()
     LongTaskManager(app)
-    with pytest.raises(ConfigurationError, match="has a LongTaskManager already"):
+    with pytest.raises(ConfigurationError, match="already has a LongTaskManager"):
         LongTaskManager(app)
 
 
@@ -97,7 +97,7 @@ def test_an_unknown_setting_is_refused() -> None:
         LongTaskManager(app_with(LONGTASK_QUEU="slow"))
 
 
-def test_an_application_that_is_refused_gets_nothing() -> None:
+def test_a_refused_application_is_not_changed() -> None:
     app = app_with(LONGTASK_QUEU="slow")
     with pytest.raises(ConfigurationError):
         LongTaskManager(app)
@@ -152,21 +152,21 @@ def test_the_style_sheet_is_served() -> None:
     answer.close()
 
 
-def test_the_present_is_aware_and_utc() -> None:
+def test_the_default_clock_is_aware_and_in_utc() -> None:
     assert utcnow().utcoffset().total_seconds() == 0
 
 
-# Starting from code, as far as nothing is stored.
+# Starting from code, before anything is stored.
 
 
 class Report(LongRunningTaskHandler):
     def execute_task(self, parameters: Any) -> None: ...
 
 
-def test_a_start_at_an_endpoint_without_a_handler_says_what_to_give() -> None:
+def test_the_message_about_an_endpoint_without_a_handler_says_what_to_pass() -> None:
     app = app_with()
     LongTaskManager(app, queue=InMemoryQueue(), progress=InMemoryProgressStore())
-    with app.app_context(), pytest.raises(LongTaskError, match="the name given to as_view"):
+    with app.app_context(), pytest.raises(LongTaskError, match="the name that you passed to as_view"):
         LongTaskManager.start("static", {})
 
 

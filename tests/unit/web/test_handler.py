@@ -1,4 +1,4 @@
-"""A handler's class is understood when it is made, and what an author calls works without an attempt."""
+"""The attributes of a handler class, and the author's methods outside of an attempt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_originals_display_result_gets_the_task() -> None:
     assert shown_by(Report) == "parameters result task"
 
 
-def test_the_articles_display_result_does_not() -> None:
+def test_a_display_result_without_the_task_does_not_get_it() -> None:
     class Report(LongRunningTaskHandler):
         def display_result(self, parameters: Any, result: Any) -> str:
             return f"{parameters} {result}"
@@ -90,7 +90,7 @@ def test_a_task_is_started_by_get_and_post() -> None:
     assert set(make().start_methods) == {"GET", "POST"}
 
 
-def test_flasks_own_methods_say_what_starts_a_task() -> None:
+def test_flasks_methods_attribute_sets_what_starts_a_task() -> None:
     assert set(make(methods=["post"]).start_methods) == {"POST"}
 
 
@@ -102,7 +102,7 @@ def test_start_methods_win_over_flasks_own() -> None:
     assert set(make(methods=["GET", "POST"], start_methods=("POST",)).start_methods) == {"POST"}
 
 
-def test_a_page_is_always_looked_at_by_get_and_steered_by_post() -> None:
+def test_get_always_shows_a_page_and_post_always_cancels_and_retries() -> None:
     assert set(make(methods=["POST"]).as_view("report").methods) == {"GET", "POST"}
     assert set(make(start_methods=("GET",)).as_view("report").methods) == {"GET", "POST"}
 
@@ -152,18 +152,18 @@ def test_a_handler_says_how_its_tasks_are_treated() -> None:
     assert (options.max_attempts, options.time_limit, options.keep_result) == (2, timedelta(hours=1), timedelta(days=1))
 
 
-# What an author calls outside of an attempt.
+# The author's methods outside of an attempt.
 
 
-def test_progress_that_nobody_waits_for_goes_nowhere() -> None:
+def test_outside_of_an_attempt_progress_is_ignored() -> None:
     make()().log_progress("Reading", 1, 2)
 
 
-def test_tracking_that_nobody_waits_for_gives_the_items() -> None:
+def test_outside_of_an_attempt_tracking_yields_the_items() -> None:
     assert list(make()().track([1, 2, 3], "Reading")) == [1, 2, 3]
 
 
-def test_tracking_that_nobody_waits_for_passes_over_what_is_done() -> None:
+def test_outside_of_an_attempt_tracking_skips_finished_items() -> None:
     assert list(make()().track([1, 2, 3], "Reading", start=2)) == [3]
 
 
@@ -174,25 +174,25 @@ def user(name: str | None) -> LongRunningTaskHandler:
     return make(get_user_id=lambda self: name)()
 
 
-def test_a_task_of_nobody_is_for_whoever_has_its_url() -> None:
+def test_an_anonymous_task_is_open_to_everyone_with_its_url() -> None:
     assert user(None).may_access(info_of(created_by=None))
     assert user("anna").may_access(info_of(created_by=None))
 
 
-def test_a_task_of_somebody_is_for_them_alone() -> None:
+def test_a_task_with_an_owner_is_open_only_to_its_owner() -> None:
     assert user("anna").may_access(info_of(created_by="anna"))
     assert not user("otto").may_access(info_of(created_by="anna"))
     assert not user(None).may_access(info_of(created_by="anna"))
 
 
-def test_nobody_is_asking_unless_the_application_knows_better() -> None:
+def test_visitors_are_anonymous_by_default() -> None:
     assert make()().get_user_id() is None
 
 
 # The view function.
 
 
-def test_decorators_guard_visitors_and_the_queue_passes_them_to_the_check_of_its_key(app: Flask) -> None:
+def test_decorators_apply_to_visitors_but_not_to_the_queue(app: Flask) -> None:
     def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
         return lambda **url_values: ("Log in first.", 401)
 

@@ -1,4 +1,4 @@
-"""Pages speak the visitor's language, as far as there is a catalogue; the catalogues are complete and compiled."""
+"""Pages use the visitor's language if there is a catalogue. The catalogues are complete and compiled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_there_are_english_and_german():
 
 
 @pytest.mark.parametrize("path", CATALOGUES)
-def test_a_catalogue_has_exactly_what_pages_say(path):
+def test_a_catalogue_has_exactly_the_messages_of_the_pages(path):
     assert messages(translations.read(path)).keys() == messages(translations.template()).keys(), "nox -s translations"
 
 
@@ -47,7 +47,7 @@ def test_a_catalogue_translates_everything(path):
 
 
 @pytest.mark.parametrize("path", CATALOGUES)
-def test_a_translation_puts_in_the_same_values(path):
+def test_a_translation_has_the_same_placeholders(path):
     def values(text):
         return sorted(re.findall(r"%\(\w+\)s|%%", text))
 
@@ -59,7 +59,7 @@ def test_a_translation_puts_in_the_same_values(path):
 
 
 @pytest.mark.parametrize("path", CATALOGUES)
-def test_what_is_compiled_is_what_the_catalogue_says(path):
+def test_the_compiled_catalogue_is_current(path):
     with path.with_suffix(".mo").open("rb") as file:
         compiled = gettext.GNUTranslations(file)
     for message, translated in messages(translations.read(path)).items():
@@ -69,7 +69,7 @@ def test_what_is_compiled_is_what_the_catalogue_says(path):
             assert compiled.gettext(message) == translated, "nox -s translations"
 
 
-# Choosing one.
+# Choosing a language.
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_is_compiled_is_what_the_catalogue_says(path):
         (["", "..", "de/../de"], "en"),
     ],
 )
-def test_the_first_language_that_there_is_wins(wanted, code):
+def test_the_first_available_language_wins(wanted, code):
     assert Language.best_of(wanted).code == code
 
 
@@ -100,14 +100,14 @@ def test_the_first_language_that_there_is_wins(wanted, code):
         ("", "en"),
     ],
 )
-def test_the_browser_says_what_its_user_reads(header, code):
+def test_the_browser_names_the_visitors_languages(header, code):
     app = Flask("tests")
     with app.test_request_context(headers={"Accept-Language": header}):
         assert asked_language(request).code == code
 
 
 @pytest.mark.parametrize(("locale", "code"), [("de_AT", "de"), ("fr", "en"), (None, "en")])
-def test_where_the_application_has_flask_babel_it_decides(locale, code):
+def test_flask_babel_decides_if_the_application_has_it(locale, code):
     app = Flask("tests")
     Babel(app, locale_selector=lambda: locale)
     with app.test_request_context(headers={"Accept-Language": "de" if code == "en" else "en"}):
@@ -117,7 +117,7 @@ def test_where_the_application_has_flask_babel_it_decides(locale, code):
 def test_an_application_without_flask_babel_does_not_need_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "flask_babel", None)
     app = Flask("tests")
-    app.extensions["babel"] = SimpleNamespace()  # somebody else's
+    app.extensions["babel"] = SimpleNamespace()  # another extension with the same name
     with app.test_request_context(headers={"Accept-Language": "de"}):
         assert asked_language(request).code == "de"
 
@@ -127,7 +127,7 @@ def test_a_language_has_a_direction(code, direction):
     assert Language(code=code).direction == direction
 
 
-# Words.
+# Texts.
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_durations_have_their_plurals(seconds, english, german):
         (130, "2 minutes"),
     ],
 )
-def test_an_estimate_does_not_seem_to_be_known_to_the_second(seconds, words):
+def test_an_estimate_is_not_shown_to_the_second(seconds, words):
     assert ENGLISH.estimate(seconds) == words
 
 
-def test_what_has_no_translation_is_said_as_it_is_even_with_a_percent_sign():
+def test_an_untranslated_text_is_shown_unchanged_even_with_a_percent_sign():
     assert GERMAN.gettext("100 % of the report") == "100 % of the report"

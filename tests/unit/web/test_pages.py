@@ -1,4 +1,4 @@
-"""What a waiting page shows, under the original's names too, and the document that says the same to programs."""
+"""The contents of the waiting page, also under the names of the original library, and the status document."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HALF_WAY = Progress(message="Reading invoices", step=120, total_steps=240, eta_s
 
 
 def page_of(snapshot: Snapshot, *, seconds: float = 0, language: Language | None = None) -> StatusPage:
-    """The page of a task that was asked for so many seconds ago."""
+    """Return the page of a task that was requested some seconds ago."""
 
     def progress_html(*, page: StatusPage) -> str:
         return f"<p>{page.percent} %</p>"
@@ -48,7 +48,7 @@ def document_of(status: Status = Status.STARTED, *, seconds: float = 0, **values
 # The names of the original.
 
 
-def test_info_is_the_progress_as_html_that_needs_no_more_escaping() -> None:
+def test_info_is_the_progress_as_escaped_html() -> None:
     info = page_of(snapshot_of(progress=HALF_WAY))["info"]
     assert info == "<p>50 %</p>"
     assert isinstance(info, Markup)
@@ -63,33 +63,33 @@ def test_info_is_rendered_once() -> None:
     assert len(rendered) == 1
 
 
-def test_refresh_is_the_seconds_until_the_next_look() -> None:
+def test_refresh_is_the_seconds_until_the_next_poll() -> None:
     assert page_of(snapshot_of())["refresh"] == 1
 
 
-def test_statusinfo_is_what_the_work_has_said() -> None:
+def test_statusinfo_is_the_message_of_the_work() -> None:
     page = page_of(snapshot_of(progress=HALF_WAY))
     assert page["statusinfo"] == {"message": "Reading invoices", "step": 120, "total_steps": 240}
 
 
 @pytest.mark.parametrize("name", ["nonsense", "__class__", "_error"])
-def test_what_is_not_for_templates_is_not_there(name: str) -> None:
+def test_other_attributes_are_not_available(name: str) -> None:
     with pytest.raises(KeyError):
         page_of(snapshot_of())[name]
 
 
-# The pace, and the times.
+# The polling interval and the times.
 
 
 @pytest.mark.parametrize(
     ("seconds", "pace"), [(0, 1), (9.9, 1), (10, 2), (59, 2), (60, 3), (599, 3), (600, 5), (100_000, 5)]
 )
-def test_the_longer_it_takes_the_less_often_to_look(seconds: float, pace: int) -> None:
+def test_the_longer_a_task_takes_the_longer_is_the_interval(seconds: float, pace: int) -> None:
     assert page_of(snapshot_of(), seconds=seconds).refresh == pace
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_who_has_seen_the_end_need_not_look_again(status: Status) -> None:
+def test_an_ended_task_need_not_be_polled(status: Status) -> None:
     page = page_of(snapshot_of(status, ended_at=NOW if status.ended else None))
     assert (page.refresh is None) == page.done == status.ended
 
@@ -111,7 +111,7 @@ def test_a_task_that_has_ended_has_no_time_left() -> None:
     assert page_of(snapshot_of(Status.CANCELLED, progress=HALF_WAY, ended_at=NOW)).eta_seconds is None
 
 
-# Words.
+# Texts.
 
 
 GERMAN = Language.best_of(["de"])
@@ -121,15 +121,15 @@ GERMAN = Language.best_of(["de"])
     ("language", "words"),
     [(Language(), "about 1 minute left"), (GERMAN, "noch etwa 1 Minute")],
 )
-def test_the_time_left_is_said_in_words(language: Language, words: str) -> None:
+def test_the_time_left_is_shown_in_words(language: Language, words: str) -> None:
     assert page_of(snapshot_of(progress=HALF_WAY), language=language).time_left == words
 
 
-def test_a_guess_is_not_said() -> None:
+def test_a_guess_is_not_shown() -> None:
     assert page_of(snapshot_of(progress=Progress(step=1, total_steps=2))).time_left == ""
 
 
-def test_a_task_without_steps_says_the_same_of_its_usual_time_all_the_while() -> None:
+def test_a_task_without_steps_shows_a_constant_usual_duration() -> None:
     beat = snapshot_of(progress=Progress(eta_seconds=32), beat_at=NOW + timedelta(seconds=8), beat_seconds=5)
     pages = [page_of(beat, seconds=seconds) for seconds in (8, 11.4, 39.9)]
     assert {page.time_left for page in pages} == {"usually takes about 40 seconds"}
@@ -150,12 +150,12 @@ def test_a_task_without_steps_says_the_same_of_its_usual_time_all_the_while() ->
         (Status.CANCELLED, 1, "Cancelled", "The task was cancelled"),
     ],
 )
-def test_each_state_has_its_words(status: Status, attempt: int, state: str, announced: str) -> None:
+def test_each_state_has_its_texts(status: Status, attempt: int, state: str, announced: str) -> None:
     page = page_of(snapshot_of(status, attempt=attempt))
     assert (page.state, page.announcement) == (state, announced)
 
 
-def test_our_own_words_are_translated_and_the_authors_are_not() -> None:
+def test_our_own_texts_are_translated_and_the_authors_are_not() -> None:
     snapshot = snapshot_of(progress=Progress(message="Starting"))
     page = StatusPage.of(snapshot, title="Please wait", now=NOW, progress_html=str, language=GERMAN)
     assert (page.title, page.message) == ("Bitte warten", "Wird gestartet")
@@ -175,12 +175,12 @@ def used_of_page(source: str) -> set[str]:
 
 
 def offered(cls: type[Page]) -> set[str]:
-    """All public names of a page."""
+    """Return all public names of a page."""
     return {name for name in dir(cls) if not name.startswith("_")} - {"of", "document"}
 
 
 def documented(heading: str) -> set[str]:
-    """The names in the first column of the manual's table under a heading."""
+    """Return the names in the first column of the manual's table under a heading."""
     section = MANUAL.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`(?:page\.)?(\w+)", cell)}
@@ -198,17 +198,17 @@ PAGES: dict[str, type[Page]] = {
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_a_template_uses_nothing_but_what_its_page_offers(path: Path) -> None:
+def test_a_template_uses_only_names_of_its_page(path: Path) -> None:
     assert used_of_page(path.read_text(encoding="utf-8")) <= offered(PAGES.get(path.name, StatusPage))
 
 
 @pytest.mark.parametrize("name", sorted(offered(StatusPage)))
-def test_all_that_a_status_page_offers_is_there_under_the_originals_syntax_too(name: str) -> None:
+def test_every_name_of_a_status_page_is_available_in_the_originals_syntax_too(name: str) -> None:
     page = page_of(snapshot_of())
     assert page[name] == getattr(page, name)
 
 
-def test_the_manual_lists_exactly_what_a_status_page_offers() -> None:
+def test_the_manual_lists_exactly_the_names_of_a_status_page() -> None:
     assert documented("What a template may use") == offered(StatusPage)
 
 
@@ -243,7 +243,7 @@ def test_the_manual_lists_exactly_the_properties_of_the_stylesheet() -> None:
         ("cancelled", {"retry"}),
     ],
 )
-def test_links_are_what_is_possible_in_a_state(status: str, possible: set[str]) -> None:
+def test_there_is_a_link_for_every_action_that_the_state_allows(status: str, possible: set[str]) -> None:
     links = document_of(Status(status))["links"]
     assert set(links) == {"self", "result", "cancel", "retry"}
     assert {name for name, url in links.items() if url} == possible | {"self"}
@@ -258,7 +258,7 @@ def test_a_link_leads_to_the_same_task() -> None:
 # The status document.
 
 
-def test_the_document_says_all_that_is_known() -> None:
+def test_the_document_contains_everything_that_is_known() -> None:
     document = document_of(progress=HALF_WAY, attempt=2, seconds=61.25)
     assert document == {
         "id": ID,
@@ -313,16 +313,16 @@ def test_done_means_that_nothing_more_will_happen(status: str, done: bool) -> No
     assert document_of(Status(status))["done"] is done
 
 
-def test_the_error_is_what_the_author_said() -> None:
+def test_the_error_is_the_message_of_the_author() -> None:
     document = document_of(Status.FAILED, error="There are no invoices in 2031.", error_reference="00c0ffee")
     assert document["error"] == "There are no invoices in 2031."
 
 
-def test_an_error_that_nobody_explained_has_a_reference_for_the_operator() -> None:
+def test_an_error_without_a_message_has_a_reference_for_the_operator() -> None:
     assert "00c0ffee" in document_of(Status.FAILED, error_reference="00c0ffee")["error"]
 
 
-def test_the_error_of_an_attempt_that_is_followed_by_another_is_not_the_tasks() -> None:
+def test_the_error_of_an_attempt_that_is_retried_is_not_the_tasks() -> None:
     assert document_of(Status.ERROR, error_reference="00c0ffee")["error"] is None
 
 

@@ -1,4 +1,4 @@
-"""Which fields of a request become parameters, and which of them its status page's URL repeats."""
+"""Which fields of a request become parameters, and which of these are repeated in the URL of the status page."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def test_the_query_of_the_start_goes_into_the_bookmark() -> None:
     ]
 
 
-def test_a_form_field_never_does_unasked() -> None:
+def test_a_form_field_is_not_in_the_bookmark_by_default() -> None:
     assert bookmarked([], [("password", "secret"), ("month", "2010-12")]) == []
 
 
-def test_a_form_field_that_the_class_lists_does() -> None:
+def test_a_form_field_that_the_class_lists_is_in_the_bookmark() -> None:
     form = [("password", "secret"), ("month", "2010-12"), ("month", "2011-01")]
     assert bookmarked([], form, ("month",)) == [("month", "2010-12"), ("month", "2011-01")]
 
@@ -87,7 +87,7 @@ def test_a_name_in_the_form_hides_the_same_name_in_the_query() -> None:
     assert bookmarked([("month", "2010-12")], [("month", "secret")]) == []
 
 
-def test_our_own_fields_and_csrf_tokens_do_not_even_if_listed() -> None:
+def test_our_own_fields_and_csrf_tokens_are_never_in_the_bookmark() -> None:
     items = [("_longtaskid", ID), ("_x", "y"), ("csrf_token", "t")]
     assert bookmarked(items, [], ("csrf_token",)) == []
     assert bookmarked([], items, ("csrf_token", "_x", "_longtaskid")) == []
@@ -103,7 +103,7 @@ def test_all_together_have_at_most_1500_characters(items: Items) -> None:
     assert len(urlencode(bookmarked(items))) <= 1500
 
 
-def test_what_no_longer_fits_leaves_room_for_what_does() -> None:
+def test_a_field_that_is_too_long_leaves_room_for_others() -> None:
     long = [(name, "x" * 500) for name in "abc"]
     assert bookmarked([*long, ("d", "y")]) == [*long[:2], ("d", "y")]
 
@@ -111,7 +111,7 @@ def test_what_no_longer_fits_leaves_room_for_what_does() -> None:
 @pytest.mark.parametrize(
     ("name", "is_one"), [("month", True), ("", True), ("_longtaskid", False), ("_", False), ("csrf_token", False)]
 )
-def test_the_visitors_parameters_are_told_from_ours(name: str, is_one: bool) -> None:
+def test_the_visitors_parameters_are_separated_from_ours(name: str, is_one: bool) -> None:
     assert is_parameter(name, "csrf_token") is is_one
 
 

@@ -1,4 +1,4 @@
-"""Who asks for what: programs, browsers, other people's pages and the queue, told apart by what they send."""
+"""Telling requests apart: programs, browsers, other sites, and the queue."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_the_jobs_are_the_originals_and_two_more() -> None:
         ("nonsense", False),
     ],
 )
-def test_a_program_is_who_prefers_json_to_html(accept: str, is_program: bool) -> None:
+def test_a_client_that_prefers_json_to_html_is_a_program(accept: str, is_program: bool) -> None:
     assert wants_json(request_with({"Accept": accept})) is is_program
 
 
-def test_who_does_not_say_what_it_wants_gets_the_page() -> None:
+def test_a_client_without_a_preference_gets_the_page() -> None:
     assert not wants_json(request_with())
 
 
@@ -87,25 +87,25 @@ def test_who_does_not_say_what_it_wants_gets_the_page() -> None:
         {"Purpose": "prefetch"},
     ],
 )
-def test_a_browser_that_only_guesses_says_so(headers: dict[str, str]) -> None:
+def test_a_prefetch_is_recognized(headers: dict[str, str]) -> None:
     assert is_prefetch(request_with(headers))
 
 
-def test_a_click_is_no_guess() -> None:
+def test_a_click_is_no_prefetch() -> None:
     assert not is_prefetch(request_with({"Sec-Fetch-Site": "same-origin"}))
 
 
-# Other people's pages.
+# Other sites.
 
 
 @pytest.mark.parametrize(
     ("site", "foreign"), [("cross-site", True), ("same-site", False), ("same-origin", False), ("none", False)]
 )
-def test_the_browser_says_whether_another_site_is_behind_it(site: str, foreign: bool) -> None:
+def test_the_browser_says_whether_a_request_comes_from_another_site(site: str, foreign: bool) -> None:
     assert is_cross_site(request_with({"Sec-Fetch-Site": site})) is foreign
 
 
-def test_who_does_not_say_is_not_taken_for_another_site() -> None:
+def test_a_request_without_that_header_does_not_count_as_another_site() -> None:
     assert not is_cross_site(request_with())
 
 
@@ -129,7 +129,7 @@ def test_who_does_not_say_is_not_taken_for_another_site() -> None:
         ({"Origin": "https://["}, False),
     ],
 )
-def test_what_steers_a_task_comes_from_its_own_page_or_from_no_page(headers: dict[str, str], ours: bool) -> None:
+def test_cancel_and_retry_come_from_the_same_site_or_from_no_page(headers: dict[str, str], ours: bool) -> None:
     assert is_same_origin(request_with(headers)) is ours
 
 
@@ -155,19 +155,19 @@ def test_without_its_headers_it_is_no_delivery(missing: str) -> None:
     assert delivery_of(request_with(headers)) is None
 
 
-def test_an_empty_key_is_none() -> None:
+def test_an_empty_key_counts_as_no_key() -> None:
     assert delivery_of(request_with(DELIVERY | {"X-Longtask-Execute-Key": ""})) is None
 
 
 @pytest.mark.parametrize("count", ["", "-1", "1.5", "many", "²", "9" * 5000])
-def test_a_retry_count_that_is_none_counts_as_the_first(count: str) -> None:
+def test_an_invalid_retry_count_counts_as_the_first_delivery(count: str) -> None:
     headers = {name: value for name, value in DELIVERY.items() if name != "X-AppEngine-TaskRetryCount"}
     delivery = delivery_of(request_with(headers | ({"X-AppEngine-TaskRetryCount": count} if count else {})))
     assert delivery is not None
     assert delivery.retry_count == 0
 
 
-def test_a_delivery_that_names_no_task_is_for_none() -> None:
+def test_a_delivery_without_a_task_is_for_no_task() -> None:
     delivery = delivery_of(request_with(DELIVERY))
     assert delivery is not None
     assert not is_task_id(delivery.task_id)
@@ -193,7 +193,7 @@ def test_a_path_is_quoted_in_one_way() -> None:
 
 
 @pytest.mark.parametrize("path", ["/report", "/shop/report/a b", "/report/~x", "/100%", "/100%41", "/50%25", "/a?b"])
-def test_the_path_leads_back_to_where_the_visitor_is(path: str) -> None:
+def test_the_path_leads_back_to_the_visitors_url(path: str) -> None:
     with Flask("tests").test_request_context(environ_overrides={"PATH_INFO": path}):
         assert unquote(path_of(request)) == path
 
@@ -203,7 +203,7 @@ def test_the_path_begins_with_the_script_root() -> None:
         assert path_of(request) == "/shop/report"
 
 
-# Answers.
+# Responses.
 
 
 def test_every_answer_is_kept_from_caches_search_engines_and_other_sites() -> None:

@@ -1,4 +1,4 @@
-"""A result that no handler shows in its own way is shown as what it is, and nothing in it can run."""
+"""The default display of results. Nothing in a result can run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_bytes_are_a_download() -> None:
 
 
 def shown(value: Any) -> Any:
-    """What a program gets to read, strictly as the standard has it."""
+    """Return the JSON that a program reads, parsed strictly."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -50,7 +50,7 @@ def test_bytes_become_base64_at_any_depth() -> None:
     assert shown([{"a": b"\x00\xff"}]) == [{"a": "AP8="}]
 
 
-def test_what_json_has_is_left_alone() -> None:
+def test_json_types_are_not_changed() -> None:
     value = {"a": [1, 2.5, "x", None, True], "b": {}}
     assert shown(value) == value
 

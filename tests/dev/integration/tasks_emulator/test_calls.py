@@ -1,7 +1,6 @@
-"""Every call of the unmodified google-cloud-tasks client against the emulator.
+"""All calls of the unmodified google-cloud-tasks client to the emulator.
 
-Status codes and messages are those recorded in production in 2026 where they were recorded, else those that the
-documentation of the client names.
+Status codes and messages were recorded in production in 2026, or come from the client's documentation.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FULL = types.Task.View.FULL
 
 @pytest.fixture
 def paused(client) -> str:
-    """A queue that keeps its tasks."""
+    """A paused queue, which keeps its tasks."""
     client.create_queue(parent=PARENT, queue={"name": Q})
     return client.pause_queue(name=Q).name
 
@@ -63,7 +62,7 @@ def test_create_queue_refuses_a_malformed_name(client):
         client.create_queue(parent=PARENT, queue={"name": "not-a-valid-queue-name"})
 
 
-def test_get_queue_finds_default_without_anybody_having_made_it(client):
+def test_get_queue_finds_default_without_its_creation(client):
     assert client.get_queue(name=DEFAULT).state == RUNNING
 
 

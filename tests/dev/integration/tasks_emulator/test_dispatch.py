@@ -1,4 +1,4 @@
-"""What reaches the app, and when: a test for each thing that an emulator of Cloud Tasks must do."""
+"""The deliveries to the app and their times: one test for each feature of Cloud Tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def short(name: str) -> str:
 
 
 def statuses(*given: int):
-    """Answer with these, one after the other."""
+    """Return a function that answers with these statuses, one after the other."""
     left = list(given)
     return lambda _: left.pop(0)
 
@@ -46,7 +46,7 @@ def let_time_pass(emulator, tasks_clock):
 
 
 def wait_for_attempts(client, name: str, count: int) -> types.Task:
-    """Wait until so many attempts of the task have ended."""
+    """Wait until the given number of attempts have ended."""
 
     def ended() -> bool:
         task = client.get_task(name=name)
@@ -259,7 +259,7 @@ def test_no_more_tasks_run_at_a_time_than_allowed(client, tasks_app):
         with lock:
             running += 1
             most = max(most, running)
-        rendezvous.wait(10)  # both at a time, or never
+        rendezvous.wait(10)  # passes only if both run at the same time
         with lock:
             running -= 1
         return 200
@@ -339,7 +339,7 @@ def test_a_purge_during_a_run_leaves_the_queue_working(client, tasks_app):
     wait_until(lambda: not list(client.list_tasks(parent=Q)))
 
 
-def test_an_oidc_token_arrives_and_says_that_nobody_signed_it(client, tasks_app):
+def test_an_oidc_token_arrives_and_says_that_it_is_unsigned(client, tasks_app):
     given = {"url": f"{tasks_app.url}/hook", "oidc_token": {"service_account_email": "a@p.iam.gserviceaccount.com"}}
     client.create_task(parent=DEFAULT, task={"http_request": given})
 

@@ -1,4 +1,4 @@
-"""Whatever a caller sends, it gets an answer that the API knows, and tasks of others are dispatched.
+"""Every request, however malformed, gets an answer of the API, and other tasks are still dispatched.
 
 ``FUZZ=full`` sends 10,000 malformed requests instead of 300.
 """
@@ -20,7 +20,7 @@ from tests.dev.tasks_support import DEFAULT, PARENT, App, app_engine, connected
 
 FULL = os.environ.get("FUZZ") == "full"
 SERVICE = "/google.cloud.tasks.v2.CloudTasks/"
-#: Nobody else's: the requests that are made up know nothing of it.
+#: A separate location, which the generated requests do not use.
 OWN = "projects/own/locations/l"
 ANSWERS = {
     grpc.StatusCode.OK,
@@ -55,7 +55,7 @@ REQUESTS = {
 
 QUEUES = (DEFAULT, f"{PARENT}/queues/q", f"{PARENT}/queues/r")
 TASKS = tuple(f"{queue}/tasks/{task}" for queue in QUEUES for task in ("t", "u"))
-# Nearly right strings lead deeper than arbitrary ones do; URLs lead nowhere but to this machine.
+# Almost valid strings reach more code than arbitrary ones. URLs lead only to this machine.
 PLAUSIBLE = {
     "parent": (PARENT, *QUEUES),
     "name": (*QUEUES, *TASKS),
@@ -100,7 +100,7 @@ def values(field: FieldDescriptor, depth: int) -> st.SearchStrategy:
 
 @functools.cache
 def contents(descriptor: Descriptor, depth: int = TOP) -> st.SearchStrategy[dict]:
-    """Make up what a message holds: a few of its fields, and on top those without which nothing happens."""
+    """Generate the fields of a message: a few random ones and all required ones."""
     fields = {field.name: field for field in descriptor.fields if depth > 0 or field.message_type is None}
     if not fields:
         return st.just({})
@@ -156,7 +156,7 @@ def test_every_request_gets_an_answer_and_the_next_task_is_dispatched():
                     pass
 
             answered()
-            # Or else the requests would all have been refused for their looks.
+            # Otherwise all requests would have been refused because of their format.
             assert len({name for name, code in seen if code is grpc.StatusCode.OK}) >= len(REQUESTS) // 2
     finally:
         app.stop()

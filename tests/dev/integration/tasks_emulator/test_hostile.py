@@ -1,6 +1,6 @@
-"""Whatever a handler does, an attempt ends by its deadline and the next task is dispatched.
+"""Whatever a handler does, an attempt ends at its deadline, and the next task is dispatched.
 
-``FUZZ=full`` runs the property below over 1,000 made-up handlers instead of 200.
+``FUZZ=full`` tests 1,000 generated handlers instead of 200.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Flood:
-    """Sends up to a gibibyte, as fast as the other side takes it."""
+    """Sends up to a gibibyte, as fast as possible."""
 
     piece: bytes
 
@@ -62,7 +62,7 @@ Step = Send | Flood | Drip | Hang | Reset
 
 
 class HostileApp:
-    """Does to each connection what the script for its path says, and then closes it."""
+    """Runs the script for a request's path on its connection, and then closes it."""
 
     def __init__(self) -> None:
         self.scripts: dict[str, list[Step]] = {}
@@ -251,7 +251,7 @@ def test_a_url_that_leads_nowhere_is_no_answer(url):
 
 
 class BesideTheLoop:
-    """Runs a hostile app in a thread of its own."""
+    """Runs a hostile app in its own thread."""
 
     def __init__(self) -> None:
         self.app = HostileApp()
@@ -318,7 +318,7 @@ steps = st.one_of(
 )
 @given(scripts=st.lists(st.lists(steps, max_size=4), min_size=50, max_size=50).filter(len))
 def test_whatever_handlers_do_the_next_task_is_dispatched_within_its_deadline(scripts):
-    """Fifty made-up handlers at a time, and while they are at it a task for one that is well-behaved."""
+    """Fifty generated handlers run at a time, and meanwhile a task for a well-behaved handler is dispatched."""
     good = App()
     try:
         with (

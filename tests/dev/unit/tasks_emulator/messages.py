@@ -1,4 +1,4 @@
-"""Makes the messages that tests of the Cloud Tasks emulator hand in."""
+"""Creates messages for the tests of the Cloud Tasks emulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Cloud Tasks emulator stores of a task that is handed in; values are those recorded in production."""
+"""How the Cloud Tasks emulator completes and checks a new task. The values were recorded in production."""
 
 from __future__ import annotations
 

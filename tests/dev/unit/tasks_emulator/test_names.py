@@ -1,4 +1,4 @@
-"""Which resource names the Cloud Tasks emulator takes."""
+"""The resource names that the Cloud Tasks emulator accepts."""
 
 from __future__ import annotations
 

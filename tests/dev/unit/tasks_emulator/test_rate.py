@@ -1,4 +1,4 @@
-"""How fast a queue of the Cloud Tasks emulator dispatches."""
+"""The dispatch rate of a queue in the Cloud Tasks emulator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def taken(bucket: TokenBucket, now: datetime, wanted: int = 1000) -> int:
 
 
 def dispatches(bucket: TokenBucket, during: timedelta) -> list[float]:
-    """Take every token as soon as it is there and return when that was, in seconds."""
+    """Take every token as soon as it is available, and return the times in seconds."""
     now, moments = NOW, []
     while (now := max(now, bucket.ready_at(now))) <= NOW + during:
         assert bucket.take(now), "the bucket said that it would be ready"

@@ -1,4 +1,4 @@
-"""Which queues there are in the Cloud Tasks emulator."""
+"""The queues of the Cloud Tasks emulator."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_default_is_there_for_every_project_that_asks(registry):
     assert registry.find(other, NOW) is not registry.find(DEFAULT, NOW)
 
 
-def test_a_queue_that_nobody_made_is_not_found(registry):
+def test_an_unknown_queue_is_not_found(registry):
     assert refusal(registry.find, Q, NOW) == (
         grpc.StatusCode.NOT_FOUND,
         "Queue does not exist. If you just created the queue, wait at least a minute for the queue to initialize.",

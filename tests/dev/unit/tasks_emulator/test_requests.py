@@ -1,4 +1,4 @@
-"""The HTTP request that the Cloud Tasks emulator makes of a task."""
+"""The HTTP request that the Cloud Tasks emulator sends for a task, and its line in the log."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def decoded(part: str) -> dict:
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
 
-def test_an_oidc_token_is_sent_and_says_that_nobody_signed_it():
+def test_an_oidc_token_is_sent_and_says_that_it_is_unsigned():
     given = http_task(
         oidc_token={"service_account_email": "a@p.iam.gserviceaccount.com"}, headers={"authorization": "own"}
     )

@@ -1,4 +1,4 @@
-"""When the Cloud Tasks emulator repeats a failed attempt, and when no more."""
+"""When the Cloud Tasks emulator retries a failed attempt, and when it gives up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of tasks in the Cloud Tasks emulator, on a clock that stands still until told otherwise."""
+"""The scheduler of the Cloud Tasks emulator, with a manual clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TASK = f"{DEFAULT}/tasks/t"
 
 
 class World:
-    """An emulator without its threads: what is due is handed out, and its answer handed in."""
+    """An emulator without its threads. Tests take due attempts from it and report their outcomes."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.now: datetime = NOW
@@ -55,7 +55,7 @@ class World:
         return self.scheduler.finish(attempt, answer, self.now)
 
     def attempt(self, answer: Answer) -> Ending:
-        """Wait until the one task is due and have the attempt end at once."""
+        """Wait until the only task is due, and let its attempt end at once."""
         wakes_at = self.scheduler.wakes_at(self.now)
         assert wakes_at is not None
         self.now = max(self.now, wakes_at)

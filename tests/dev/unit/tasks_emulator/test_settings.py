@@ -1,4 +1,4 @@
-"""What the Cloud Tasks emulator makes of the settings of a queue; refusals are those recorded in production."""
+"""How the Cloud Tasks emulator checks and completes the settings of a queue. Errors were recorded in production."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Cloud Tasks emulator keeps on disk."""
+"""The data that the Cloud Tasks emulator keeps on disk."""
 
 from __future__ import annotations
 

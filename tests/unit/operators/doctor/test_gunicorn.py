@@ -1,4 +1,4 @@
-"""An entrypoint is understood as gunicorn does."""
+"""The doctor reads an entrypoint like gunicorn does."""
 
 from __future__ import annotations
 
