@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from flask import Flask, got_request_exception
 from flask.testing import FlaskClient
+from google.cloud import ndb
 from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
@@ -66,6 +67,12 @@ def load(app: Flask, task: LongTask | str) -> LongTask:
         found = services_of(app).store.get(task if isinstance(task, str) else task.id)
     assert found is not None
     return found
+
+
+def tasks_in(client: ndb.Client) -> list[LongTask]:
+    """Return all tasks that a client's database has."""
+    with client.context():
+        return LongTask.query(namespace="").fetch()
 
 
 def deliver(app: Flask, queue: InMemoryQueue) -> int:

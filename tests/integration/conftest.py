@@ -16,7 +16,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
-from tests.support import Work, start
+from tests.support import Work, start, tasks_in
 
 
 @pytest.fixture
@@ -99,12 +99,7 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
     """A function that returns all stored tasks."""
-
-    def fetch() -> list[LongTask]:
-        with ndb_client.context():
-            return LongTask.query().fetch()
-
-    return fetch
+    return lambda: tasks_in(ndb_client)
 
 
 class Stock:

@@ -1,13 +1,11 @@
-"""Starting from code, and how the manager lives with an application's own NDB: contexts, transactions, namespaces."""
+"""Starting from code: what is stored and enqueued, under which URL, also inside a transaction."""
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
-from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import grpc
 import pytest
@@ -17,8 +15,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status, TaskInfo
-from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status
 from gaetk_longtask.exceptions import (
     ConfigurationError,
     EnqueueRefusedError,
@@ -27,13 +24,8 @@ from gaetk_longtask.exceptions import (
     TooLargeError,
 )
 from gaetk_longtask.models import LongTaskChunk
-from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.support import JSON, job, polled, services_of, start
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-MIB = 1024 * 1024
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import JSON, MIB, Work, job, polled, start, tasks_in
 
 
 class Note(ndb.Model):
@@ -50,68 +42,11 @@ class Report(LongRunningTaskHandler):
         return {"result": result}
 
 
-class Spy(LongRunningTaskHandler):
-    """Notes in which context the hooks are called."""
-
-    seen: ClassVar[list[tuple[str, Any]]] = []
-    look: ClassVar[Callable[[], Any]]
-
-    def prepare_task(self, **kwargs: Any) -> dict[str, Any]:
-        Spy.seen.append(("prepare_task", Spy.look()))
-        return {}
-
-    def may_access(self, task: TaskInfo) -> bool:
-        Spy.seen.append(("may_access", Spy.look()))
-        return True
-
-    def render_status(self, display: Any, task: TaskInfo) -> str:
-        Spy.seen.append(("render_status", Spy.look()))
-        return "waiting"
-
-    def execute_task(self, parameters: dict[str, Any]) -> Iterable[str]:
-        Spy.seen.append(("execute_task", Spy.look()))
-        yield "result"
-        Spy.seen.append(("execute_task, later", Spy.look()))
-
-    def display_result(self, parameters: dict[str, Any], result: str) -> str:
-        Spy.seen.append(("display_result", Spy.look()))
-        return result
-
-
-ALL_HOOKS = ["prepare_task", "may_access", "render_status", "execute_task", "execute_task, later", "display_result"]
-
-
-@pytest.fixture(autouse=True)
-def _spy() -> None:
-    Spy.seen.clear()
-    Spy.look = lambda: None
-
-
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Flask:
-    app = make_app(Report, Spy)
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    app = make_app(Report, work)
     app.add_url_rule("/shop/<path:name>/<int:number>", view_func=Report.as_view("item"))
     return app
-
-
-@pytest.fixture
-def faults(ndb_client: ndb.Client, datastore_piece: Piece) -> Faults:
-    return put_between(ndb_client)
-
-
-def everything(client: ndb.Client) -> list[LongTask]:
-    with client.context():
-        return LongTask.query(namespace="").fetch()
-
-
-def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> None:
-    """Call all hooks as a visitor and the queue do."""
-    client = app.test_client()
-    status = client.get(url).headers["Location"]
-    assert client.get(status).status_code == 200
-    assert queue.deliver(client).status_code == 200
-    result = client.get(job(status, "showresult"))
-    assert result.status_code == 200
 
 
 # Starting from code.
@@ -122,7 +57,7 @@ def test_a_task_that_is_started_from_code_is_stored_and_delivered(
 ) -> None:
     task = start(app, "report", {"month": "3"})
     assert isinstance(task, LongTask)
-    assert [one.id for one in everything(ndb_client)] == [task.id]
+    assert [one.id for one in tasks_in(ndb_client)] == [task.id]
     client = app.test_client()
     queue.deliver_all(client)
     assert client.get(job(task.url, "showresult")).json == {"result": {"month": "3"}}
@@ -183,7 +118,7 @@ def test_a_task_started_from_code_is_found_under_the_url_that_flask_builds(app: 
 def test_an_unknown_endpoint_is_an_error_that_names_it(app: Flask, ndb_client: ndb.Client) -> None:
     with app.app_context(), pytest.raises(LongTaskError, match="'reprot'"):
         LongTaskManager.start("reprot", {})
-    assert not everything(ndb_client)
+    assert not tasks_in(ndb_client)
 
 
 def test_an_endpoint_of_an_ordinary_view_is_an_error_too(app: Flask) -> None:
@@ -213,14 +148,14 @@ def test_parameters_that_do_not_serialize_raise_and_nothing_is_stored(
     with app.app_context(), pytest.raises(SerializationError) as caught:
         LongTaskManager.start("report", parameters)
     assert caught.value.path == "parameters['a']"
-    assert not everything(ndb_client)
+    assert not tasks_in(ndb_client)
     assert not queue.tasks
 
 
 def test_parameters_over_32_mib_raise_and_nothing_is_stored(app: Flask, ndb_client: ndb.Client) -> None:
     with app.app_context(), pytest.raises(TooLargeError):
         LongTaskManager.start("report", os.urandom(32 * MIB + 1))
-    assert not everything(ndb_client)
+    assert not tasks_in(ndb_client)
     with ndb_client.context():
         assert not LongTaskChunk.query(namespace="").fetch(1, keys_only=True)
 
@@ -246,7 +181,7 @@ def test_the_configured_base_holds_for_tasks_that_visitors_start(
 ) -> None:
     app = make_app(Report, LONGTASK_BASE_URL="https://www.example.com")
     app.test_client().get("/report", base_url="http://evil.example")
-    [task] = everything(ndb_client)
+    [task] = tasks_in(ndb_client)
     assert task.url.startswith("https://www.example.com/report?")
 
 
@@ -310,7 +245,7 @@ def test_after_a_rollback_there_is_no_task_anywhere(
 
     with app.app_context(), ndb_client.context(), pytest.raises(ndb.Rollback):
         ndb.transaction(start)
-    assert not everything(ndb_client)
+    assert not tasks_in(ndb_client)
     assert not queue.tasks
     assert not progress.stored
 
@@ -320,7 +255,7 @@ def test_parameters_of_any_size_can_be_given_inside_a_transaction(
 ) -> None:
     parameters = {"file": os.urandom(20 * MIB)}
     with app.app_context(), ndb_client.context():
-        ndb.transaction(lambda: LongTaskManager.start("spy", parameters))
+        ndb.transaction(lambda: LongTaskManager.start("work", parameters))
     assert queue.deliver(app.test_client()).status_code == 200
 
 
@@ -331,7 +266,7 @@ def test_a_transaction_that_runs_twice_starts_one_task(
     faults.lose_request("Commit", grpc.StatusCode.ABORTED)
     with app.app_context(), ndb_client.context():
         task = ndb.transaction(lambda: LongTaskManager.start("report", {}))
-    assert [one.id for one in everything(ndb_client)] == [task.id]
+    assert [one.id for one in tasks_in(ndb_client)] == [task.id]
     assert len(queue.tasks) == 1
     assert task.id in queue.tasks[0].request.uri
 
@@ -360,8 +295,8 @@ def test_the_work_may_use_transactions_and_start_tasks_of_its_own(
     app.add_url_rule("/parent", view_func=Parent.as_view("parent"))
     start(app, "parent")
     queue.deliver_all(app.test_client())
-    assert {task.status for task in everything(ndb_client)} == {Status.DONE}
-    assert len(everything(ndb_client)) == 2
+    assert {task.status for task in tasks_in(ndb_client)} == {Status.DONE}
+    assert len(tasks_in(ndb_client)) == 2
 
 
 # Enqueuing that goes wrong.
@@ -398,7 +333,7 @@ def test_a_refused_enqueuing_after_a_transaction_raises_and_keeps_what_was_commi
         with pytest.raises(EnqueueRefusedError):
             ndb.transaction(start)
         assert Note.get_by_id("n").text == "kept"
-    [task] = everything(ndb_client)
+    [task] = tasks_in(ndb_client)
     assert task.status is Status.FAILED
 
 
@@ -408,7 +343,7 @@ def test_a_visitor_whose_task_the_queue_refuses_may_try_the_same_task_again(
     queue.errors.append(EnqueueRefusedError("no such queue"))
     client = app.test_client()
     answer = client.get("/report?month=3")
-    [task] = everything(ndb_client)
+    [task] = tasks_in(ndb_client)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert f'action="/report?_longtaskjob=retry&amp;_longtaskid={task.id}"' in answer.text
@@ -450,240 +385,3 @@ def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered_all_the_sa
 def test_a_visitor_is_redirected_as_usual_when_an_enqueuing_is_uncertain(app: Flask, queue: InMemoryQueue) -> None:
     queue.errors.append(EnqueueUncertainError("no answer"))
     assert app.test_client().get("/report").status_code == 307
-
-
-# Applications.
-
-
-def test_init_app_does_what_the_constructor_does(
-    ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
-) -> None:
-    manager = LongTaskManager(ndb_client=ndb_client, queue=queue, progress=progress, clock=clock)
-    app = Flask("tests")
-    manager.init_app(app)
-    app.add_url_rule("/report", view_func=Report.as_view("report"))
-    visit = app.test_client()
-    url = visit.get("/report").headers["Location"]
-    queue.deliver_all(visit)
-    assert visit.get(url).status_code == 303
-
-
-def test_one_manager_serves_several_applications_that_know_nothing_of_each_other(
-    ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
-) -> None:
-    manager = LongTaskManager(ndb_client=ndb_client, queue=queue, progress=progress, clock=clock)
-    apps = [Flask(f"tests{number}") for number in range(2)]
-    for number, app in enumerate(apps):
-        app.config["LONGTASK_QUEUE"] = f"queue-{number}"
-        manager.init_app(app)
-        app.add_url_rule(f"/report{number}", view_func=Report.as_view("report"))
-    tasks = [start(app, "report") for app in apps]
-    assert [task.request.queue for task in queue.tasks] == ["queue-0", "queue-1"]
-    assert [task.path for task in tasks] == ["/report0", "/report1"]
-
-
-def test_the_same_handler_works_in_applications_with_databases_of_their_own(
-    ndb_client: ndb.Client, clock: ManualClock
-) -> None:
-    other_client = ndb.Client(project=f"test-{secrets.token_hex(6)}")
-    apps = []
-    for client in (ndb_client, other_client):
-        app = Flask("tests")
-        LongTaskManager(app, ndb_client=client, queue=InMemoryQueue(), progress=InMemoryProgressStore(), clock=clock)
-        app.add_url_rule("/report", view_func=Report.as_view("report"))
-        apps.append(app)
-    url = apps[0].test_client().get("/report").headers["Location"]
-    assert apps[0].test_client().get(url).status_code == 200
-    assert apps[1].test_client().get(url).status_code == 404
-    assert (len(everything(ndb_client)), len(everything(other_client))) == (1, 0)
-
-
-def test_the_page_finds_its_style_sheet(app: Flask) -> None:
-    client = app.test_client()
-    page = client.get(client.get("/report").headers["Location"])
-    assert 'href="/_longtask/static/longtask.css"' in page.text
-    answer = client.get("/_longtask/static/longtask.css")
-    assert answer.status_code == 200
-    assert answer.mimetype == "text/css"
-    answer.close()
-
-
-# Contexts.
-
-
-def in_context(client: ndb.Client, wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Wrap an application as the documentation of NDB shows it."""
-
-    def middleware(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        with client.context():
-            return wsgi_app(environ, start_response)
-
-    return middleware
-
-
-def test_hooks_run_in_the_context_of_the_applications_own_middleware(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    own = ndb.Client(project=ndb_client.project)
-    app.wsgi_app = in_context(own, app.wsgi_app)
-    Spy.look = lambda: ndb.get_context().client
-    visit_everything(app, queue)
-    assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS)
-    assert all(client is own for _, client in Spy.seen)
-
-
-def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_middleware(
-    ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
-) -> None:
-    """The reporter's thread has no context of its own, and the manager was not given the application's client."""
-
-    class Long(LongRunningTaskHandler):
-        def execute_task(self, parameters: Any) -> str:
-            clock.advance(timedelta(seconds=90))
-            assert self._reporter is not None
-            thread = Thread(target=self._reporter.beat)
-            thread.start()
-            thread.join()
-            self.log_progress("still mine")
-            return "result"
-
-    app = Flask("tests")
-    app.config["LONGTASK_PROJECT"] = f"test-{secrets.token_hex(6)}"
-    LongTaskManager(app, queue=queue, progress=progress, clock=clock)
-    app.add_url_rule("/long", view_func=Long.as_view("long"))
-    app.wsgi_app = in_context(ndb_client, app.wsgi_app)
-    client = app.test_client()
-    url = client.get("/long").headers["Location"]
-    assert queue.deliver(client).status_code == 200
-    assert polled(client, url)["status"] == "done"
-
-
-def test_hooks_run_in_a_context_of_the_managers_where_there_is_none(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    Spy.look = lambda: ndb.get_context().client
-    visit_everything(app, queue)
-    assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS)
-    assert all(client is ndb_client for _, client in Spy.seen)
-
-
-def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
-    visit_everything(app, queue)
-    start(app, "report")
-    assert ndb.get_context(raise_context_error=False) is None
-
-
-def test_without_a_client_of_the_applications_the_manager_makes_one_for_the_project(
-    ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore
-) -> None:
-    app = Flask("tests")
-    app.config["LONGTASK_PROJECT"] = ndb_client.project
-    LongTaskManager(app, queue=queue, progress=progress)
-    app.add_url_rule("/spy", view_func=Spy.as_view("spy"))
-    visit_everything(app, queue)
-    assert len(everything(ndb_client)) == 1
-
-
-def test_progress_in_datastore_works_without_any_context_of_the_applications(
-    ndb_client: ndb.Client, queue: InMemoryQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
-    app = Flask("tests")
-    app.config["LONGTASK_PROJECT"] = ndb_client.project
-    LongTaskManager(app, queue=queue)
-    app.add_url_rule("/spy", view_func=Spy.as_view("spy"))
-    visit_everything(app, queue)
-    [task] = everything(ndb_client)
-    assert task.status is Status.FINISHED
-
-
-def test_a_context_that_caches_everything_does_not_hide_a_change_of_the_task(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    store = services_of(app).store
-    task = start(app, "report")
-    with ndb_client.context(cache_policy=lambda key: True):
-        before = store.get(task.id)
-        thread = Thread(target=queue.deliver, args=[app.test_client()])  # a context belongs to its thread
-        thread.start()
-        thread.join()
-        after = store.get(task.id)
-    assert before is not None
-    assert after is not None
-    assert (before.status, after.status) == (Status.READY, Status.DONE)
-
-
-# Namespaces.
-
-
-def test_hooks_run_in_the_namespace_of_whoever_started_the_task(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    Spy.look = lambda: ndb.get_context().get_namespace()
-    client = app.test_client()
-    with ndb_client.context(namespace="tenant"):
-        url = client.get("/spy").headers["Location"]
-    client.get(url)
-    assert queue.deliver(client).status_code == 200
-    assert client.get(job(url, "showresult")).status_code == 200
-    assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS)
-    assert {namespace for _, namespace in Spy.seen} == {"tenant"}
-
-
-def test_hooks_leave_the_namespace_of_the_request_for_the_default_one_of_the_task(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    Spy.look = lambda: ndb.get_context().get_namespace()
-    task = start(app, "spy")
-    client = app.test_client()
-    with ndb_client.context(namespace="tenant"):
-        client.get(task.url)
-        assert queue.deliver(client).status_code == 200
-        assert client.get(job(task.url, "showresult")).status_code == 200
-    assert {hook for hook, _ in Spy.seen} == set(ALL_HOOKS) - {"prepare_task"}
-    assert {namespace or None for _, namespace in Spy.seen} == {None}
-
-
-def test_what_the_work_stores_lies_in_the_starters_namespace(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    class Storing(LongRunningTaskHandler):
-        def execute_task(self, parameters: Any) -> None:
-            Note(id="n", text="here").put()
-
-    app.add_url_rule("/storing", view_func=Storing.as_view("storing"))
-    with ndb_client.context(namespace="tenant"), app.app_context():
-        LongTaskManager.start("storing", {})
-    queue.deliver_all(app.test_client())
-    with ndb_client.context():
-        assert Note.get_by_id("n", namespace="tenant").text == "here"
-        assert Note.get_by_id("n") is None
-
-
-@pytest.mark.parametrize("how", ["context", "client"])
-def test_our_own_kinds_stay_in_the_default_namespace(
-    queue: InMemoryQueue, ndb_client: ndb.Client, clock: ManualClock, how: str
-) -> None:
-    own = ndb.Client(project=ndb_client.project, namespace="tenant" if how == "client" else None)
-    app = Flask("tests")
-    app.config["LONGTASK_PROJECT"] = ndb_client.project
-    LongTaskManager(app, ndb_client=own, queue=queue, clock=clock)
-    app.add_url_rule("/spy", view_func=Spy.as_view("spy"))
-    Spy.look = lambda: ndb.get_context().get_namespace()
-    with own.context(**({"namespace": "tenant"} if how == "context" else {})), app.app_context():
-        LongTaskManager.start("spy", {"file": os.urandom(2 * MIB)})
-    assert queue.deliver(app.test_client()).status_code == 200
-    with ndb_client.context():
-        kinds = {"LongTask", "LongTaskChunk", "LongTaskProgress"}
-        for kind in kinds:
-            assert ndb.Query(kind=kind, namespace="").fetch(keys_only=True)
-            assert not ndb.Query(kind=kind, namespace="tenant").fetch(keys_only=True)
-    assert {namespace for hook, namespace in Spy.seen if hook.startswith("execute")} == {"tenant"}
-
-
-def test_a_task_of_another_namespace_is_found_by_its_url(app: Flask, ndb_client: ndb.Client) -> None:
-    with ndb_client.context(namespace="tenant"), app.test_request_context():
-        task = LongTaskManager.start("report", {})
-    assert app.test_client().get(task.url).status_code == 200
-    with ndb_client.context(namespace="another"):
-        assert app.test_client().get(task.url).status_code == 200
