@@ -34,6 +34,7 @@ class Work(LongRunningTaskHandler):
 
     def execute_task(self, parameters: Any) -> Any:
         type(self).runs += 1
+        self.parameters = parameters
         return type(self).do(self)
 
 

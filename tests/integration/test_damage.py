@@ -13,12 +13,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from tests.support import job, services_of, start
-
-
-class Work(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> bytes:
-        return os.urandom(2_500_000)
+from tests.support import Work, job, services_of, start
 
 
 class Reading(LongRunningTaskHandler):
@@ -30,8 +25,9 @@ class Reading(LongRunningTaskHandler):
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(Work, Reading)
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    work.do = lambda handler: os.urandom(2_500_000)
+    return make_app(work, Reading)
 
 
 @pytest.fixture

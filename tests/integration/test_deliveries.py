@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailure, Status
@@ -16,7 +19,7 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
 from gaetk_longtask.transitions import LEASE
-from tests.support import Work, load, raising, services_of
+from tests.support import Work, exceptions_of, load, polled, raising, services_of, started
 
 
 def deliver(app: Flask, queued: QueuedTask, *, retry_count: int = 0) -> int:
@@ -352,3 +355,24 @@ def test_a_late_attempt_does_not_finish_a_task_that_was_cancelled_and_retried(
     work.do = be_retried
     assert deliver(app, queue.tasks[0]) == 409
     assert load(app, task).status is Status.READY
+
+
+@pytest.mark.parametrize("departure", [SystemExit("bad arguments"), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("yields", [False, True], ids=["at once", "while it yields"])
+def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
+    app: Flask, client: FlaskClient, queue: InMemoryQueue, departure: BaseException, yields: bool, work: type[Work]
+) -> None:
+    def leave(handler: LongRunningTaskHandler) -> Any:
+        raise departure
+
+    def yield_and_leave(handler: LongRunningTaskHandler) -> Any:
+        yield "a piece"
+        raise departure
+
+    work.do = yield_and_leave if yields else leave
+    url = started(client)
+    answer, reported = exceptions_of(app, lambda: queue.deliver(client))
+    assert answer.status_code == 500
+    assert reported == [departure]
+    document = polled(client, url)
+    assert (document["status"], document["attempt"]) == ("error", 2)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
+import pytest
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongTaskManager
+from gaetk_longtask import LongTask, LongTaskManager, config
+from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import Work, start, started, tasks_in
+from tests.support import Work, exceptions_of, start, started, tasks_in
 
 
 def test_init_app_does_what_the_constructor_does(
@@ -63,3 +66,58 @@ def test_the_page_finds_its_style_sheet(app: Flask) -> None:
     assert answer.status_code == 200
     assert answer.mimetype == "text/css"
     answer.close()
+
+
+# Settings that are missing.
+
+
+@pytest.fixture
+def no_metadata_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers where an instance on Google's platform would ask about itself."""
+    monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
+
+
+@pytest.mark.usefixtures("no_metadata_server")
+def test_without_a_location_a_start_says_what_to_set_before_anything_is_stored(
+    ndb_client: ndb.Client, stored: Callable[[], list[LongTask]], work: type[Work]
+) -> None:
+    app = Flask("tests")
+    app.config["LONGTASK_PROJECT"] = "somewhere"
+    LongTaskManager(app, ndb_client=ndb_client, progress=InMemoryProgressStore())
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    answer, reported = exceptions_of(app, lambda: app.test_client().get("/work"))
+    assert answer.status_code == 500
+    [error] = reported
+    assert isinstance(error, ConfigurationError)
+    assert error.key == "LONGTASK_LOCATION"
+    assert "LONGTASK_LOCATION" in str(error)
+    assert not stored()
+
+
+def test_without_a_project_a_start_says_what_to_set_before_anything_is_stored(
+    ndb_client: ndb.Client, stored: Callable[[], list[LongTask]], monkeypatch: pytest.MonkeyPatch, work: type[Work]
+) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    app = Flask("tests")
+    app.config["LONGTASK_LOCATION"] = "europe-west1"
+    LongTaskManager(app, ndb_client=ndb_client, progress=InMemoryProgressStore())
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    with app.app_context(), pytest.raises(ConfigurationError, match="LONGTASK_PROJECT"):
+        LongTaskManager.start("work", {})
+    assert not stored()
+
+
+def test_an_unknown_setting_is_an_error_that_names_the_one_that_is_meant() -> None:
+    app = Flask("tests")
+    app.config["LONGTASK_QUEU"] = "reports"
+    with pytest.raises(ConfigurationError, match="LONGTASK_QUEUE"):
+        LongTaskManager(app)
+
+
+def test_a_handler_without_a_manager_says_what_is_missing(work: type[Work]) -> None:
+    app = Flask("tests")
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    answer, reported = exceptions_of(app, lambda: app.test_client().get("/work"))
+    assert answer.status_code == 500
+    assert "LongTaskManager(app)" in str(reported[0])
