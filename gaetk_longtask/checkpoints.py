@@ -18,8 +18,8 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode, yielded_layout
 from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.reporter import Reporter
+from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.schedule import Schedule
-from gaetk_longtask.services import Services, TaskOptions
 from gaetk_longtask.transitions import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -63,19 +63,19 @@ class Checkpoints:
     hands_over = False
 
     def __init__(
-        self, services: Services, task: LongTask, options: TaskOptions, reporter: Reporter, ownership: Ownership
+        self, runtime: Runtime, task: LongTask, options: TaskOptions, reporter: Reporter, ownership: Ownership
     ) -> None:
-        self._services = services
+        self._runtime = runtime
         self._task = task
         self._options = options
         self._reporter = reporter
         self._ownership = ownership
-        self._names = services.chunk_names(task.id, task.fence, options)
-        self._signer = services.signer(task.id, "state")
+        self._names = runtime.chunk_names(task.id, task.fence, options)
+        self._signer = runtime.signer(task.id, "state")
         self._result: chunks.Writer | None = None
         self._durable = _Durable.of(task)
-        self._clock = services.clock
-        self._schedule = Schedule(began_at=task.started_at, now=services.clock(), time_limit=options.time_limit)
+        self._clock = runtime.clock
+        self._schedule = Schedule(began_at=task.started_at, now=runtime.clock(), time_limit=options.time_limit)
         self._was_called = False
         self._ended = False
         self._thread = threading.get_ident()
@@ -98,7 +98,7 @@ class Checkpoints:
             DamagedDataError: the state can't be read any more.
         """
         if self.resumes:
-            self.resumed_from = self._services.load(self._task, "state", self._options.serializer)
+            self.resumed_from = self._runtime.load(self._task, "state", self._options.serializer)
 
     def offer(self, state: Any) -> None:
         """Store the state if the last save is long enough ago; end the attempt if its time is nearly up.
@@ -129,7 +129,7 @@ class Checkpoints:
 
     def assert_current(self) -> None:
         """Raise `TaskCancelled` unless the attempt owns the task. In a transaction, this holds until its commit."""
-        status = self._services.store.owner_status(self._task.id, self._task.fence)
+        status = self._runtime.store.owner_status(self._task.id, self._task.fence)
         if status is not None:
             self._ownership.lose(status)
 
@@ -144,7 +144,7 @@ class Checkpoints:
 
     def store_result(self, result: Any) -> Stored:
         """Store a result that ``execute_task`` returned."""
-        encoded = encode(result, self._options.serializer, self._services.signer(self._task.id, "result"))
+        encoded = encode(result, self._options.serializer, self._runtime.signer(self._task.id, "result"))
         return chunks.write(encoded, self._names, what="result")
 
     def clear(self) -> None:
@@ -188,7 +188,7 @@ class Checkpoints:
         checkpoint = Checkpoint(
             state=state, pieces=pieces, progress=self._reporter.progress.stored(), advanced=durable.advanced
         )
-        change = self._services.store.keep(self._task.id, self._task.fence, checkpoint)
+        change = self._runtime.store.keep(self._task.id, self._task.fence, checkpoint)
         if not change.applied:
             self._ownership.lose(change.status)
         self.clear()

@@ -25,7 +25,7 @@ from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import LEASE, Objection, new_reference
@@ -88,15 +88,15 @@ class _WorkError(Exception):
         self.cause = cause
 
 
-def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
+def deliver(runtime: Runtime, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
     """Claim the task and run an attempt, if the delivery may; return the reply.
 
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
     try:
-        claim = services.store.claim(delivery, max_attempts=options.max_attempts)
-        if claim.objection is Objection.BUSY and claim.task and _owner_is_dead(services, claim.task, delivery):
-            claim = services.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
+        claim = runtime.store.claim(delivery, max_attempts=options.max_attempts)
+        if claim.objection is Objection.BUSY and claim.task and _owner_is_dead(runtime, claim.task, delivery):
+            claim = runtime.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
     except STORE_ERRORS as exc:
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
@@ -109,11 +109,11 @@ def deliver(services: Services, delivery: Delivery, options: TaskOptions, job: J
             return Reply(code=409, reason=claim.objection.value)
         case None:
             assert claim.task is not None  # noqa: S101  # without an objection there is a task
-            with services.ndb_context.namespace(claim.task.namespace):
-                return _Attempt(services, claim.task, options, job).run()
+            with runtime.ndb_context.namespace(claim.task.namespace):
+                return _Attempt(runtime, claim.task, options, job).run()
 
 
-def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bool:
+def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:
     """Return whether the owner of a task is dead, because it has missed its beats.
 
     Only a later delivery of the owner's Cloud Tasks task may take over. Such a delivery comes when the earlier one has
@@ -122,43 +122,43 @@ def _owner_is_dead(services: Services, task: LongTask, delivery: Delivery) -> bo
     """
     if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
         return False
-    snapshot = services.progress.read(task.id)
+    snapshot = runtime.progress.read(task.id)
     if snapshot is None:
         return False
-    now = services.clock()
+    now = runtime.clock()
     if snapshot.fence < task.fence:  # the owner has not sent a beat yet
-        return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * services.progress.interval_seconds))
+        return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * runtime.progress.interval_seconds))
     return snapshot.fence == task.fence and snapshot.is_silent(now)
 
 
 class _Attempt:
     """Owns the task until its commit, or until the task is cancelled or taken over."""
 
-    def __init__(self, services: Services, task: LongTask, options: TaskOptions, job: Job) -> None:
-        self._services = services
+    def __init__(self, runtime: Runtime, task: LongTask, options: TaskOptions, job: Job) -> None:
+        self._runtime = runtime
         self._task = task
         self._options = options
         self._job = job
-        progress = services.progress.for_reporter()
+        progress = runtime.progress.for_reporter()
         self._ownership = Ownership(
-            lambda: services.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=services.clock
+            lambda: runtime.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=runtime.clock
         )
         self._reporter = Reporter(
-            Snapshot.of(task, now=services.clock(), beat_seconds=progress.interval_seconds),
+            Snapshot.of(task, now=runtime.clock(), beat_seconds=progress.interval_seconds),
             progress,
             ownership=self._ownership,
             time_left=TimeLeft(
                 requested_at=task.requested_at,
-                clock=services.clock,
-                usual_seconds=lambda: services.durations.typical_seconds(task.endpoint),
+                clock=runtime.clock,
+                usual_seconds=lambda: runtime.durations.typical_seconds(task.endpoint),
                 compares=task.failures == 0,  # after a failure, the usual duration does not apply
                 pace=(task.progress_stored or {}).get("pace"),
             ),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
-            clock=services.clock,
+            clock=runtime.clock,
             context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
         )
-        self._checkpoints = Checkpoints(services, task, options, self._reporter, self._ownership)
+        self._checkpoints = Checkpoints(runtime, task, options, self._reporter, self._ownership)
 
     def run(self) -> Reply:
         """Do the work, commit the outcome and return the reply."""
@@ -174,7 +174,7 @@ class _Attempt:
 
     def _work(self) -> Outcome:
         try:
-            parameters = self._services.load(self._task, "parameters", self._options.serializer)
+            parameters = self._runtime.load(self._task, "parameters", self._options.serializer)
             self._checkpoints.load()
             with _authors_code():
                 result = self._job.execute(self._task, parameters, self._reporter, self._checkpoints)
@@ -197,7 +197,7 @@ class _Attempt:
             return self._checkpoints.store_result(result)
         try:
             writer = self._checkpoints.result_writer()
-            signer = self._services.signer(self._task.id, "result")
+            signer = self._runtime.signer(self._task.id, "result")
             for part in encode_pieces(_of_author(result), writer.layout, signer):
                 writer.write(part)
             return writer.seal()
@@ -232,14 +232,14 @@ class _Attempt:
 
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
-        if not self._services.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
+        if not self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
             return self._leave()
         self._checkpoints.clear()
         return Reply(code=200, reason="done")
 
     def _fail(self, outcome: Failed) -> Reply:
         self._send_last_beat()
-        status = self._services.store.fail(
+        status = self._runtime.store.fail(
             self._task.id,
             self._task.fence,
             permanent=outcome.permanent,
@@ -261,7 +261,7 @@ class _Attempt:
     def _hand_over(self) -> Reply:
         """Release the task after the author's clean-up, so that the next attempt begins when this one has ended."""
         self._reporter.stop()
-        change = self._services.store.hand_over(
+        change = self._runtime.store.hand_over(
             self._task.id,
             self._task.fence,
             progress=self._reporter.stored(),
@@ -273,11 +273,11 @@ class _Attempt:
         if change.status.ended:
             return Reply(code=200, reason="failed for good, no progress")
         # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
-        return Reply(code=200 if hand_on(self._services, self._task) else 409, reason="handed over")
+        return Reply(code=200 if hand_on(self._runtime, self._task) else 409, reason="handed over")
 
     def _leave(self) -> Reply:
         """End without a commit; 200 would delete the Cloud Tasks task if the next attempt uses the same one."""
-        task = self._services.store.get(self._task.id)
+        task = self._runtime.store.get(self._task.id)
         if task is None or task.status.ended:
             return Reply(code=200, reason="the task has ended")
         return Reply(code=409, reason="another attempt has taken the task over")

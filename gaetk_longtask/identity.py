@@ -1,4 +1,4 @@
-"""Who is asking, behind Identity-Aware Proxy: see `IdentityAwareProxy`."""
+"""Identifies users behind Identity-Aware Proxy: see `IdentityAwareProxy`."""
 
 from gaetk_longtask.web.identity import HEADER, IapUser, IdentityAwareProxy, IdentityError, KeysUnavailableError
 

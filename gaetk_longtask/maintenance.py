@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gaetk_longtask import starting
 from gaetk_longtask.payloads import chunks
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -27,31 +27,31 @@ class Report:
     left: bool  #: whether there may be more
 
 
-def sweep(services: Services, *, limit: int = SWEPT, monotonic: Callable[[], float] = time.monotonic) -> Report:
+def sweep(runtime: Runtime, *, limit: int = SWEPT, monotonic: Callable[[], float] = time.monotonic) -> Report:
     """Enqueue due tasks again; each one's `due_at` moves on, so the queue is not flooded.
 
     An NDB context must be active.
     """
-    task_ids = services.store.due(limit)
+    task_ids = runtime.store.due(limit)
     done = 0
     for task_id in _in_time(task_ids, monotonic):
-        starting.heal_due(services, task_id)
+        starting.heal_due(runtime, task_id)
         done += 1
     return Report(done=done, left=done == limit or done < len(task_ids))
 
 
-def purge(services: Services, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
+def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
     """Delete expired tasks: the chunks first, so that no task is left with half a result.
 
     An NDB context must be active.
     """
-    task_ids = services.store.expired(limit)
+    task_ids = runtime.store.expired(limit)
     done = 0
     for task_id in _in_time(task_ids, monotonic):
-        if services.store.begin_purge(task_id):
+        if runtime.store.begin_purge(task_id):
             while chunks.delete_some(task_id):
                 pass
-            services.store.end_purge(task_id)
+            runtime.store.end_purge(task_id)
         done += 1
     return Report(done=done, left=done == limit or done < len(task_ids))
 

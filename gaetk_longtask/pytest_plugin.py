@@ -1,4 +1,4 @@
-"""Fixtures for pytest: ``pytest_plugins = ["gaetk_longtask.pytest_plugin"]`` in the top ``conftest.py`` brings them."""
+"""Fixtures for pytest. Set ``pytest_plugins = ["gaetk_longtask.pytest_plugin"]`` in the top ``conftest.py``."""
 
 from gaetk_longtask.dev.fixtures import LocalStack, longtask_datastore_host, longtask_stack
 from gaetk_longtask.testing.plugin import (

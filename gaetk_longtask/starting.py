@@ -23,7 +23,7 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
-from gaetk_longtask.services import Services, TaskOptions
+from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
 from gaetk_longtask.transitions import new_reference
 
@@ -40,7 +40,7 @@ _FIRST_JOIN_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class Origin:
     """Where a task comes from."""
 
     endpoint: str
@@ -51,7 +51,7 @@ class Draft:
     unique_name: str | None = None  #: requests of the same name join one task, see `unique_name`
 
 
-def start(services: Services, draft: Draft, parameters: Any, options: TaskOptions) -> LongTask:
+def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOptions) -> LongTask:
     """Store a task and enqueue it, or return the one that an equal request has started.
 
     Inside the author's own NDB transaction, the task is created by that transaction and enqueued after its commit.
@@ -61,25 +61,25 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
         SerializationError, TooLargeError: the parameters can't be stored; nothing was.
         EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
     """
-    services.queue.check()
-    _check_user(draft.created_by)
-    if draft.unique_name is not None:
-        with services.ndb_context():
-            if found := find_joinable(services.store, draft.unique_name):
+    runtime.queue.check()
+    _check_user(origin.created_by)
+    if origin.unique_name is not None:
+        with runtime.ndb_context():
+            if found := find_joinable(runtime.store, origin.unique_name):
                 return found
     task_id = new_token()
-    encoded = encode(parameters, options.serializer, services.signer(task_id, "parameters"))
-    with services.ndb_context():
-        names = services.chunk_names(task_id, 0, options)
+    encoded = encode(parameters, options.serializer, runtime.signer(task_id, "parameters"))
+    with runtime.ndb_context():
+        names = runtime.chunk_names(task_id, 0, options)
         stored = chunks.write(encoded, names, what="parameters")
-    with services.ndb_context.joining():
+    with runtime.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
-            endpoint=draft.endpoint,
-            path=draft.path,
-            base_url=draft.base_url,
-            method=draft.method,
-            created_by=draft.created_by,
+            endpoint=origin.endpoint,
+            path=origin.path,
+            base_url=origin.base_url,
+            method=origin.method,
+            created_by=origin.created_by,
             namespace=ndb.get_context().get_namespace(),
             execute_key=new_token(),
             queue=options.queue,
@@ -87,18 +87,18 @@ def start(services: Services, draft: Draft, parameters: Any, options: TaskOption
             version=options.version,
             time_limit_seconds=options.time_limit.total_seconds(),
             keep_result_seconds=options.keep_result.total_seconds(),
-            unique_name=draft.unique_name,
+            unique_name=origin.unique_name,
         )
         set_stored(task, "parameters", stored)
-        if draft.unique_name is None:
-            services.store.create(task)
-        elif (joined := create_or_join(services.store, task)).id != task_id:
+        if origin.unique_name is None:
+            runtime.store.create(task)
+        elif (joined := create_or_join(runtime.store, task)).id != task_id:
             return joined
-        ndb.get_context().call_on_commit(lambda: enqueue(services, task))
+        ndb.get_context().call_on_commit(lambda: enqueue(runtime, task))
     return task
 
 
-def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
+def unique_name(origin: Origin, key: str, *, shared: bool) -> str:
     """Return the digest of what makes two requests equal: endpoint, path, namespace, key and, unless `shared`, user.
 
     An NDB context must be active.
@@ -106,7 +106,7 @@ def unique_name(draft: Draft, key: str, *, shared: bool) -> str:
     if not isinstance(key, str):
         raise TypeError(f"unique_key() must return a str or None, not {key!r}.")
     namespace = ndb.get_context().get_namespace()
-    parts = [draft.endpoint, draft.path, namespace, key, None if shared else [draft.created_by]]
+    parts = [origin.endpoint, origin.path, namespace, key, None if shared else [origin.created_by]]
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
@@ -144,68 +144,68 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
     return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped
 
 
-def enqueue(services: Services, task: LongTask, *, default_version: bool = False) -> None:
+def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) -> None:
     """Enqueue the task. If the answer is lost, the task is enqueued again when it is due.
 
     Raises:
         EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
     """
     try:
-        services.queue.enqueue(_request(task, None if default_version else task.version))
-        services.store.tell(Event.ENQUEUED, task)
+        runtime.queue.enqueue(_request(task, None if default_version else task.version))
+        runtime.store.tell(Event.ENQUEUED, task)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
     except EnqueueRefusedError as exc:
         reference = new_reference()
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
-        with services.ndb_context(), suppress(*STORE_ERRORS):
-            services.store.refuse(task.id, reference)
+        with runtime.ndb_context(), suppress(*STORE_ERRORS):
+            runtime.store.refuse(task.id, reference)
         exc.task_id, exc.reference = task.id, reference
         raise
 
 
-def hand_on(services: Services, task: LongTask) -> bool:
+def hand_on(runtime: Runtime, task: LongTask) -> bool:
     """Enqueue a task that its attempt has handed over; return whether that is certain."""
     try:
-        services.queue.enqueue(_request(task, task.version))
-        services.store.tell(Event.ENQUEUED, task)
+        runtime.queue.enqueue(_request(task, task.version))
+        runtime.store.tell(Event.ENQUEUED, task)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
         log.warning("%s is handed over by the current delivery: %s", task.id[:8], exc)
         return False
     return True
 
 
-def retry(services: Services, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
+def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
     """Start a task again that failed or was cancelled, or whose result is damaged; return the task as it is then.
 
     Raises:
         ConfigurationError: a setting is missing; nothing was changed.
         EnqueueRefusedError: the task is `failed` again.
     """
-    services.queue.check()
-    change = services.store.retry(task_id, damaged_fence=damaged_fence)
+    runtime.queue.check()
+    change = runtime.store.retry(task_id, damaged_fence=damaged_fence)
     if change.task is not None and change.applied:
-        enqueue(services, change.task)
+        enqueue(runtime, change.task)
     return change.task
 
 
-def heal(services: Services, task: LongTask) -> LongTask:
+def heal(runtime: Runtime, task: LongTask) -> LongTask:
     """Enqueue a task again if it is due. Of several callers, one does so and the others see that it is not due."""
-    if task.due_at is None or task.due_at > services.clock():
+    if task.due_at is None or task.due_at > runtime.clock():
         return task
-    return heal_due(services, task.id) or task
+    return heal_due(runtime, task.id) or task
 
 
-def heal_due(services: Services, task_id: str) -> LongTask | None:
+def heal_due(runtime: Runtime, task_id: str) -> LongTask | None:
     """Enqueue a task again that is due, and return it; None if it is not due, or another caller was faster."""
-    healed = services.store.heal(task_id)
+    healed = runtime.store.heal(task_id)
     if healed is None:
         return None
     try:
-        enqueue(services, healed, default_version=True)
+        enqueue(runtime, healed, default_version=True)
     except EnqueueRefusedError:
-        return services.store.get(task_id) or healed
+        return runtime.store.get(task_id) or healed
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed

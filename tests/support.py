@@ -1,4 +1,4 @@
-"""What tests of several modules share: requests of clients, a handler that does what the test wants, stored tasks."""
+"""Helpers that several test modules share: requests of clients, a task whose work the test chooses, stored tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.cloud import ndb
 from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryQueue
 from gaetk_longtask.web.current import EXTENSION
 
@@ -20,13 +20,13 @@ from gaetk_longtask.web.current import EXTENSION
 JSON = {"Accept": "application/json"}
 #: An id that no task has.
 UNKNOWN = "A" * 22
-#: The headers of a delivery that the queue has not sent.
+#: The headers that make a request look like a delivery.
 FORGED = {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22}
 MIB = 1024 * 1024
 
 
 class Work(LongRunningTaskHandler):
-    """Does what the test wants, and counts its attempts; the fixture `work` is a subclass for one test alone."""
+    """A task whose work the test chooses. It counts its runs. The fixture `work` is a subclass for a single test."""
 
     max_attempts = 3
     runs: ClassVar[int] = 0
@@ -47,9 +47,9 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
     return do
 
 
-def services_of(app: Flask) -> Services:
+def services_of(app: Flask) -> Runtime:
     services = app.extensions[EXTENSION]
-    assert isinstance(services, Services)
+    assert isinstance(services, Runtime)
     return services
 
 

@@ -1,1 +1,1 @@
-"""What operators use: the overview, the command line, the doctor."""
+"""Tools for operators: the overview, the command line and the doctor."""

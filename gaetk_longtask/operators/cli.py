@@ -1,16 +1,14 @@
-"""``flask longtask``: what operators do from a terminal."""
+"""The ``flask longtask`` commands for operators."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,60 +20,53 @@ from gaetk_longtask import maintenance, starting
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators import cli_output as output
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.cli_output import (
-    details,
-    document,
-    print_finding,
-    print_json,
-    print_table,
-    printable,
-    said,
-    span,
-)
 from gaetk_longtask.operators.overview import Filter, Row
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 
-#: How often `start --wait` looks.
+#: How long `start --wait` waits between two checks.
 POLL_SECONDS = 1.0
 
 
 class _Group(AppGroup):
-    """Says in one line on standard error what stands in the way, and ends with 1."""
+    """A group of commands that print an expected error on standard error and exit with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except EnqueueRefusedError as exc:
-            message = f"The queue does not take it: {exc}"
+            message = f"The queue refused the task: {exc}"
             if exc.task_id:
-                message += f"\nOnce that is mended: flask longtask retry {exc.task_id}"
+                message += f"\nFix the reason, then run: flask longtask retry {exc.task_id}"
             raise click.ClickException(message) from exc
         except (LongTaskError, GoogleAuthError) as exc:
             raise click.ClickException(str(exc)) from exc
         except STORE_ERRORS as exc:
             host = os.environ.get("DATASTORE_EMULATOR_HOST")
-            where = f"The Datastore emulator at {host}" if host else "Datastore"
-            raise click.ClickException(f"{where} does not answer: {_reason(exc)}") from exc
+            where = f"the Datastore emulator at {host}" if host else "Datastore"
+            raise click.ClickException(f"The request to {where} failed: {_reason(exc)}") from exc
 
 
 longtask = _Group("longtask")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command, which gets the application's services first and runs in an NDB context."""
+    """Add a command with ``--json``. It gets the runtime as its first argument, and runs in an NDB context."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @longtask.command(name, **settings)
+        @_as_json
         @functools.wraps(function)
         def run(**options: Any) -> None:
-            services = services_of_current_app()
-            with services.ndb_context():
-                function(services, **options)
+            runtime = current_runtime()
+            with runtime.ndb_context():
+                function(runtime, **options)
 
         return function
 
@@ -89,7 +80,6 @@ def _age(_context: click.Context, _parameter: click.Parameter, text: str | None)
         raise click.BadParameter(str(exc)) from exc
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _task_id = click.argument("task_id", metavar="ID")
 #: An id may begin with a hyphen.
 _takes_id = {"context_settings": {"ignore_unknown_options": True}}
@@ -98,65 +88,61 @@ _takes_id = {"context_settings": {"ignore_unknown_options": True}}
 @command("list")
 @click.option("--status", type=click.Choice([each.value for each in Status]), help="Only tasks in this state.")
 @click.option("--endpoint", help="Only tasks of this endpoint.")
-@click.option("--older-than", callback=_age, help="Only tasks that were started longer ago: 90s, 10m, 2h, 7d …")
-@click.option("--younger-than", callback=_age, help="Only tasks that were started since.")
+@click.option("--older-than", callback=_age, help="Only tasks older than this: 90s, 10m, 2h, 7d …")
+@click.option("--younger-than", callback=_age, help="Only tasks younger than this.")
 @click.option("--limit", type=click.IntRange(1, 500), default=overview.PAGE, show_default=True)
-@click.option("--cursor", help="Go on where a list with the same filter has ended.")
-@_as_json
+@click.option("--cursor", help="Continue a list from this cursor, with the same filter.")
 def _list(
-    services: Services, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
+    runtime: Runtime, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
 ) -> None:
-    """List tasks, the youngest first."""
+    """List tasks, newest first."""
     try:
-        found = overview.tasks(
-            services, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
-        )
+        asked = Filter(status=Status(status) if status else None, **wanted)
+        found = overview.tasks(runtime, asked, cursor=cursor, limit=limit)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if as_json:
-        print_json({"tasks": [document(row) for row in found.rows], "cursor": found.cursor})
+        output.print_json({"tasks": [output.document(row) for row in found.rows], "cursor": found.cursor})
         return
-    now = services.clock()
-    print_table(
+    now = runtime.clock()
+    output.print_table(
         ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"],
-        [
-            [row.id, row.status, row.endpoint, span(now - row.created_at), row.attempts, said(row.live)]
+        (
+            [row.id, row.status, row.endpoint, output.span(now - row.created_at), row.attempts, output.said(row.live)]
             for row in found.rows
-        ],
+        ),
     )
     _note_unknown([wanted["endpoint"]] if wanted["endpoint"] and not found.rows else [])
     if found.cursor:
-        click.echo(f"There are more: --cursor {found.cursor}", err=True)
+        click.echo(f"There are more tasks. To continue, add --cursor {found.cursor}", err=True)
 
 
 @command("show", **_takes_id)
 @_task_id
-@click.option("--parameters", "with_parameters", is_flag=True, help="Load the parameters, and show them shortened.")
-@_as_json
-def _show(services: Services, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
-    """Show a task; the beginning of its ID will do."""
-    task = overview.find(services, task_id)
-    row = Row.of(task, overview.live(services, task))
-    facts = document(row) | details(task)
+@click.option("--parameters", "with_parameters", is_flag=True, help="Also show the parameters, shortened.")
+def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
+    """Show a task. The first characters of its ID are enough."""
+    task = overview.find(runtime, task_id)
+    row = Row.of(task, overview.live(runtime, task))
+    facts = output.document(row) | output.details(task)
     if with_parameters:
-        facts["parameters"] = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+        facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
     if as_json:
-        print_json(facts)
+        output.print_json(facts)
         return
-    for name, value in (facts | {"progress": said(row.live)}).items():
+    for name, value in (facts | {"progress": output.said(row.live)}).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {printable(value)}")
+            click.echo(f"{name.replace('_', ' ')}: {output.printable(value)}")
 
 
 @command("start")
 @click.argument("endpoint")
-@click.option("--parameters", default="{}", help="JSON, or @FILE where it is; @- is standard input.")
+@click.option("--parameters", default="{}", help="JSON, @FILE, or @- for standard input.")
 @click.option("--url-value", "url_values", multiple=True, metavar="NAME=VALUE", help="An argument of the URL.")
-@click.option("--created-by", metavar="USER", help="Whose task it is to be, as get_user_id() says it.")
-@click.option("--wait", is_flag=True, help="Wait for the end; exit with 1 if there is no result then.")
-@_as_json
+@click.option("--created-by", metavar="USER", help="The task's user, as get_user_id() returns it.")
+@click.option("--wait", is_flag=True, help="Wait until the task ends. Exit with 1 if it has no result.")
 def _start(
-    services: Services,
+    runtime: Runtime,
     *,
     endpoint: str,
     parameters: str,
@@ -165,19 +151,17 @@ def _start(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Start a task, and print its id and URL."""
+    """Start a task, and print its ID and URL."""
     try:
         loaded = json.loads(_text(parameters))
     except (OSError, ValueError) as exc:
-        message = f"--parameters is JSON or @FILE: {exc}"
-        raise click.UsageError(message) from exc
+        raise click.UsageError(f"--parameters must be JSON or @FILE: {exc}") from exc
     if any("=" not in pair for pair in url_values):
-        message = "--url-value is NAME=VALUE."
-        raise click.UsageError(message)
+        raise click.UsageError("--url-value must be NAME=VALUE.")
     values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
     if wait:
-        task = _wait(services, task)
+        task = _wait(runtime, task)
     _print_task(task, as_json=as_json)
     if wait and not task.status.has_result:
         raise click.exceptions.Exit(1)
@@ -185,57 +169,50 @@ def _start(
 
 @command("cancel", **_takes_id)
 @_task_id
-@_as_json
-def _cancel(services: Services, *, task_id: str, as_json: bool) -> None:
-    """End a task that has not ended."""
-    task = services.store.cancel(overview.find(services, task_id).id)
+def _cancel(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
+    """Cancel a task that has not ended."""
+    task = runtime.store.cancel(overview.find(runtime, task_id).id)
     if task is None or task.status is not Status.CANCELLED:
-        message = f"{task_id} has ended before: it is {task.status.value if task else 'gone'}."
-        raise click.ClickException(message)
+        raise click.ClickException(f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}.")
     _print_task(task, as_json=as_json)
 
 
 @command("retry", **_takes_id)
 @_task_id
-@_as_json
-def _retry(services: Services, *, task_id: str, as_json: bool) -> None:
-    """Start a task again that has failed or was cancelled."""
-    task: LongTask | None = overview.find(services, task_id)
+def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
+    """Retry a task that failed or was cancelled."""
+    task: LongTask | None = overview.find(runtime, task_id)
     if task is not None and task.status.may_retry:
-        task = starting.retry(services, task.id)
+        task = starting.retry(runtime, task.id)
         if task is not None and not task.status.may_retry:
             _print_task(task, as_json=as_json)
             return
-    message = f"{task_id} can't be tried again: it is {task.status.value if task else 'gone'}."
-    raise click.ClickException(message)
+    raise click.ClickException(f"{task_id} can't be retried: it is {task.status.value if task else 'gone'}.")
 
 
 @command("sweep")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
-@_as_json
-def _sweep(services: Services, *, limit: int, as_json: bool) -> None:
-    """Enqueue again what has gone too long without news, as cron does."""
-    _print_report(maintenance.sweep(services, limit=limit), "enqueued again", as_json=as_json)
+def _sweep(runtime: Runtime, *, limit: int, as_json: bool) -> None:
+    """Enqueue due tasks again, as cron does."""
+    _print_report(maintenance.sweep(runtime, limit=limit), "enqueued again", as_json=as_json)
 
 
 @command("purge")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
-@_as_json
-def _purge(services: Services, *, limit: int, as_json: bool) -> None:
-    """Delete what is not kept any longer, as cron does."""
-    _print_report(maintenance.purge(services, limit=limit), "deleted", as_json=as_json)
+def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
+    """Delete expired tasks, as cron does."""
+    _print_report(maintenance.purge(runtime, limit=limit), "deleted", as_json=as_json)
 
 
 @command("stats")
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
-@_as_json
-def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
-    """Sum up the last runs of each endpoint."""
+def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
+    """Show statistics of each endpoint's last runs."""
     found = overview.statistics(names or endpoints.handlers())
     if as_json:
-        print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
+        output.print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
         return
-    print_table(
+    output.print_table(
         ["ENDPOINT", "ENDED", "SUCCESSFUL", "FAILED", "CANCELLED", "MEDIAN", "95 % WITHIN"],
         [
             [
@@ -257,50 +234,51 @@ def _stats(services: Services, *, names: Sequence[str], as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def doctor(context: click.Context, *, as_json: bool) -> None:
-    """Look for what stands between the application and its tasks; exits with 1 if there is something.
+    """Check whether the application can run its tasks. Exit with 1 if there is a problem.
 
-    Run it where app.yaml is. It writes, reads and deletes an entity of its own, and sends two tasks for each queue
-    and service that find nothing to do.
+    Run it in the directory of app.yaml. It writes, reads and deletes an entity of its own. It sends two tasks for each
+    queue and service; these tasks do nothing.
     """
-    from gaetk_longtask.operators.doctor import Outcome, examine  # noqa: PLC0415  # nobody else pays for its import
+    from gaetk_longtask.operators.doctor import Outcome, examine  # noqa: PLC0415  # only this command pays for its import
 
     findings = []
     for finding in examine(current_app._get_current_object()):  # type: ignore[attr-defined]  # noqa: SLF001  # as Flask
         findings.append(finding)
         if not as_json:
-            print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
+            output.print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
     if as_json:
-        print_json([finding.document() for finding in findings])
+        output.print_json([asdict(finding) for finding in findings])
     if any(finding.outcome is Outcome.PROBLEM for finding in findings):
         context.exit(1)
 
 
 def _note_unknown(names: Iterable[str]) -> None:
-    """Point out a slip of the pen; an endpoint may also be another service's."""
+    """Print a hint for unknown endpoints: a typo, or an endpoint of another service."""
     for name in names:
         if name not in endpoints.handlers():
             click.echo(endpoints.unknown(name), err=True)
 
 
-def _wait(services: Services, task: LongTask) -> LongTask:
+def _wait(runtime: Runtime, task: LongTask) -> LongTask:
     last = ""
     while not task.status.ended:
-        if (now := said(overview.live(services, task))) != last:
-            click.echo(printable(now), err=True)
+        if (now := output.said(overview.live(runtime, task))) != last:
+            click.echo(output.printable(now), err=True)
             last = now
         time.sleep(POLL_SECONDS)
-        task = starting.heal(services, services.store.get(task.id) or task)
+        task = starting.heal(runtime, runtime.store.get(task.id) or task)
     return task
 
 
 def _text(argument: str) -> str:
     if not argument.startswith("@"):
         return argument
-    return sys.stdin.read() if argument == "@-" else Path(argument[1:]).read_text(encoding="utf-8")
+    with click.open_file(argument[1:], encoding="utf-8") as file:  # a hyphen is standard input
+        return str(file.read())
 
 
 def _reason(exc: Exception) -> str:
-    """Find the sentence that says something in what NDB and gRPC make of an error."""
+    """Return the readable sentence in an error of NDB or gRPC."""
     cause = getattr(exc, "cause", None) or exc
     return str(getattr(cause, "message", "") or cause).partition("\n")[0]
 
@@ -309,15 +287,15 @@ def _print_task(task: LongTask, *, as_json: bool) -> None:
     if as_json:
         failed = task.status is Status.FAILED
         trouble = {"error": task.error, "error_reference": task.error_reference} if failed else {}
-        print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
+        output.print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
     else:
         click.echo(f"{task.id} {task.status.value} {task.url}")
         if task.status is Status.FAILED:
-            click.echo(f"{printable(task.error or 'The log says why')} (reference {task.error_reference})", err=True)
+            click.echo(f"{output.printable(task.error or 'See the log')} (reference {task.error_reference})", err=True)
 
 
 def _print_report(report: maintenance.Report, what: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"done": report.done, "left": report.left})
+        output.print_json({"done": report.done, "left": report.left})
     else:
         click.echo(f"{report.done} {what}{'; there may be more' if report.left else ''}")

@@ -1,9 +1,10 @@
-"""What ``flask longtask`` prints: documents, words and tables."""
+"""The output of ``flask longtask``: JSON documents, texts and tables."""
 
 from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 
 _COLOURS = {"ok": "green", "problem": "red", "not checked": "yellow"}
 _INDENT = 12 * " "
-# Commands are there to be copied.
+# Commands stay in one piece, so that they can be copied.
 _wrapper = textwrap.TextWrapper(
     100, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
 )
@@ -24,7 +25,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
 def document(row: Row) -> dict[str, Any]:
-    """Return what a program gets of a task."""
+    """Return the JSON document of a task in a list."""
     return {
         "id": row.id,
         "status": row.status.value,
@@ -36,7 +37,7 @@ def document(row: Row) -> dict[str, Any]:
 
 
 def details(task: LongTask) -> dict[str, Any]:
-    """Return what a program gets besides of a single task."""
+    """Return the additional fields of the JSON document of a single task."""
     texts = ("error", "error_reference", "created_by", "namespace", "queue", "service", "version")
     moments = ("requested_at", "started_at", "ended_at", "due_at", "expires_at")
     return {
@@ -50,7 +51,7 @@ def details(task: LongTask) -> dict[str, Any]:
 
 
 def said(news: Snapshot | None) -> str:
-    """Return a task's progress in words."""
+    """Return a task's progress as text."""
     if news is None:
         return ""
     progress = news.info.progress
@@ -65,12 +66,12 @@ def span(duration: timedelta) -> str:
 
 
 def printable(value: object) -> str:
-    """Return any text of a task as one line that does nothing to the terminal."""
+    """Return a value as one line without control characters, safe for the terminal."""
     return "".join(character if character.isprintable() else " " for character in str(value))
 
 
-def print_table(head: list[str], rows: list[list[object]]) -> None:
-    """Print rows under a head."""
+def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
+    """Print rows below a header."""
     table = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -78,7 +79,7 @@ def print_table(head: list[str], rows: list[list[object]]) -> None:
 
 
 def print_finding(outcome: str, check: str, *texts: str) -> None:
-    """Print the outcome of a check of the doctor's, then the texts: the finding and the remedy."""
+    """Print the outcome of one of the doctor's checks, then its texts: the finding and the remedy."""
     click.echo(f"{click.style(f'{outcome:<12}', fg=_COLOURS[outcome])}{check}")
     for prefix, text in zip(("", "→ "), texts, strict=True):
         if text:
@@ -86,7 +87,7 @@ def print_finding(outcome: str, check: str, *texts: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, for programs."""
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

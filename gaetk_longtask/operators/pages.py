@@ -1,4 +1,4 @@
-"""The operators' pages: all tasks, one task, statistics; not found unless ``LONGTASK_ADMIN`` says yes."""
+"""The operators' pages: all tasks, one task, statistics. They answer 404 unless ``LONGTASK_ADMIN`` returns True."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
 from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.pages import Page, StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
 
 log = logging.getLogger(__name__)
 
-#: What the form offers, with the seconds that each means.
+#: The choices in the form, with their seconds.
 AGES = {text: overview.parse_age(text).total_seconds() for text in ("10m", "1h", "1d", "7d")}
-#: Whatever the method, those who are no operators find nothing.
+#: Every method is routed, so that visitors who are not operators get 404 for each.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_View = Callable[..., ResponseReturnValue]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorPage(Page):
-    """What all of the operators' pages may use."""
+    """The values and functions that the templates of all operators' pages may use."""
 
     now: datetime
 
     def state(self, status: Status) -> str:
-        """Name a state."""
+        """Return the name of a state."""
         names = {
             Status.READY: self.gettext("Waiting"),
             Status.STARTED: self.gettext("Working"),
@@ -67,13 +69,11 @@ class OperatorPage(Page):
         return names[status]
 
     def span(self, seconds: float) -> str:
-        """Put a duration into words."""
-        if 0 < seconds < 1:
-            return self.gettext("under a second")
-        return self.language.span(seconds)
+        """Return a duration in words."""
+        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
 
     def distance(self, moment: datetime) -> str:
-        """Tell how far away a moment is, behind or ahead."""
+        """Return in words how long ago a moment was, or how far ahead it is."""
         seconds = (self.now - moment).total_seconds()
         if seconds < 0:
             return self.gettext("in %(duration)s", duration=self.span(-seconds))
@@ -82,51 +82,51 @@ class OperatorPage(Page):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TasksPage(OperatorPage):
-    """All that `overview_tasks.html` may use."""
+    """The values and functions that `overview_tasks.html` may use."""
 
-    rows: list[tuple[Row, StatusPage | None]]  #: each with its progress, if anybody knows it
-    given: dict[str, str]  #: the filter, as the URL has it
-    totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty where there is a filter
+    rows: list[tuple[Row, StatusPage | None]]  #: each with its progress, if known
+    given: dict[str, str]  #: the filter, as in the URL
+    totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty if anything else is filtered
     endpoints: list[str]
     cursor: str | None
 
     def count(self, attempts: int) -> str:
-        """Put a number of attempts into words."""
+        """Return a number of attempts in words."""
         return self.language.ngettext("%(number)s attempt", "%(number)s attempts", attempts)
 
     def link(self, **changes: str | None) -> str:
-        """Give the URL of a list with another filter, or of the next page."""
+        """Return the URL of a list with another filter, or of the next page."""
         query = {name: value for name, value in (self.given | changes).items() if value}
         return f"{url_for('longtask.tasks')}?{urlencode(query)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskPage(OperatorPage):
-    """All that `overview_task.html` may use."""
+    """The values and functions that `overview_task.html` may use."""
 
     task: LongTask
     status: StatusPage
-    max_attempts: int | None  #: None where the application has no such handler
+    max_attempts: int | None  #: None if the application has no such handler
     attempts: int
-    parameters: dict[str, str] | None  #: short texts by name; None where nobody has asked
-    trouble: str | None  #: why they can't be shown
+    parameters: dict[str, str] | None  #: short texts by name; None unless requested
+    trouble: str | None  #: why the parameters can't be shown
 
     def size(self, field: Field) -> str:
-        """Return the size of what the task keeps in a field; empty where there is nothing."""
+        """Return the size of a task's field in words, or an empty text if the field is empty."""
         size = overview.size(self.task, field)
         return "" if size is None else self.language.ngettext("%(number)s byte", "%(number)s bytes", size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatisticsPage(OperatorPage):
-    """All that `overview_statistics.html` may use."""
+    """The values that `overview_statistics.html` may use."""
 
     rows: list[Statistics]
     last_runs: int = overview.LAST_RUNS
 
 
 def add_pages(blueprint: Blueprint) -> None:
-    """Add the routes; whether there is anything behind them is decided with each request."""
+    """Add the routes. Each request decides whether the pages exist for its sender."""
     reading, acting = ("GET", "HEAD"), ("POST",)
     for rule, name, view, allowed in (
         ("/tasks", "tasks", _tasks, reading),
@@ -138,19 +138,20 @@ def add_pages(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(rule, name, served, methods=_METHODS, provide_automatic_options=False)
 
 
-def _for_operators(
-    view: Callable[..., ResponseReturnValue], allowed: tuple[str, ...]
-) -> Callable[..., ResponseReturnValue]:
+def _for_operators(view: _View, allowed: tuple[str, ...]) -> _View:
     @functools.wraps(view)
     def served(**url_values: Any) -> ResponseReturnValue:
-        services = services_of_current_app()
-        if services.config.admin is None or not _is_operator(services.config.admin):
-            abort(HTTPStatus.NOT_FOUND)  # the application's own page: the same as for any other unknown address
+        runtime = current_runtime()
+        if runtime.config.admin is None or not _is_operator(runtime.config.admin):
+            abort(HTTPStatus.NOT_FOUND)  # the application's own page, as for any unknown address
         after_this_request(_protect)
         try:
-            with services.ndb_context(), reaching_the_store():
+            with runtime.ndb_context(), reaching_the_store():
                 _check_method(allowed)
-                return make_response(view(services, **url_values))
+                return make_response(view(runtime, **url_values))
+        except NoSuchTaskError:
+            message = "We can't find this task. Check the address, or start again."
+            return ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown").response()
         except ConfigurationError as exc:
             return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)).response()
         except ProblemError as problem:
@@ -170,22 +171,23 @@ def _check_method(allowed: tuple[str, ...]) -> None:
 def _is_operator(admin: Callable[[], bool]) -> bool:
     try:
         answer = admin()
-    except Exception:  # whatever it is, it is no yes
-        log.exception("no overview: LONGTASK_ADMIN has raised")
+    except Exception:  # any error means no access
+        log.exception("overview refused: LONGTASK_ADMIN raised an exception")
         return False
-    if answer is not True and answer:  # the coroutine of an async function, for instance
-        log.error("no overview: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
+    if answer is not True and answer:  # for example the coroutine of an async function
+        log.error("overview refused: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
     return answer is True
 
 
 def _protect(response: Response) -> Response:
-    response.headers["X-Frame-Options"] = "DENY"  # nobody's page lays its own over our buttons
+    response.headers["X-Frame-Options"] = "DENY"  # against clickjacking
     return protect(response)
 
 
-def _tasks(services: Services) -> ResponseReturnValue:
+def _tasks(runtime: Runtime) -> ResponseReturnValue:
     if beginning := request.args.get("id", "").strip():
-        return redirect(url_for("longtask.task", task_id=_find(services, beginning).id), HTTPStatus.SEE_OTHER)
+        task = overview.find(runtime, beginning)
+        return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
     given = {name: value for name in ("status", "endpoint", "older", "younger") if (value := request.args.get(name))}
     try:
         wanted = Filter(
@@ -194,7 +196,7 @@ def _tasks(services: Services) -> ResponseReturnValue:
             older_than=overview.parse_age(given["older"]) if "older" in given else None,
             younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
         )
-        found = overview.tasks(services, wanted, cursor=request.args.get("cursor"))
+        found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor"))
     except ValueError as exc:
         message = "This address asks for something that there is not. Choose from the form."
         raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=url_for("longtask.tasks")) from exc
@@ -202,8 +204,8 @@ def _tasks(services: Services) -> ResponseReturnValue:
     page = TasksPage(
         title=language.gettext("Tasks"),
         language=language,
-        now=services.clock(),
-        rows=[(row, _status_page(services, row.live) if row.live else None) for row in found.rows],
+        now=runtime.clock(),
+        rows=[(row, _status_page(runtime, row.live) if row.live else None) for row in found.rows],
         given=given,
         totals={} if given.keys() - {"status"} else overview.count(Status),
         endpoints=sorted({*endpoints.handlers(), *filter(None, [wanted.endpoint])}),
@@ -214,22 +216,22 @@ def _tasks(services: Services) -> ResponseReturnValue:
     )
 
 
-def _task(services: Services, task_id: str) -> ResponseReturnValue:
-    task = _find(services, task_id)
-    live = overview.live(services, task)
+def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
+    task = overview.find(runtime, task_id)
+    live = overview.live(runtime, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
     if "parameters" in request.args:
         try:
-            parameters = overview.parameters(services, task, endpoints.serializer(task.endpoint))
+            parameters = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
         except LongTaskError as exc:  # too large, damaged, or signed with a key that is not set
             trouble = str(exc)
     page = TaskPage(
         title=task.endpoint,
         language=asked_language(request),
-        now=services.clock(),
+        now=runtime.clock(),
         task=task,
-        status=_status_page(services, live),
+        status=_status_page(runtime, live),
         max_attempts=handler.max_attempts if handler else None,
         attempts=Row.of(task, live).attempts,
         parameters=parameters,
@@ -238,15 +240,15 @@ def _task(services: Services, task_id: str) -> ResponseReturnValue:
     return render_template("gaetk_longtask/overview_task.html", page=page)
 
 
-def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
+def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
     if not is_same_origin(request):
         raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
-    task = _find(services, task_id)
+    task = overview.find(runtime, task_id)
     try:
         if job == JobName.CANCEL:
-            services.store.cancel(task.id)
+            runtime.store.cancel(task.id)
         else:
-            starting.retry(services, task.id)
+            starting.retry(runtime, task.id)
     except EnqueueRefusedError as exc:
         message = "The work could not be started. Nothing is lost. Try again."
         raise ProblemError(
@@ -255,30 +257,17 @@ def _steer(services: Services, task_id: str, job: str) -> ResponseReturnValue:
     return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
 
 
-def _statistics(services: Services) -> ResponseReturnValue:
-    language = asked_language(request)
-    page = StatisticsPage(
-        title=language.gettext("Statistics"),
-        language=language,
-        now=services.clock(),
-        rows=overview.statistics(endpoints.handlers()),
-    )
+def _statistics(runtime: Runtime) -> ResponseReturnValue:
+    language, rows = asked_language(request), overview.statistics(endpoints.handlers())
+    page = StatisticsPage(title=language.gettext("Statistics"), language=language, now=runtime.clock(), rows=rows)
     return render_template("gaetk_longtask/overview_statistics.html", page=page)
 
 
-def _find(services: Services, beginning: str) -> LongTask:
-    try:
-        return overview.find(services, beginning)
-    except NoSuchTaskError as exc:
-        message = "We can't find this task. Check the address, or start again."
-        raise ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown") from exc
-
-
-def _status_page(services: Services, snapshot: Snapshot) -> StatusPage:
+def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:
     return StatusPage.of(
         snapshot,
         title=snapshot.info.endpoint,
-        now=services.clock(),
+        now=runtime.clock(),
         language=asked_language(request),
         progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
     )

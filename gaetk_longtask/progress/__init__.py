@@ -1,1 +1,1 @@
-"""What is known of a task at work: reporter, snapshot, estimate, and the stores."""
+"""The progress of a running task: reporter, snapshot, time estimate and stores."""

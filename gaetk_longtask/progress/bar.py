@@ -1,4 +1,4 @@
-"""What the work says about itself: a message, steps, and the loops that it is in. Stores, and does no I/O."""
+"""The progress that the work reports: a message, steps and loops. Kept in memory, without I/O."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ T = TypeVar("T")
 
 
 class _Loop:
-    """A loop that the work is in."""
+    """A tracked loop that has not ended."""
 
     __slots__ = ("done", "outer", "part", "total")
 
     def __init__(self, done: float, total: float, outer: _Loop | None) -> None:
         self.done = done
-        self.part = 0.0  #: how much of the current item is done
+        self.part = 0.0  #: the share of the current item that is done
         self.total = total
         self.outer = outer
 
     @property
     def fraction(self) -> float:
-        """How much of the loop is done, from 0 to 1."""
+        """The share of the loop that is done, from 0 to 1."""
         return _share(self.done + self.part, self.total)
 
 
 class Bar:
-    """The latest that an attempt has reported. Only its own thread writes; any thread may read."""
+    """The latest progress of an attempt. Only the work's thread writes; any thread may read."""
 
     def __init__(self, progress: Progress, ownership: Ownership) -> None:
         self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
@@ -40,32 +40,22 @@ class Bar:
         self._ownership = ownership
 
     def report(self, message: str, step: float = 0, total_steps: float = 0) -> None:
-        """Store what the work says.
-
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-
-        """
+        """Store the reported progress, or raise `TaskCancelled` if the attempt no longer owns the task."""
         if self._ownership.lost is not None:
             self._ownership.check()
         loop = self._innermost
-        if loop is not None:  # inside a loop, steps are those of its current item
+        if loop is not None:  # inside a loop, the steps belong to its current item
             loop.part = max(loop.part, _share(step, total_steps))
             self._latest = (message, 0, 0)
         elif step or total_steps:
             self._latest = (message, step, total_steps or self._latest[2])
         else:
-            self._latest = (message, self._latest[1], self._latest[2])
+            self._latest = (message, *self._latest[1:])
 
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
     ) -> Iterator[T]:
-        """Iterate over `iterable` without its first `start` items, and count the items.
-
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-
-        """
+        """Yield and count the items after the first `start` ones. Raise `TaskCancelled` as `report` does."""
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else 0
         outer, said = self._innermost, self._latest[0]
@@ -79,7 +69,7 @@ class Bar:
                 yield item
                 if ownership.lost is not None:
                     ownership.check()
-                self._innermost = loop  # drops inner loops that the item began and did not end
+                self._innermost = loop  # drops inner loops that the item left unfinished
                 loop.done = done
                 loop.part = 0.0
         finally:
@@ -93,11 +83,11 @@ class Bar:
 
     @property
     def message(self) -> str:
-        """The latest message, fit for every page and store."""
+        """The latest message, safe for every page and store."""
         return presentable(self._latest[0])
 
     def position(self) -> tuple[float, float]:
-        """Return step and total: of the outermost loop with what runs inside it, or as they were reported."""
+        """Return step and total: those of the outermost loop, including its inner loops, or those reported."""
         _, step, total_steps = self._latest
         share = 0.0
         for loop in _outward(self._innermost):
@@ -118,7 +108,7 @@ def _share(step: float, total: float) -> float:
 
 
 def _finite(value: float) -> float:
-    """Turn whatever an author passes as a number into one that can be shown; the work must not fail for its report."""
+    """Return `value` as a finite number, or 0.0: a bad report must not fail the work."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

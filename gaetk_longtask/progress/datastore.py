@@ -14,19 +14,17 @@ from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import KEPT_SECONDS, ProgressStore, Written, is_later, readable
 
-#: How long a page waits for news from Datastore before it does without; ndb itself waits a minute.
+#: How long a page waits for Datastore before it continues without a snapshot; ndb's default is a minute.
 _READ_SECONDS = 1.0
 
 
 class DatastoreProgressStore(ProgressStore):
-    """Snapshots in Datastore, for applications without a memcache: slower, and each write is billed."""
+    """Stores snapshots in Datastore, for applications without a memcache. Slower, and each write is billed."""
 
     interval_seconds = 5.0
 
-    _ERRORS = STORE_ERRORS
-
     def __init__(self, ndb_context: Callable[[], AbstractContextManager[Any]]) -> None:
-        """`ndb_context` enters an NDB context outside of any transaction, on any thread."""
+        """Create the store. `ndb_context` enters an NDB context outside any transaction, on any thread."""
         self._ndb_context = ndb_context
 
     def read(self, task_id: str) -> Snapshot | None:
@@ -34,7 +32,7 @@ class DatastoreProgressStore(ProgressStore):
         try:
             with self._ndb_context():
                 return self._load(task_id, retries=0, timeout=_READ_SECONDS)
-        except self._ERRORS:
+        except STORE_ERRORS:
             return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -42,33 +40,30 @@ class DatastoreProgressStore(ProgressStore):
         try:
             with self._ndb_context():
                 found = LongTaskProgress.load_all(list(task_ids), retries=0, timeout=_READ_SECONDS)
-        except self._ERRORS:
+        except STORE_ERRORS:
             return {}
         return readable((entity.key.id(), entity.snapshot) for entity in found if entity)
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; one Datastore read and write."""
+        """Store the snapshot; one Datastore read and write."""
 
         def transact() -> Written:
             if is_later(self._load(snapshot.info.id), snapshot):
                 return Written.OUTDATED
-            self._save(snapshot, KEPT_SECONDS)
+            expires_at = datetime.now(UTC) + timedelta(seconds=KEPT_SECONDS)
+            key = LongTaskProgress.key_of(snapshot.info.id)
+            LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()
             return Written.YES
 
         try:
             with self._ndb_context():
                 return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
-        except self._ERRORS:
+        except STORE_ERRORS:
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Do nothing: a poll that finds no snapshot reads the task itself, which costs the same."""
+        """Do nothing. A poll that finds no snapshot reads the task itself, which costs the same."""
 
     def _load(self, task_id: str, **options: float) -> Snapshot | None:
         entity = LongTaskProgress.load(task_id, **options)
         return Snapshot.from_json(entity.snapshot, task_id) if entity else None
-
-    def _save(self, snapshot: Snapshot, seconds: int) -> None:
-        expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
-        key = LongTaskProgress.key_of(snapshot.info.id)
-        LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()

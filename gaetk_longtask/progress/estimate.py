@@ -1,8 +1,8 @@
-"""The time left; pure.
+"""Estimates the time left. Does no I/O and reads no clock.
 
-What is left takes the recent pace, and recent means: of the time since the pace last changed clearly, the later half. A
-pace is trusted to last as long again as it has lasted; what is left beyond that takes the attempt's average. So bursts
-do not sway the estimate, as they sway an average over the last seconds, nor does an early phase.
+The estimate uses the recent pace: the pace in the later half of the time since the last clear change. A pace is trusted
+to last as long again as it has lasted. The remaining steps use the attempt's average pace. So neither bursts nor a
+different early phase distort the estimate. An average over the last seconds would follow every burst.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from itertools import pairwise
 from math import isfinite
 from typing import NamedTuple
 
-MIN_SECONDS = 5.0  #: too little to go on: less observation than this, …
-MIN_CHANGES = 3  #: … or fewer changes of the step
-STALL_SECONDS = 10.0  #: no change of the step for longer than this is a stall, …
-STALL_FACTOR = 4.0  #: … provided that it is also longer than this many times the longest wait but one
+MIN_SECONDS = 5.0  #: no estimate after less time than this, …
+MIN_CHANGES = 3  #: … or after fewer changes of the step
+STALL_SECONDS = 10.0  #: a stall is a wait for the next step that is longer than this …
+STALL_FACTOR = 4.0  #: … and longer than this many times the second-longest wait
 
-# Tuned on synthetic progress, and tried on the recordings of benchmarks/estimate.py; none of them is touchy.
-_CLEAR = 15.0  # how much clearer than chance a change of pace has to be, as the F value of the two paces
-_MATTERS = 0.2  # by what share the pace has to change to be another one
-_RECENT = 0.5  # the part of the time since the pace changed that counts
-_RECENT_CHANGES = 9  # but no fewer changes of the step than these
-_COUNTABLE = 2**53  # a float counts no further
-_FINENESS = 0.02  # two remembered moments are this share of their age apart, so that a day takes a few hundred
-_COARSENESS = 0.2  # the same for what the next attempt is told, so that a day takes a few dozens
+# Tuned on synthetic progress and checked with the recordings of benchmarks/estimate.py. Small changes matter little.
+_CLEAR = 15.0  # a change of pace is clear above this F value of the two paces
+_MATTERS = 0.2  # smaller relative changes of pace are ignored
+_RECENT = 0.5  # the later share of the time since the change that counts as recent
+_RECENT_CHANGES = 9  # but at least this many changes of the step
+_COUNTABLE = 2**53  # the highest number to which a float can count
+_FINENESS = 0.02  # remembered points are this share of their age apart; a day takes a few hundred points
+_COARSENESS = 0.2  # the same for the points that the next attempt gets; a day takes a few dozen
 
 
 class _Point(NamedTuple):
@@ -32,12 +32,12 @@ class _Point(NamedTuple):
     step: float
 
     def pace(self, later: _Point) -> float:
-        """Seconds a step from here to there."""
+        """Return the seconds per step from this point to a later one."""
         return (later.at - self.at) / (later.step - self.step)
 
 
 class Estimator:
-    """Estimates one attempt's time left; starts anew when the total changes or the steps go back."""
+    """Estimates one attempt's time left. Starts over when the total changes or the steps go back."""
 
     def __init__(self) -> None:
         self._total = 0.0
@@ -46,7 +46,7 @@ class Estimator:
         self._longest_waits = [0.0, 0.0]
 
     def update(self, step: float, total: float, now: float) -> None:
-        """Take the latest that the work has said, at monotonic seconds `now`; a total of 0 is unknown."""
+        """Store the latest step, reported at monotonic seconds `now`. A total of 0 means unknown."""
         known = 0 <= step <= _COUNTABLE and 0 < total <= _COUNTABLE
         if not known or total != self._total or (self._points and step < self._points[-1].step):
             self._total, self._points, self._longest_waits = total, [], [0.0, 0.0]
@@ -61,12 +61,12 @@ class Estimator:
             self._points = [*kept, here]
 
     def points(self, now: float) -> tuple[list[tuple[float, float]], float]:
-        """Give what another estimator needs to go on: how long ago which step was reached, and the total."""
+        """Return what the next estimator needs to continue: pairs of age in seconds and step, and the total."""
         kept = _thinned(self._points, now, _COARSENESS)
         return [(round(now - point.at, 2), point.step) for point in kept], self._total
 
     def resume(self, points: Sequence[Sequence[float]], total: float, now: float) -> None:
-        """Go on from what another one gave at `now`."""
+        """Continue from what another estimator's `points` returned. `now` is the time of that call on this clock."""
         self._points = [_Point(now - age, step) for age, step in points]
         if self._points:
             self._start, self._total = self._points[0], total
@@ -74,7 +74,7 @@ class Estimator:
             self._longest_waits = sorted([0.0, 0.0, *waits])[-2:]
 
     def seconds_left(self, now: float) -> float | None:
-        """Give the time left; None at first, in a stall, and when nothing but the last step's end is awaited."""
+        """Return the seconds left. None at first, in a stall, and once the last step is reported."""
         points = self._points
         if len(points) <= MIN_CHANGES or self._stalled(now):
             return None
@@ -89,12 +89,12 @@ class Estimator:
             recent = since[-_RECENT_CHANGES - 1 :]
         near = min(rest, last.step - since[0].step)
         left = near * recent[0].pace(last) + (rest - near) * self._start.pace(last)
-        # To wait as long as the steps take is no delay.
+        # Subtract the time since the last step, but at most the average wait for a step.
         left -= min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1))
         return max(0.0, left) if isfinite(left) else None
 
     def _stalled(self, now: float) -> bool:
-        # The longest wait may have been a stall itself.
+        # Not the longest wait, which may have been a stall itself.
         patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_waits[0])
         return len(self._points) > MIN_CHANGES and now - self._points[-1].at > patience
 
@@ -108,7 +108,7 @@ def _thinned(points: list[_Point], now: float, fineness: float = _FINENESS) -> l
 
 
 def _since_change(points: list[_Point]) -> list[_Point]:
-    """Drop what lies before the last clear change of pace; steps are taken as a random walk with drift."""
+    """Return the points since the last clear change of pace. Models the steps as a random walk with drift."""
     while True:
         first, last = points[0], points[-1]
         drift = (last.step - first.step) / first.pace(last)

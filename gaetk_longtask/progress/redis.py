@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,19 +11,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import (
-    KEPT_SECONDS,
-    PATIENCE_SECONDS,
-    ProgressStore,
-    Written,
-    compare_and_set,
-    memcache_key,
-    readable,
-)
+from gaetk_longtask.progress.stores import KEPT_SECONDS, PATIENCE_SECONDS, KeyValueStore
 
-# Redis has no compare-and-set of its own. WATCH would do with one round trip more on a connection kept for it, and
-# proxies refuse it; a script is one call. What is later than what is Python's business: this compares bytes.
+# Redis has no compare-and-set. A script needs one call. WATCH needs another round trip and its own connection, and
+# proxies refuse it. The script only compares bytes; Python decides which snapshot is later.
 _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
@@ -33,96 +22,64 @@ return 1
 """
 
 
-class RedisProgressStore(ProgressStore):
-    """Snapshots in Redis or Valkey, through redis-py; one server, not a cluster."""
+class RedisProgressStore(KeyValueStore):
+    """Stores snapshots in Redis or Valkey, through redis-py. Supports one server, not a cluster."""
 
-    interval_seconds = 0.5
-
-    # What else than its own errors the client raises where a server talks nonsense.
+    # The client's own errors, and what it raises for malformed responses.
     _ERRORS = (redis.RedisError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
     def __init__(self, url: str) -> None:
-        """Use the server at a URL as ``redis.Redis.from_url`` takes it; options in its query win over ours.
-
-        Raises:
-            ConfigurationError: the URL, or one of its options, is impossible.
-
-        """
-        if reason := _objection(url):
-            raise _impossible(reason)
+        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's."""
+        if reason := _problem(url):
+            raise _invalid(reason)
         try:
             self._client: Any = redis.Redis.from_url(
                 url,
                 socket_connect_timeout=PATIENCE_SECONDS,
                 socket_timeout=PATIENCE_SECONDS,
-                # A connection that the server has closed in the meantime is opened again, once.
+                # Reconnect once if the server has closed the connection in the meantime.
                 retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
-                # Enough for what is said here, known to every server, and spoken without a handshake.
+                # RESP2 is enough here, works with every server, and needs no handshake.
                 protocol=2,
             )
             pool = self._client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # so that unknown options are found now; connects nowhere
+            pool.connection_class(**pool.connection_kwargs)  # finds unknown options now, without connecting
         except (ValueError, TypeError, redis.RedisError) as exc:
-            raise _impossible(str(exc).rstrip(".")) from exc
+            raise _invalid(str(exc).rstrip(".")) from exc
 
-    def read(self, task_id: str) -> Snapshot | None:
-        """Return the latest snapshot; one GET."""
-        try:
-            return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
-        except self._ERRORS:
-            return None
+    def _get_many(self, keys: list[str]) -> dict[str, bytes | None]:
+        return dict(zip(keys, self._client.mget(keys), strict=True))
 
-    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots; one MGET."""
-        try:
-            found = self._client.mget([memcache_key(task_id) for task_id in task_ids])
-            return readable(zip(task_ids, found, strict=True))
-        except self._ERRORS:
-            return {}
+    def _load(self, key: str) -> tuple[bytes | None, bytes | None]:
+        stored = self._client.get(key)
+        return stored, stored
 
-    def write(self, snapshot: Snapshot) -> Written:
-        """Keep it; two round trips, more only if others write at the same moment."""
-        key = memcache_key(snapshot.info.id)
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        return bool(self._client.set(key, data, ex=seconds, nx=True))
 
-        def load() -> tuple[bytes | None, bytes | None]:
-            stored = self._client.get(key)
-            return stored, stored
-
-        try:
-            return compare_and_set(
-                snapshot,
-                load=load,
-                add=lambda data: bool(self._client.set(key, data, ex=KEPT_SECONDS, nx=True)),
-                replace=lambda data, stored: self._client.eval(_REPLACE, 1, key, stored, data, KEPT_SECONDS) == 1,
-            )
-        except self._ERRORS:
-            return Written.LOST
-
-    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it where there is no snapshot; one round trip."""
-        with contextlib.suppress(*self._ERRORS):
-            self._client.set(memcache_key(snapshot.info.id), snapshot.to_json(), ex=seconds, nx=True)
+    def _replace(self, key: str, data: bytes, version: bytes) -> bool:
+        return bool(self._client.eval(_REPLACE, 1, key, version, data, KEPT_SECONDS) == 1)
 
 
-def _objection(url: str) -> str | None:
-    """Return what redis-py would ignore, or report together with a part of the password."""
+def _problem(url: str) -> str | None:
+    """Return what is wrong with the URL. redis-py would ignore it, or show a part of the password in its error."""
     try:
         parts = urlsplit(url)
         port_is_possible = parts.port != 0
     except ValueError:
         port_is_possible = False
     if not port_is_possible:
-        return "the port is impossible, or a special character of the password is not percent-encoded"
+        return "the port is invalid, or a special character in the password is not percent-encoded"
     if parts.scheme == "unix":
-        return None if parts.path else "there is no path"
+        return None if parts.path else "it has no path"
     if not parts.hostname:
-        return "there is no host"
-    return None if re.fullmatch(r"/?\d*", parts.path) else "the path is no database's number"
+        return "it has no host"
+    return None if re.fullmatch(r"/?\d*", parts.path) else "the path is not a database number"
 
 
-def _impossible(reason: str) -> ConfigurationError:
+def _invalid(reason: str) -> ConfigurationError:
     message = (
-        "LONGTASK_PROGRESS_URL is redis://[[user]:password@]host[:port][/database], or rediss:// for TLS, or "
-        f"unix:///path/to/socket, with options as redis.Redis.from_url takes them; in yours, {reason}."
+        f"LONGTASK_PROGRESS_URL is invalid: {reason}. Use redis://[[user]:password@]host[:port][/database], rediss:// "
+        "for TLS, or unix:///path/to/socket. Options are those of redis.Redis.from_url."
     )
     return ConfigurationError(message, key="LONGTASK_PROGRESS_URL")

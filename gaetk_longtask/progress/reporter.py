@@ -1,4 +1,4 @@
-"""The beat of an attempt: a thread that carries progress out of the process and keeps the attempt's lease."""
+"""The heartbeat of an attempt: a thread that stores its progress and renews its lease."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gaetk_longtask.progress.time_left import TimeLeft
 
 log = logging.getLogger(__name__)
 
-#: How often the task itself is read while the progress store is out of reach.
+#: How often the task itself is read while the progress store is unavailable.
 BLIND_CHECK = timedelta(seconds=5)
 
 
 class Reporter:
-    """Reports one attempt's progress at the progress store's pace, and keeps the ownership up to date.
+    """Reports one attempt's progress at the progress store's interval, and keeps the ownership up to date.
 
-    The work writes to the `bar`. All I/O happens on a daemon thread of the reporter's own.
+    The work writes to `bar`. All I/O runs on the reporter's own daemon thread.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Reporter:
     ) -> None:
         """Report for the attempt that owns the task of `snapshot`.
 
-        Beats cease at `stop_at`, when the platform ends the attempt's request. Every beat enters a `context` of its
-        own, on the reporter's thread.
+        Beats stop at `stop_at`, when the platform ends the attempt's request. Each beat enters its own `context` on the
+        reporter's thread.
         """
         self.bar = Bar(snapshot.info.progress, ownership)
         self._snapshot = snapshot
@@ -55,8 +55,8 @@ class Reporter:
         self._context = context
         self._beating = threading.Lock()
         self._stopped = threading.Event()
-        # Where threads inherit context variables (wrap_wsgi_app of App Engine's SDK, free-threaded Python), they also
-        # inherit the request's NDB context, and no other one could be entered.
+        # Threads may inherit context variables (wrap_wsgi_app of App Engine's SDK, free-threaded Python). With the
+        # request's NDB context inherited, the thread could not enter another one.
         self._thread = threading.Thread(
             target=Context().run, args=(self._run,), name=f"longtask-{snapshot.info.id[:8]}", daemon=True
         )
@@ -66,44 +66,39 @@ class Reporter:
         self._thread.start()
 
     def stop(self, *, seconds: float = 5) -> None:
-        """End the thread; wait no longer than `seconds` for a store that hangs."""
+        """Stop the thread. Wait at most `seconds` for a store that hangs."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
 
     @property
     def progress(self) -> Progress:
-        """The latest that the work has reported, with the time left."""
-        step, total_steps = self.bar.position()
-        return Progress(
-            message=self.bar.message,
-            step=step,
-            total_steps=total_steps,
-            eta_seconds=self._time_left.seconds(total_steps),
-        )
+        """The latest reported progress, with the time left."""
+        step, total = self.bar.position()
+        left = self._time_left.seconds(total)
+        return Progress(message=self.bar.message, step=step, total_steps=total, eta_seconds=left)
 
     def stored(self) -> dict[str, Any]:
-        """Return the progress as the entity keeps it for an attempt that continues at once: with time left and pace."""
+        """Return the progress, with time left and pace, as the entity stores it for the next attempt."""
         progress = self.progress
         return progress.stored() | {"eta_seconds": progress.eta_seconds, "pace": self._time_left.pace()}
 
     def beat(self) -> None:
-        """Report once, renew the lease if it is time to, and find out whether the task is still ours."""
-        with self._beating:  # the last beat is made by the work's own thread
+        """Report once, renew the lease if it is due, and check whether the attempt still owns the task."""
+        with self._beating:  # the work's own thread makes the last beat
             now = self._clock()
             self._time_left.update(*self.bar.position(), may_ask=not self._stopped.is_set())
             written = self._store.write(self._snapshot.beating(self.progress, now))
             self.ownership.renew(now, within=self._patience(written))
 
     def _patience(self, written: Written) -> timedelta:
-        renew_every = self.ownership.renew_every
         match written:
             case Written.OUTDATED:
                 return timedelta(0)
             case Written.LOST:
-                return min(BLIND_CHECK, renew_every)
+                return min(BLIND_CHECK, self.ownership.renew_every)
             case Written.YES:
-                return renew_every
+                return self.ownership.renew_every
 
     def _run(self) -> None:
         while not self._stopped.wait(self._store.interval_seconds):
@@ -112,5 +107,5 @@ class Reporter:
             try:
                 with self._context():
                     self.beat()
-            except Exception:  # a store of the application's own: this beat is missed, the next one may work
-                log.exception("no report of %s", self._snapshot.info.id[:8])
+            except Exception:  # a custom store may raise; the next beat may work
+                log.exception("the progress of %s could not be reported", self._snapshot.info.id[:8])

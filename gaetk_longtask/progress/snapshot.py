@@ -1,4 +1,4 @@
-"""What is known of a task at one moment: all that a waiting page shows, as progress stores keep it."""
+"""The state of a task at one moment: all that a waiting page shows, as progress stores keep it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaetk_longtask.status import Status
 
 T = TypeVar("T")
 
-#: What is kept of a message for the visitor, in characters.
+#: Messages for the visitor are cut after this many characters.
 LONGEST_MESSAGE = 500
 #: Beats an owner may miss before it counts as dead.
 MISSED_BEATS = 3
@@ -22,31 +22,31 @@ MISSED_BEATS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """News about a task. Of two, the one with the higher `order` is the later.
+    """The state of a task at one moment. Of two snapshots, the one with the higher `order` is later.
 
-    It is stored by the names of the fields, so that two versions of the library understand each other: names that are
-    not known are ignored, and a field that is added later has a default.
+    Fields are stored by name, so that two versions of the library understand each other. Unknown names are ignored, and
+    a field that is added later has a default.
     """
 
     info: TaskInfo
     fence: int
-    due_at: datetime | None = None  #: when the task itself must be looked at; None while an attempt works
-    beat_at: datetime | None = None  #: the owner's last sign of life; None unless an attempt works
-    beat_seconds: float = 0  #: how far apart the owner's signs of life are
+    due_at: datetime | None = None  #: when the task itself must be read; None while an attempt works
+    beat_at: datetime | None = None  #: the owner's last heartbeat; None unless an attempt works
+    beat_seconds: float = 0  #: the interval between the owner's heartbeats
 
     @property
     def order(self) -> tuple[int, int]:
-        """Rises with every claim, cancel and retry, and within one attempt with the status."""
+        """A sort key that rises with every claim, cancel and retry, and within one attempt with the status."""
         return self.fence, self.info.status.rank
 
     def is_silent(self, now: datetime) -> bool:
-        """Return whether the owner has missed so many beats that it must be dead."""
+        """Return whether the owner has missed so many heartbeats that it counts as dead."""
         if self.beat_at is None:
             return False
         return (now - self.beat_at).total_seconds() > MISSED_BEATS * self.beat_seconds
 
     def needs_check(self, now: datetime) -> bool:
-        """Return whether the task itself must be looked at: its owner is silent, or its time is over."""
+        """Return whether the task itself must be read: its owner is silent, or the task is due."""
         if self.info.status.ended:
             return False
         if self.beat_at is not None:
@@ -54,12 +54,12 @@ class Snapshot:
         return self.due_at is not None and self.due_at <= now
 
     def beating(self, progress: Progress, now: datetime) -> Self:
-        """Return the owner's next sign of life."""
+        """Return a snapshot with new progress and a heartbeat at `now`."""
         return replace(self, info=replace(self.info, progress=progress), beat_at=now)
 
     @classmethod
     def of(cls, task: LongTask, *, now: datetime, beat_seconds: float = 0) -> Self:
-        """Return the durable state; `beat_seconds` is for the attempt that has just claimed the task."""
+        """Return the snapshot of a stored task. Pass `beat_seconds` only for an attempt that has just claimed it."""
         return cls(
             info=task.info,
             fence=task.fence,
@@ -69,12 +69,12 @@ class Snapshot:
         )
 
     def to_json(self) -> bytes:
-        """Return it as progress stores keep it; never pickle."""
+        """Return the bytes that progress stores keep: JSON, never a pickle."""
         return _ENCODER.encode(_SNAPSHOT.write(self)).encode()
 
     @classmethod
     def from_json(cls, data: bytes | str | None, task_id: str) -> Snapshot | None:
-        """Return what `to_json` wrote for this task; anything else is no news."""
+        """Return the snapshot that `to_json` wrote for this task, or None for anything else."""
         try:
             text = data if isinstance(data, str) else str(data or b"null", "utf-8")
             stored, end = _DECODER.raw_decode(text)
@@ -85,7 +85,7 @@ class Snapshot:
 
 
 class _Codec(Generic[T]):
-    """Writes and reads a dataclass as a JSON object, by the names of its fields; a field that is None is left out."""
+    """Writes and reads a dataclass as a JSON object with its field names. Fields that are None are left out."""
 
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls
@@ -117,15 +117,14 @@ def _moment(microseconds: int) -> datetime:
 
 
 def _no_number(name: str) -> NoReturn:
-    message = f"{name} is no number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not a number")
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 _STATUSES = {status.value: status for status in Status}
 
-#: By the type of a field. Every poll reads a snapshot: what is here is what costs least.
+#: Readers by field type. They are the cheapest ones, because every poll reads a snapshot.
 _READERS: dict[Any, Callable[[Any], Any]] = {
     str: str,
     int: int,
@@ -134,7 +133,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     Status: _STATUSES.__getitem__,
 }
 _READERS |= {kind | None: read for kind, read in _READERS.items()}
-#: The same, for those types that JSON does not have.
+#: Writers by field type, only for types that JSON lacks.
 _WRITERS: dict[Any, Callable[[Any], Any]] = {datetime: _microseconds, datetime | None: _microseconds}
 for _cls in (Progress, TaskInfo):
     _READERS[_cls], _WRITERS[_cls] = _Codec(_cls).read, _Codec(_cls).write
@@ -142,9 +141,9 @@ _SNAPSHOT = _Codec(Snapshot)
 
 
 def presentable(message: object) -> str:
-    """Return what an author calls a message as a text that every page and store takes; never raises."""
+    """Return an author's message as text that every page and store accepts. Never raises."""
     try:
         text = str(message)
-    except Exception:  # noqa: BLE001  # an author's class, on another thread than the author's
+    except Exception:  # noqa: BLE001  # an author's class may raise anything
         text = type(message).__name__
     return text[:LONGEST_MESSAGE].encode(errors="replace").decode()

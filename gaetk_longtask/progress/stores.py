@@ -1,105 +1,149 @@
-"""The law of progress stores, which keep the latest snapshot of a task where a poll finds it cheaply."""
+"""The interface of progress stores, which keep the latest snapshot of each task for cheap polls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
 from gaetk_longtask.progress.snapshot import Snapshot
 
-#: How long a snapshot is kept after the last write: longer than any beat, short enough to cost nothing.
+#: How long a snapshot is kept after the last write: longer than any heartbeat interval, but too short to cost much.
 KEPT_SECONDS = 3600
-#: How long the service behind a store may take for one answer.
+#: The timeout for one answer of the service behind a store.
 PATIENCE_SECONDS = 0.5
-#: How often a write is tried while others write at the same moment.
+#: How often a write is tried if there are concurrent writes.
 _TRIES = 3
 
 
 class Written(Enum):
-    """What became of a snapshot."""
+    """The outcome of a write."""
 
-    YES = "it is the latest"
-    OUTDATED = "a later one stands there: the writer no longer owns the task"
-    LOST = "the store did not answer, or others were faster each time"
+    YES = "the snapshot is the latest one"
+    OUTDATED = "a later snapshot is stored: the writer no longer owns the task"
+    LOST = "the store did not answer, or a concurrent write was faster each time"
 
 
 class ProgressStore(Protocol):
-    """Keeps the latest snapshot of each task: the latest value wins, losing one is allowed, raising is not.
+    """Keeps the latest snapshot of each task. The latest value wins.
 
-    Many threads call it at once. A call answers within about a second, also when the service behind it is gone, hangs
-    or talks nonsense: nothing is known then, and what is written is lost. It connects when it is first used, finds by
-    itself a service that is back, and needs no closing. What it keeps is bytes of `Snapshot.to_json`, never a pickle.
+    A store may lose a snapshot, but its methods never raise. Many threads call them at once. Each call returns within
+    about a second, even if the service behind the store is down, hangs or sends malformed responses. A read then finds
+    nothing, and a write is lost. A store connects on first use, reconnects by itself and needs no closing. It keeps the
+    bytes of `Snapshot.to_json`, never a pickle.
 
-    A store of your own derives from this class and goes to ``LongTaskManager(app, progress=…)``.
+    To write your own store, derive from this class and pass an instance to ``LongTaskManager(app, progress=…)``.
     """
 
-    #: The pace at which an attempt reports and beats; one that misses three beats is taken for dead.
+    #: The interval at which an attempt reports its progress. An attempt that misses three reports counts as dead.
     interval_seconds: float
 
     def read(self, task_id: str) -> Snapshot | None:
-        """Return the latest snapshot, or None where it is unknown, lost or unreadable.
+        """Return the latest snapshot, or None if it is unknown, lost or unreadable.
 
-        Every poll of a task asks for it: one round trip.
+        Every poll of a task calls this, so it makes only one round trip.
         """
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return what `read` returns for each, by id and in one round trip; tasks without news are left out."""
+        """Return the latest snapshots by task id, in one round trip. Tasks for which `read` finds none are left out."""
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Keep it, unless one of a higher `Snapshot.order` is there: compare and set, never overwrite the later.
+        """Store the snapshot, unless one with a higher `Snapshot.order` is stored.
 
-        So an attempt whose task was taken over can't report any more, and learns of it. What can't be read is
-        overwritten. A snapshot is kept for an hour after the last write.
+        This is a compare-and-set: it never overwrites a later snapshot. So an attempt whose task was taken over can no
+        longer report, and learns it from the return value. An unreadable snapshot is overwritten. A snapshot is kept
+        for an hour after the last write.
         """
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Keep it for `seconds` where there is none; a store no cheaper to ask than the task itself may do nothing."""
+        """Store the snapshot for `seconds` if none exists.
+
+        A store may do nothing here if reading from it is not cheaper than reading the task itself.
+        """
 
     def for_reporter(self) -> ProgressStore:
-        """Return the store for a thread that the present request starts.
+        """Return the store for a thread that the current request starts.
 
-        That is this one, unless its calls need something that only the request's own thread has.
+        This is the same store, unless its calls need something that only the request's own thread has.
         """
         return self
 
 
 def memcache_key(task_id: str) -> str:
-    """Return the key that the original used."""
+    """Return the memcache key for a task, the same as in the original library."""
     return f"longtask_status_{task_id}"
 
 
-def compare_and_set(
-    snapshot: Snapshot,
-    *,
-    load: Callable[[], tuple[bytes | None, Any]],
-    add: Callable[[bytes], bool],
-    replace: Callable[[bytes, Any], bool],
-) -> Written:
-    """Keep a snapshot unless a later one is there; two round trips unless others write at the same moment.
+class KeyValueStore(ProgressStore):
+    """Stores snapshots in a service that keeps bytes by key. The calls of a subclass may raise its `_ERRORS`."""
 
-    `load` returns what is stored, or None, and what `replace` needs to replace exactly that. `add` and `replace` return
-    whether they did it. All three may raise.
-    """
-    data = snapshot.to_json()
-    for _ in range(_TRIES):
-        stored, version = load()
-        if stored is None:
-            if add(data):
-                return Written.YES
-        elif is_later(Snapshot.from_json(stored, snapshot.info.id), snapshot):
-            return Written.OUTDATED
-        elif replace(data, version):
-            return Written.YES
-    return Written.LOST
+    interval_seconds = 0.5
+
+    _ERRORS: tuple[type[Exception], ...]
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Return the latest snapshot; one round trip."""
+        try:
+            return Snapshot.from_json(self._get(memcache_key(task_id)), task_id)
+        except self._ERRORS:
+            return None
+
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Return the latest snapshots; one round trip, to each server that has some of them."""
+        keys = {memcache_key(task_id): task_id for task_id in task_ids}
+        try:
+            return readable((keys[key], data) for key, data in self._get_many(list(keys)).items())
+        except self._ERRORS:
+            return {}
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Store the snapshot; two round trips, more only with concurrent writes."""
+        with suppress(*self._ERRORS):
+            key, data = memcache_key(snapshot.info.id), snapshot.to_json()
+            for _ in range(_TRIES):
+                stored, version = self._load(key)
+                if stored is None:
+                    if self._add(key, data, KEPT_SECONDS):
+                        return Written.YES
+                elif is_later(Snapshot.from_json(stored, snapshot.info.id), snapshot):
+                    return Written.OUTDATED
+                elif self._replace(key, data, version):
+                    return Written.YES
+        return Written.LOST
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Store the snapshot if none exists; one round trip."""
+        with suppress(*self._ERRORS):
+            self._add(memcache_key(snapshot.info.id), snapshot.to_json(), seconds)
+
+    def _get(self, key: str) -> bytes | None:
+        return self._load(key)[0]
+
+    @abstractmethod
+    def _get_many(self, keys: list[str]) -> Mapping[str, bytes | None]:
+        """Return the stored bytes by key."""
+
+    @abstractmethod
+    def _load(self, key: str) -> tuple[bytes | None, Any]:
+        """Return the stored bytes or None, and their version."""
+
+    @abstractmethod
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        """Store the bytes if the key has none, and return whether they are stored."""
+
+    @abstractmethod
+    def _replace(self, key: str, data: bytes, version: Any) -> bool:
+        """Store the bytes if the key still has this version, and return whether they are stored."""
 
 
 def readable(stored: Iterable[tuple[str, bytes | None]]) -> dict[str, Snapshot]:
-    """Return the snapshots that are stored under ids; what can't be read is left out."""
+    """Return the stored snapshots by task id. Unreadable ones are left out."""
     read = ((task_id, Snapshot.from_json(data, task_id)) for task_id, data in stored)
     return {task_id: snapshot for task_id, snapshot in read if snapshot is not None}
 
 
 def is_later(stored: Snapshot | None, snapshot: Snapshot) -> bool:
-    """Return whether what is stored is later news."""
+    """Return whether the stored snapshot is later."""
     return stored is not None and stored.order > snapshot.order

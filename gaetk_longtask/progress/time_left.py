@@ -1,4 +1,4 @@
-"""The time left of an attempt: from the pace of its steps or, without steps, from how long earlier tasks took."""
+"""The time left of an attempt, from the pace of its steps or, without steps, from the duration of earlier tasks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from gaetk_longtask.progress.estimate import Estimator
 
-#: A task that reports no steps for this long is compared with earlier ones. Shorter ones are not worth a query.
+#: After this long without steps, a task is compared with earlier ones. Shorter tasks are not worth a query.
 STEPLESS = timedelta(seconds=3)
 
 
 class TimeLeft:
-    """Estimates what is left; continues with the pace of an attempt that handed over."""
+    """Estimates the time left. Can continue the estimate of the previous attempt."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class TimeLeft:
         pace: dict[str, Any] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Estimate for an attempt that begins now.
+        """Start the estimate for an attempt that begins now.
 
-        `usual_seconds` returns how long such tasks usually take since they were requested. It is asked once, if the
-        work reports no steps and the attempt `compares`. `pace` is what `pace` returned for the attempt before.
+        `usual_seconds` returns how long such tasks usually take, from the request to the result. It is called once, if
+        `compares` is true and the work reports no steps. `pace` is what `pace` returned in the previous attempt.
         """
         self._requested_at = requested_at
         self._began_at = clock()
@@ -44,14 +44,14 @@ class TimeLeft:
         self._compares = compares and self._usual is None
 
     def update(self, step: float, total_steps: float, *, may_ask: bool = True) -> None:
-        """Learn the latest position; this may ask how long such tasks usually take."""
+        """Store the latest position. Calls `usual_seconds` if it is needed and `may_ask` is true."""
         self._estimator.update(step, total_steps, self._monotonic())
         if self._compares and may_ask and not total_steps and self._clock() - self._began_at >= STEPLESS:
             self._compares = False
             self._usual = self._usual_seconds()
 
     def seconds(self, total_steps: float) -> float | None:
-        """Return the seconds left, or None while that would be a guess."""
+        """Return the seconds left, or None while there is no good estimate."""
         if total_steps:
             return self._estimator.seconds_left(self._monotonic())
         if self._usual is None:
@@ -60,6 +60,6 @@ class TimeLeft:
         return left if left > 0 else None
 
     def pace(self) -> dict[str, Any]:
-        """Return what the next attempt needs to continue the estimate, as JSON."""
+        """Return what the next attempt needs to continue the estimate, as JSON values."""
         points, total = self._estimator.points(self._monotonic())
         return {"points": points, "total": total, "at": self._clock().timestamp(), "usual": self._usual}

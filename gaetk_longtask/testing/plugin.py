@@ -11,7 +11,7 @@ from flask import Flask
 from gaetk_longtask.testing.faults import Faults, put_between
 from gaetk_longtask.testing.runner import TEST_PROJECT, TaskRunner
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def longtask(
 def longtask_faults(longtask: TaskRunner) -> Iterator[Faults]:
     """Faults between the application and Datastore."""
     with longtask.app.app_context():
-        client = services_of_current_app().ndb_context.client()
+        client = current_runtime().ndb_context.client()
     untroubled = client.stub
     yield put_between(client)
     client.stub = untroubled

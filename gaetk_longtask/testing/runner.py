@@ -16,11 +16,11 @@ from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.testing.twins import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.current import EXTENSION, services_of_current_app
+from gaetk_longtask.web.current import EXTENSION, current_runtime
 from gaetk_longtask.web.requests import ID_FIELD
 
 #: The project of an application that sets none.
@@ -53,35 +53,35 @@ class TaskRunner:
 
     @contextmanager
     def opened(self) -> Iterator[TaskRunner]:
-        """Replace the application's services by twins, and restore them at the end."""
+        """Replace the application's runtime by twins, and restore them at the end."""
         with self.app.app_context():
-            services = services_of_current_app()
-        self.app.extensions[EXTENSION] = self._with_twins(services)
+            runtime = current_runtime()
+        self.app.extensions[EXTENSION] = self._with_twins(runtime)
         got_request_exception.connect(self._remember, self.app)
         try:
             yield self
         finally:
             got_request_exception.disconnect(self._remember, self.app)
-            self.app.extensions[EXTENSION] = services
+            self.app.extensions[EXTENSION] = runtime
 
-    def _with_twins(self, services: Services) -> Services:
+    def _with_twins(self, runtime: Runtime) -> Runtime:
         store = TaskStore(self.progress, self.clock)
         # Read again: the environment may have changed since the application was imported.
         project = self.app.config.get("LONGTASK_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT") or TEST_PROJECT
         return replace(
-            services,
+            runtime,
             store=store,
             queue=self.queue,
             progress=self.progress,
             clock=self.clock,
-            ndb_context=NdbContexts(services.ndb_context.given, lambda: project),
+            ndb_context=NdbContexts(runtime.ndb_context.given, lambda: project),
             durations=Durations(store.last_runs, self.clock),
         )
 
     def datastore(self) -> AbstractContextManager[None]:
         """Enter an NDB context, to store test data or to read what the work has stored."""
-        services: Services = self.app.extensions[EXTENSION]
-        return services.ndb_context()
+        runtime: Runtime = self.app.extensions[EXTENSION]
+        return runtime.ndb_context()
 
     def _remember(self, sender: Flask, exception: Exception, **extra: Any) -> None:
         self.exceptions.append(exception)

@@ -14,7 +14,7 @@ from flask import Request, Response, redirect, render_template
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import given_in_url
@@ -27,23 +27,23 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 class Answers:
     """The answers to one request of a visitor."""
 
-    def __init__(self, hooks: Hooks, request: Request, services: Services) -> None:
+    def __init__(self, hooks: Hooks, request: Request, runtime: Runtime) -> None:
         self._hooks = hooks
         self._request = request
-        self._services = services
+        self._runtime = runtime
         self.path = path_of(request)
         self.as_json = wants_json(request)
 
     def snapshot(self, task: LongTask) -> Snapshot:
         """Return the snapshot of a stored task."""
-        return Snapshot.of(task, now=self._services.clock())
+        return Snapshot.of(task, now=self._runtime.clock())
 
     def page(self, snapshot: Snapshot) -> StatusPage:
         """Return the data of the waiting page."""
         return StatusPage.of(
             snapshot,
             title=self._hooks.title,
-            now=self._services.clock(),
+            now=self._runtime.clock(),
             language=asked_language(self._request),
             refreshes=self._request.args.get(REFRESH_FIELD) != "off",
             bookmark="" if self.as_json else urlencode(given_in_url(self._request)),

@@ -1,4 +1,4 @@
-"""Looks up the current application's services, and the handler class behind a view function."""
+"""Looks up the current application's runtime, and the handler class behind a view function."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 from flask import current_app
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.hooks import Hooks
 
-#: The key of the application's `Services` in ``app.extensions``.
+#: The key of the application's `Runtime` in ``app.extensions``.
 EXTENSION = "gaetk_longtask"
 
 
-def services_of_current_app() -> Services:
-    """Return the current application's services; raise `ConfigurationError` if it has no manager."""
-    services = current_app.extensions.get(EXTENSION)
-    if not isinstance(services, Services):
+def current_runtime() -> Runtime:
+    """Return the current application's runtime; raise `ConfigurationError` if it has no manager."""
+    runtime = current_app.extensions.get(EXTENSION)
+    if not isinstance(runtime, Runtime):
         message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
-    return services
+    return runtime
 
 
 def handler_class(view: Any) -> type[Hooks] | None:

@@ -14,7 +14,7 @@ from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.web.current import handler_class, services_of_current_app
+from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
 from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id
@@ -50,9 +50,9 @@ def answer(hooks: Hooks, work: Work) -> Response:
 
 def _deliver(hooks: Hooks, delivery: Delivery, work: Work) -> execution.Reply:
     try:
-        services = services_of_current_app()
-        with services.ndb_context():
-            return execution.deliver(services, delivery, hooks.options(services.config), _Job(execute=work))
+        runtime = current_runtime()
+        with runtime.ndb_context():
+            return execution.deliver(runtime, delivery, hooks.options(runtime.config), _Job(execute=work))
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
         return execution.Reply(code=500, reason="the attempt failed, see the log")

@@ -16,8 +16,8 @@ from gaetk_longtask import starting
 from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
-from gaetk_longtask.starting import Draft
-from gaetk_longtask.web.current import handler_class, services_of_current_app
+from gaetk_longtask.starting import Origin
+from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.requests import quoted_path
 
@@ -48,7 +48,7 @@ def start(
     endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
 ) -> LongTask:
     """Start a task, as `LongTaskManager.start` documents."""
-    services = services_of_current_app()
+    runtime = current_runtime()
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
     if cls is None:
@@ -61,19 +61,19 @@ def start(
     except (BuildError, ValueError) as exc:
         message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
         raise LongTaskError(message) from exc
-    draft = Draft(
+    origin = Origin(
         endpoint=endpoint,
         path=path,
-        base_url=services.config.base_url or base_url,
+        base_url=runtime.config.base_url or base_url,
         method="GET",
         created_by=created_by,
     )
-    with services.ndb_context.joining():
+    with runtime.ndb_context.joining():
         key = view.make_handler().unique_key(parameters)
         if key is not None:
-            name = starting.unique_name(draft, key, shared=cls.unique_key_shared)
-            draft = replace(draft, unique_name=name)
-        return starting.start(services, draft, parameters, cls.options(services.config))
+            name = starting.unique_name(origin, key, shared=cls.unique_key_shared)
+            origin = replace(origin, unique_name=name)
+        return starting.start(runtime, origin, parameters, cls.options(runtime.config))
 
 
 def unknown(endpoint: str) -> str:

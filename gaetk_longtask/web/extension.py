@@ -22,11 +22,11 @@ from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.commands import OperatorCommands
-from gaetk_longtask.web.current import EXTENSION, services_of_current_app
+from gaetk_longtask.web.current import EXTENSION, current_runtime
 from gaetk_longtask.web.requests import current_trace
 
 #: The URL prefix of the static files and of all other pages that belong to no handler.
@@ -84,7 +84,7 @@ class LongTaskManager:
                 project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
             )
         store = TaskStore(progress, self._clock, trace=lambda: current_trace(config.project))
-        app.extensions[EXTENSION] = Services(
+        app.extensions[EXTENSION] = Runtime(
             config=config,
             store=store,
             queue=queue,
@@ -134,13 +134,13 @@ def _purge() -> ResponseReturnValue:
     return _by_cron(maintenance.purge)
 
 
-def _by_cron(work: Callable[[Services], maintenance.Report]) -> ResponseReturnValue:
+def _by_cron(work: Callable[[Runtime], maintenance.Report]) -> ResponseReturnValue:
     """Run `work` if App Engine's cron asks for it; App Engine removes this header from all other requests."""
     if request.headers.get("X-Appengine-Cron") != "true":
         return Response("Only cron may send this request.\n", status=HTTPStatus.FORBIDDEN, mimetype="text/plain")
-    services = services_of_current_app()
-    with services.ndb_context():
-        report = work(services)
+    runtime = current_runtime()
+    with runtime.ndb_context():
+        report = work(runtime)
     return {"done": report.done, "left": report.left}
 
 

@@ -18,7 +18,7 @@ from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.services import TaskOptions
+from gaetk_longtask.runtime import TaskOptions
 from gaetk_longtask.web import deliveries, visits
 from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
 from gaetk_longtask.web.pages import StatusPage

@@ -12,7 +12,7 @@ from gaetk_longtask.config import Config
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import Serializer
-from gaetk_longtask.services import TaskOptions
+from gaetk_longtask.runtime import TaskOptions
 from gaetk_longtask.web.pages import StatusPage
 
 

@@ -11,8 +11,8 @@ from flask import Request, Response, redirect, render_template
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, SerializationError, TooLargeError
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.services import Services
-from gaetk_longtask.starting import Draft
+from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages import StartPage
@@ -24,10 +24,10 @@ from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, 
 class Start:
     """A request without a task id; an NDB context must be active."""
 
-    def __init__(self, hooks: Hooks, request: Request, services: Services, answers: Answers) -> None:
+    def __init__(self, hooks: Hooks, request: Request, runtime: Runtime, answers: Answers) -> None:
         self._hooks = hooks
         self._request = request
-        self._services = services
+        self._runtime = runtime
         self._answers = answers
 
     def answer(self) -> Any:
@@ -52,20 +52,20 @@ class Start:
 
     def _start(self) -> LongTask:
         request = self._request
-        draft = Draft(
+        origin = Origin(
             endpoint=request.endpoint or "",
             path=self._answers.path,
-            base_url=self._services.config.base_url or request.host_url.rstrip("/"),
+            base_url=self._runtime.config.base_url or request.host_url.rstrip("/"),
             method=request.method,
             created_by=self._hooks.get_user_id(),
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
         key = self._hooks.unique_key(parameters)
         if key is not None:
-            draft = replace(draft, unique_name=self._unique_name(draft, key))
+            origin = replace(origin, unique_name=self._unique_name(origin, key))
         try:
             with reaching_the_store():
-                return starting.start(self._services, draft, parameters, self._hooks.options(self._services.config))
+                return starting.start(self._runtime, origin, parameters, self._hooks.options(self._runtime.config))
         except TooLargeError as exc:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
         except SerializationError as exc:
@@ -74,14 +74,14 @@ class Start:
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
 
-    def _unique_name(self, draft: Draft, key: str) -> str:
+    def _unique_name(self, origin: Origin, key: str) -> str:
         if self._hooks.unique_key_shared:
-            name = starting.unique_name(draft, key, shared=True)
+            name = starting.unique_name(origin, key, shared=True)
             with reaching_the_store():
-                found = starting.find_joinable(self._services.store, name)
+                found = starting.find_joinable(self._runtime.store, name)
             if found is None or self._hooks.may_access(found.info):
                 return name
-        return starting.unique_name(draft, key, shared=False)
+        return starting.unique_name(origin, key, shared=False)
 
     def _lead_to(self, task: LongTask) -> Any:
         """Redirect the visitor to the task's own page; a program gets the status document."""

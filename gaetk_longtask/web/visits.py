@@ -16,10 +16,10 @@ from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.answers import Answers
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import (
@@ -48,21 +48,21 @@ def answer(hooks: Hooks, show: Show) -> Response:
     Raises:
         ConfigurationError: the application has no manager, or its project id is unknown.
     """
-    services = services_of_current_app()
+    runtime = current_runtime()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-    with services.ndb_context():
-        return _Visit(hooks, asked, services, show).answer()
+    with runtime.ndb_context():
+        return _Visit(hooks, asked, runtime, show).answer()
 
 
 class _Visit:
     """A visitor's request to a handler; an NDB context must be active."""
 
-    def __init__(self, hooks: Hooks, request: Request, services: Services, show: Show) -> None:
+    def __init__(self, hooks: Hooks, request: Request, runtime: Runtime, show: Show) -> None:
         self._hooks = hooks
         self._request = request
-        self._services = services
+        self._runtime = runtime
         self._show = show
-        self._answers = Answers(hooks, request, services)
+        self._answers = Answers(hooks, request, runtime)
 
     def answer(self) -> Response:
         """Return the answer to the request."""
@@ -84,7 +84,7 @@ class _Visit:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The query of this URL is not UTF-8.") from exc
         job = self._request.args.get(JOB_FIELD)
         if task_id is None and job is None:
-            return Start(self._hooks, self._request, self._services, self._answers).answer()
+            return Start(self._hooks, self._request, self._runtime, self._answers).answer()
         if task_id is None:
             raise ProblemError(
                 HTTPStatus.BAD_REQUEST,
@@ -102,7 +102,7 @@ class _Visit:
             ) from None
         snapshot = self._find(task_id)
         self._hooks.task = snapshot.info
-        with self._services.ndb_context.namespace(snapshot.info.namespace):
+        with self._runtime.ndb_context.namespace(snapshot.info.namespace):
             if not self._hooks.may_access(snapshot.info):
                 raise _not_yours()
             match name:
@@ -123,8 +123,8 @@ class _Visit:
         """Return the latest snapshot of the task; Datastore is read only if the progress store has no fresh one."""
         if not is_task_id(task_id):
             raise self._answers.unknown()
-        now = self._services.clock()
-        snapshot = self._services.progress.read(task_id)
+        now = self._runtime.clock()
+        snapshot = self._runtime.progress.read(task_id)
         if snapshot is None or snapshot.needs_check(now):
             with reaching_the_store():
                 snapshot = self._read_task(task_id, snapshot)
@@ -143,14 +143,14 @@ class _Visit:
 
     def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
         """Read the durable state; enqueue the task again if it is due."""
-        task = self._services.store.get(task_id)
+        task = self._runtime.store.get(task_id)
         if task is None:
             return None
-        task = starting.heal(self._services, task)
+        task = starting.heal(self._runtime, task)
         snapshot = self._answers.snapshot(task)
         if known is not None and known.order == snapshot.order:
             return known  # its progress is newer than the entity's
-        self._services.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
+        self._runtime.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
         return snapshot
 
     def _query(self, snapshot: Snapshot) -> Any:
@@ -166,7 +166,7 @@ class _Visit:
     # Showing the result.
 
     def _show_result(self, snapshot: Snapshot) -> Any:
-        store, task_id = self._services.store, snapshot.info.id
+        store, task_id = self._runtime.store, snapshot.info.id
         first = snapshot.info.status is Status.DONE and self._request.method != "HEAD"
         with reaching_the_store():
             task = store.show(task_id) if first else store.get(task_id)
@@ -188,7 +188,7 @@ class _Visit:
             return self._answers.see(JobName.QUERY, task_id)
         try:
             with reaching_the_store():
-                parameters = self._services.load(task, "parameters", self._hooks.serializer)
+                parameters = self._runtime.load(task, "parameters", self._hooks.serializer)
         except DamagedDataError as exc:
             log.exception("the parameters of %s are damaged", task_id[:8])
             raise ProblemError(
@@ -199,7 +199,7 @@ class _Visit:
             ) from exc
         try:
             with reaching_the_store():
-                result = self._services.load_result(task, self._hooks.serializer)
+                result = self._runtime.load_result(task, self._hooks.serializer)
             self._hooks.task = task
             return self._show(parameters, result, task)
         except DamagedDataError as exc:
@@ -224,11 +224,11 @@ class _Visit:
         task: LongTask | None
         with reaching_the_store():
             if name is JobName.CANCEL:
-                task = self._services.store.cancel(task_id)
+                task = self._runtime.store.cancel(task_id)
             else:
                 try:
                     fence = snapshot.fence if self._is_damaged(snapshot) else None
-                    task = starting.retry(self._services, task_id, damaged_fence=fence)
+                    task = starting.retry(self._runtime, task_id, damaged_fence=fence)
                 except EnqueueRefusedError as exc:
                     raise self._answers.refused(exc) from exc
         if self._answers.as_json and task is not None:
@@ -236,11 +236,11 @@ class _Visit:
         return self._answers.see(JobName.QUERY, task_id)
 
     def _is_damaged(self, snapshot: Snapshot) -> bool:
-        task = self._services.store.get(snapshot.info.id) if snapshot.info.status.has_result else None
+        task = self._runtime.store.get(snapshot.info.id) if snapshot.info.status.has_result else None
         if task is None or not task.status.has_result:
             return False
         try:
-            result = self._services.load_result(task, self._hooks.serializer)
+            result = self._runtime.load_result(task, self._hooks.serializer)
             if isinstance(result, YieldedResult):
                 deque(result, maxlen=0)
         except DamagedDataError:

@@ -19,7 +19,7 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import EXTENSION
 
@@ -97,9 +97,9 @@ class Stage:
     # Changing the state of a task.
 
     @property
-    def services(self) -> Services:
+    def services(self) -> Runtime:
         services = self.app.extensions[EXTENSION]
-        assert isinstance(services, Services)
+        assert isinstance(services, Runtime)
         return services
 
     def task(self, status: Status = Status.READY, *, endpoint: str = "report", **progress: Any) -> str:

@@ -69,25 +69,25 @@ def make_app(
 
 @pytest.fixture
 def work() -> type[Work]:
-    """A handler of this test alone, under ``/work``: it does what `work.do` says."""
+    """The handler of this test at ``/work``. Its work is `work.do`."""
     return type("Work", (Work,), {})
 
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
-    """The application that has `work`; many modules have another one."""
+    """An application with `work`; many test modules override it."""
     return make_app(work)
 
 
 @pytest.fixture
 def task(app: Flask) -> LongTask:
-    """A task of `work`, just started."""
+    """A task of `work` that was just started."""
     return start(app)
 
 
 @pytest.fixture
 def faults(ndb_client: ndb.Client) -> Faults:
-    """Between the application and Datastore; also counts the calls."""
+    """Faults between the application and Datastore."""
     return put_between(ndb_client)
 
 

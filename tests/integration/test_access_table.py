@@ -1,4 +1,4 @@
-"""Who gets what from which address, cell by cell; `docs/security.md` tells why."""
+"""The access rights to every address, for all kinds of clients. `docs/security.md` explains them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, Status
 from gaetk_longtask.testing import InMemoryQueue
 from tests.support import services_of, start
 
-#: What each of them sends along; the task is Anna's.
+#: The headers of each client. The task belongs to Anna.
 ACTORS: dict[str, dict[str, str]] = {
-    "nobody": {},
+    "anonymous visitor": {},
     "another user": {"X-User": "ben", "Sec-Fetch-Site": "same-origin"},
     "owner": {"X-User": "anna", "Sec-Fetch-Site": "same-origin"},
     "owner on a foreign page": {"X-User": "anna", "Sec-Fetch-Site": "cross-site"},
     "operator": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "same-origin"},
     "operator on a foreign page": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "cross-site"},
     "the queue": {},  # with the headers of the task's delivery
-    "who pretends to be the queue": {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22},
+    "forged delivery": {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22},
     "cron": {"X-Appengine-Cron": "true"},
 }
 STATIC = "/_longtask/static/longtask.css"
 
-#: The address, and how the task stands when it is asked; then a code for each of the actors above, in their order.
+#: The address, the status of the task before the request, and the code for each of the clients above, in order.
 TABLE: list[tuple[str, Status | None, list[int]]] = [
-    # Starting is the application's to guard, by its decorators. From a foreign page it takes a click on a button.
+    # The application's decorators guard starts. A start from another site needs a click on a button.
     ("GET /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
     ("POST /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
-    # A link on a foreign page may lead to one's own task.
+    # A link on another site may lead to the visitor's own task.
     ("GET /report?_longtaskjob=query&{id}", Status.READY, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
     ("GET /report?_longtaskjob=showresult&{id}", Status.DONE, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
     ("POST /report?_longtaskjob=cancel&{id}", Status.READY, [403, 403, 303, 403, 403, 403, 403, 403, 403]),
@@ -41,7 +41,7 @@ TABLE: list[tuple[str, Status | None, list[int]]] = [
     ("POST /report?_longtaskjob=execute&{id}", Status.READY, [403, 403, 403, 403, 403, 403, 403, 403, 403]),
     ("GET /_longtask/sweep", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
     ("GET /_longtask/purge", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
-    # Of the overview nobody else learns that there is one.
+    # All others get the same answer as without an overview.
     ("GET /_longtask/tasks", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
     ("GET /_longtask/tasks/{task}", Status.READY, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
     ("GET /_longtask/statistics", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
@@ -80,7 +80,7 @@ def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask
 
 
 @pytest.mark.parametrize(("address", "status", "actor", "code"), CELLS)
-def test_whoever_asks_gets_what_is_theirs_and_nothing_else(
+def test_every_client_gets_only_what_it_may_have(
     address: str, status: Status | None, actor: str, code: int, app: Flask, queue: InMemoryQueue
 ) -> None:
     task = task_in(app, queue, status)

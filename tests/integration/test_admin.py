@@ -1,4 +1,4 @@
-"""The operators' pages: there for operators alone, and what can be seen and done on them."""
+"""The operators' pages: who may see them, what they show, and what can be done on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support import load
 
 MANUAL = Path(__file__).parents[2] / "docs" / "operations.md"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
-#: Every address of the overview, and how it is asked.
+#: Every address of the overview, and its method.
 ADDRESSES = [
     ("GET", "/_longtask/tasks"),
     ("GET", "/_longtask/tasks/{id}"),
@@ -80,7 +80,7 @@ def start(app: Flask) -> Callable[..., LongTask]:
 
 
 def text_of(page: str) -> str:
-    """What somebody reads."""
+    """Return the visible text of a page."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
@@ -89,19 +89,19 @@ def rows_of(page: str) -> list[str]:
 
 
 def link(page: str, text: str) -> str:
-    """The address that a link with this text leads to."""
+    """Return the address of the link with this text."""
     [found] = [address for address, words in re.findall(r'<a href="([^"]*)"[^>]*>(.*?)</a>', page) if text in words]
     return html.unescape(found)
 
 
-# Who gets in.
+# Access.
 
 
 def raises() -> bool:
     raise LookupError
 
 
-NOBODY: dict[str, Any] = {
+DENIALS: dict[str, Any] = {
     "missing": None,
     "says no": lambda: False,
     "raises": raises,
@@ -112,8 +112,8 @@ NOBODY: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("admin", NOBODY.values(), ids=NOBODY)
-def test_without_a_clear_yes_there_is_nothing_whatever_the_method(
+@pytest.mark.parametrize("admin", DENIALS.values(), ids=DENIALS)
+def test_without_access_every_address_is_unknown_for_every_method(
     make_app: Callable[..., Flask], queue: InMemoryQueue, admin: Any
 ) -> None:
     app = make_app(Report, LONGTASK_ADMIN=admin)
@@ -134,17 +134,17 @@ def test_without_a_clear_yes_there_is_nothing_whatever_the_method(
     ("name", "level"),
     [("raises", "ERROR"), ("is truthy by accident", "ERROR"), ("says no", None)],
 )
-def test_the_log_says_why_nobody_gets_in(
+def test_the_log_says_why_access_is_denied(
     make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture, name: str, level: str | None
 ) -> None:
     caplog.set_level(logging.INFO, "gaetk_longtask")
-    make_app(Report, LONGTASK_ADMIN=NOBODY[name]).test_client().get("/_longtask/tasks")
+    make_app(Report, LONGTASK_ADMIN=DENIALS[name]).test_client().get("/_longtask/tasks")
     found = [record.levelname for record in caplog.records if "LONGTASK_ADMIN" in record.message]
     assert found == ([level] if level else [])
 
 
 @pytest.mark.parametrize(("method", "address"), ADDRESSES)
-def test_every_answer_to_an_operator_stays_between_the_two(
+def test_every_answer_to_an_operator_is_private(
     client: FlaskClient, start: Callable[..., LongTask], method: str, address: str
 ) -> None:
     answer = client.open(address.format(id=start().id), method=method, headers=SAME_ORIGIN)
@@ -165,12 +165,12 @@ def test_every_answer_to_an_operator_stays_between_the_two(
         ("HEAD", "/_longtask/tasks/x/retry", "POST"),
     ],
 )
-def test_an_operator_is_told_the_method(client: FlaskClient, method: str, address: str, allow: str) -> None:
+def test_an_operator_is_told_the_right_method(client: FlaskClient, method: str, address: str, allow: str) -> None:
     answer = client.open(address, method=method)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allow)
 
 
-def test_no_page_tells_the_execute_key(client: FlaskClient, start: Callable[..., LongTask]) -> None:
+def test_no_page_contains_the_execute_key(client: FlaskClient, start: Callable[..., LongTask]) -> None:
     task = start()
     for method, address in ADDRESSES:
         answer = client.open(address.format(id=task.id), method=method, headers=SAME_ORIGIN, follow_redirects=True)
@@ -239,7 +239,7 @@ def test_the_form_filters(client: FlaskClient, stock: Stock) -> None:
     assert '<input type="hidden" name="status" value="ready">' in answer.text
 
 
-def test_the_list_goes_on_with_the_same_filter(client: FlaskClient, stock: Stock, clock: ManualClock) -> None:
+def test_the_next_page_of_the_list_has_the_same_filter(client: FlaskClient, stock: Stock, clock: ManualClock) -> None:
     stock.many(60, endpoint="a&b", status=Status.FAILED, age=timedelta(hours=2))
     stock.many(5, endpoint="a&b", status=Status.READY)
     lengths, address = [], "/_longtask/tasks?endpoint=a%26b&older=1h"
@@ -259,7 +259,7 @@ def test_a_filter_that_finds_nothing_says_so(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "query", ["status=broken", "older=soon", "younger=9999999d", "cursor=x", "cursor=1.AAAA", "endpoint=" + "x" * 2000]
 )
-def test_a_filter_that_can_t_be_is_the_askers_fault(client: FlaskClient, query: str) -> None:
+def test_an_invalid_filter_is_a_bad_request(client: FlaskClient, query: str) -> None:
     answer = client.get(f"/_longtask/tasks?{query}")
     assert answer.status_code == 400
     assert "Choose from the form." in answer.text
@@ -287,7 +287,7 @@ def test_the_list_costs_one_query_and_one_for_each_state(
 # A task's page.
 
 
-def test_a_task_at_work_says_how_far_it_is(
+def test_a_running_task_shows_its_progress(
     client: FlaskClient, start: Callable[..., LongTask], progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     task = start(created_by="anna")
@@ -323,7 +323,7 @@ def test_a_task_of_another_applications_endpoint_is_shown_too(client: FlaskClien
 
 
 @pytest.mark.parametrize("task_id", ["A" * 22, "x", "__x__"])
-def test_a_task_that_there_is_not_is_not_found(client: FlaskClient, task_id: str) -> None:
+def test_an_unknown_task_is_not_found(client: FlaskClient, task_id: str) -> None:
     answer = client.get(f"/_longtask/tasks/{task_id}")
     assert answer.status_code == 404
     assert "We can&#39;t find this task" in answer.text
@@ -337,11 +337,11 @@ def test_parameters_are_loaded_on_demand_alone(client: FlaskClient, start: Calla
     assert "<March>" not in page
 
 
-def test_no_parameters_are_said_to_be_none(client: FlaskClient, start: Callable[..., LongTask]) -> None:
+def test_a_task_without_parameters_says_so(client: FlaskClient, start: Callable[..., LongTask]) -> None:
     assert "None." in client.get(f"/_longtask/tasks/{start().id}?parameters=show").text
 
 
-def test_parameters_that_can_t_be_read_are_no_obstacle(
+def test_a_task_with_unreadable_parameters_is_shown(
     app: Flask, client: FlaskClient, start: Callable[..., LongTask], ndb_client: ndb.Client
 ) -> None:
     task = start("secretive", {1: 2})
@@ -355,10 +355,12 @@ def test_parameters_that_can_t_be_read_are_no_obstacle(
     assert "is not what was stored" in answer.text
 
 
-# Steering.
+# Cancel and retry.
 
 
-def test_an_operator_cancels_whosever_task(app: Flask, client: FlaskClient, start: Callable[..., LongTask]) -> None:
+def test_an_operator_can_cancel_the_task_of_any_user(
+    app: Flask, client: FlaskClient, start: Callable[..., LongTask]
+) -> None:
     task = start(created_by="anna")
     page = client.get(f"/_longtask/tasks/{task.id}").text
     assert f'action="/_longtask/tasks/{task.id}/cancel"' in page
@@ -369,7 +371,7 @@ def test_an_operator_cancels_whosever_task(app: Flask, client: FlaskClient, star
     assert load(app, task.id).status is Status.CANCELLED
 
 
-def test_an_operator_has_a_failed_task_done_again(
+def test_an_operator_can_retry_a_failed_task(
     app: Flask, client: FlaskClient, start: Callable[..., LongTask], queue: InMemoryQueue
 ) -> None:
     task = start(parameters={"fails": True})
@@ -385,7 +387,7 @@ def test_an_operator_has_a_failed_task_done_again(
     "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
 )
 @pytest.mark.parametrize("job", ["cancel", "retry"])
-def test_another_sites_page_steers_nothing(
+def test_another_site_can_neither_cancel_nor_retry(
     app: Flask, client: FlaskClient, start: Callable[..., LongTask], headers: dict[str, str], job: str
 ) -> None:
     task = start()
@@ -393,7 +395,7 @@ def test_another_sites_page_steers_nothing(
     assert load(app, task.id).status is Status.READY
 
 
-def test_what_the_queue_does_not_take_may_be_tried_again(
+def test_a_retry_that_the_queue_refuses_can_be_repeated(
     client: FlaskClient, stock: Stock, queue: InMemoryQueue
 ) -> None:
     task_id = stock(status=Status.FAILED, failures=3)
@@ -446,7 +448,7 @@ def faults(ndb_client: ndb.Client, client: FlaskClient) -> Faults:
 
 
 @pytest.mark.parametrize("address", ["/_longtask/tasks", "/_longtask/statistics"])
-def test_a_datastore_that_does_not_answer_is_said_to(client: FlaskClient, faults: Faults, address: str) -> None:
+def test_the_page_says_that_datastore_does_not_answer(client: FlaskClient, faults: Faults, address: str) -> None:
     faults.lose_request("RunQuery", grpc.StatusCode.PERMISSION_DENIED, times=20)
     answer = client.get(address)
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""An application that uses App Engine's bundled services works, and its attempts may beat in the bundled memcache."""
+"""An application with App Engine's bundled services works, and can keep its progress in the bundled memcache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
     [(True, False), (False, False), (True, True)],
     ids=["legacy context", "context variables", "legacy context, threads as from Python 3.13 on"],
 )
-def test_an_attempt_beats_in_the_bundled_memcache_with_its_requests_ticket(
+def test_an_attempt_writes_to_the_bundled_memcache_with_the_ticket_of_its_request(
     datastore_piece: Piece, api_host: str, legacy_context: bool, plain_threads: bool
 ) -> None:
     options = ["--legacy-context"] * legacy_context + ["--plain-threads"] * plain_threads

@@ -1,4 +1,4 @@
-"""Long work under the worst of circumstances: uncertain commits, odd authors, damage, and calls that come too late."""
+"""Checkpoints in unusual cases: uncertain commits, odd code of authors, damage, and late calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gaetk_longtask.transitions import LEASE
 from tests.support import Work, deliver, job, load, press, services_of
 
 STEP = timedelta(seconds=20)
-LOST = grpc.StatusCode.DEADLINE_EXCEEDED  # not repeated by ndb
+LOST = grpc.StatusCode.DEADLINE_EXCEEDED  # ndb does not retry after this code
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def shown(app: Flask, task: LongTask) -> str:
 
 
 def lose_sight(app: Flask) -> None:
-    """Have the next checkpoint be committed, and its attempt not know."""
+    """Let the next checkpoint be committed, but not reported to its attempt."""
     store = services_of(app).store
     keep = store.keep
 
@@ -45,7 +45,7 @@ def lose_sight(app: Flask) -> None:
         keep(*args, **kwargs)
         raise grpc.RpcError
 
-    store.keep = uncertain  # type: ignore[method-assign]  # neither reply nor question came through
+    store.keep = uncertain  # type: ignore[method-assign]  # the reply is lost, and so is the check
 
 
 def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
@@ -62,7 +62,7 @@ def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
             clock.advance(STEP)
             try:
                 yield noise[step]
-            finally:  # runs also where the piece could not be stored
+            finally:  # also runs if the piece could not be stored
                 handler.checkpoint(step + 1)
 
     def do(handler: Work) -> Iterator[bytes]:
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
     assert app.test_client().get(job(task.url, "showresult")).data == b"".join(noise)
 
 
-def test_what_tidies_up_after_a_lost_piece_fails_only_for_itself(
+def test_an_error_in_cleanup_after_a_lost_piece_does_no_harm(
     app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults, work: type[Work]
 ) -> None:
     def do(handler: Work) -> Iterator[bytes]:
@@ -93,7 +93,7 @@ def test_what_tidies_up_after_a_lost_piece_fails_only_for_itself(
     assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
 
 
-def test_a_state_that_comes_back_after_an_uncertain_one_is_durable(
+def test_an_earlier_state_after_an_uncertain_checkpoint_is_durable(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     begins = []
@@ -159,7 +159,7 @@ def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_
     assert load(app, task).failures == 1
 
 
-def test_a_task_whose_state_is_damaged_begins_anew_when_it_is_retried(
+def test_a_task_with_a_damaged_state_starts_over_when_it_is_retried(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     begins = []
@@ -184,7 +184,7 @@ def test_a_task_whose_state_is_damaged_begins_anew_when_it_is_retried(
     assert begins == [True, True]
 
 
-def test_pieces_that_are_damaged_are_yielded_anew_when_the_task_is_retried(
+def test_damaged_pieces_are_yielded_again_when_the_task_is_retried(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     fails = iter([ValueError()])
@@ -272,7 +272,7 @@ def count_until_handed_over(clock: ManualClock) -> Callable[[Work], str]:
     return do
 
 
-def test_the_pace_goes_to_the_attempt_that_goes_on_at_once_and_to_no_other(
+def test_only_the_attempt_that_continues_at_once_inherits_the_pace(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     work.do = count_until_handed_over(clock)
@@ -292,7 +292,7 @@ def test_the_pace_goes_to_the_attempt_that_goes_on_at_once_and_to_no_other(
     assert kept == [{"message": "Counting", "step": 5, "total_steps": 100}]
 
 
-def test_a_task_that_is_repeated_long_after_it_was_cancelled_has_no_time_left_of_then(
+def test_a_task_that_is_retried_long_after_its_cancellation_has_no_old_time_left(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     work.do = count_until_handed_over(clock)

@@ -1,4 +1,4 @@
-"""Work that takes longer than one request: what is kept, when it is handed over, and what the next attempt finds."""
+"""Work that takes longer than one request: checkpoints, hand-overs, and what the next attempt resumes from."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ STEP = timedelta(seconds=20)
 
 
 class Work(LongRunningTaskHandler):
-    """Counts to `goal`, twenty seconds a step, and says on the way what the test wants."""
+    """Counts to `goal` at twenty seconds per step, and calls `on_the_way` in each step."""
 
     max_attempts = 3
     time_limit = timedelta(minutes=2)
     goal: ClassVar[int]
     clock: ClassVar[ManualClock]
-    #: What every attempt was resumed from.
+    #: The states that the attempts have resumed from.
     begins: ClassVar[list[Any]]
     #: Called with the handler and the step, before the step's checkpoint.
     on_the_way: ClassVar[Callable[[Work, int], object]]
-    #: Makes a state of a step.
+    #: Returns the state of a step.
     state: ClassVar[Callable[[int], Any]]
 
     def execute_task(self, parameters: dict[str, Any]) -> Any:
@@ -85,7 +85,7 @@ def crash_once(at: int) -> Callable[[Work, int], None]:
     return do
 
 
-# Keeping.
+# Checkpoints.
 
 
 def test_a_worker_that_dies_is_followed_by_one_that_goes_on_from_the_last_durable_state(
@@ -133,7 +133,7 @@ def test_a_state_becomes_durable_no_more_often_than_every_fifteen_seconds(
 
     Work.on_the_way = often
     assert deliver(app, queue) == 200
-    assert commits == [1 + 2]  # the claim; in 30 seconds two states, the first of them 20 seconds after the start
+    assert commits == [1 + 2]  # the claim, and two states in these 30 seconds
 
 
 def test_the_same_state_again_costs_no_operation(
@@ -215,7 +215,7 @@ def test_a_state_may_be_as_large_as_a_result(
     clock.advance(timedelta(minutes=3))
     assert deliver(app, queue) == 200
     assert Work.begins[1] == {"step": 2, "noise": noise + b"\x02"}
-    assert chunks(app) == []  # with a result nobody resumes any more
+    assert chunks(app) == []  # after the result, the state is not needed any more
 
 
 def test_a_state_that_can_not_be_stored_ends_the_task_at_once(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
@@ -334,7 +334,7 @@ def test_outside_of_an_attempt_there_is_nothing_to_keep() -> None:
     assert handler.resumed_from is None
 
 
-# Handing over.
+# Hand-overs.
 
 
 def test_near_its_time_limit_an_attempt_hands_over_to_the_next_one(
@@ -372,7 +372,7 @@ def test_the_next_attempt_is_asked_for_once_the_authors_code_has_ended(
 
 
 @pytest.mark.parametrize("way_out", [ValueError("while tidying up"), None])
-def test_whatever_the_authors_code_makes_of_it_the_task_is_handed_over(
+def test_the_task_is_handed_over_even_if_the_authors_code_catches_or_raises(
     way_out: Exception | None, app: Flask, task: LongTask, queue: InMemoryQueue
 ) -> None:
     class Stubborn(Work):
@@ -416,7 +416,7 @@ def test_the_margin_covers_the_longest_saving(
     services.store.keep = slowly  # type: ignore[method-assign]  # a store that takes its time
     Work.goal = 4
     assert deliver(app, queue) == 200
-    # 20 + 12 + 20 + 12 + 20: at 84 seconds the next call would come at 104, and 24 more are to be left.
+    # 20 + 12 + 20 + 12 + 20 = 84 seconds. The next call would be at 104 seconds, and 24 more have to be left.
     assert load(app, task).progress.step == 3
 
 
@@ -541,7 +541,7 @@ def test_the_visitor_sees_progress_go_on_across_a_hand_over(
     assert seen == [("started", 1, 5, 100), ("started", 1, 6, 120)]
 
 
-# An attempt that has been given up, and the author's own entities.
+# Superseded attempts and the author's own entities.
 
 
 class Balance(ndb.Model):
@@ -565,7 +565,7 @@ def test_the_attempt_that_owns_the_task_may_write(app: Flask, task: LongTask, qu
         assert Balance.get_by_id("b").value == 3
 
 
-def test_an_attempt_that_was_given_up_can_not_write(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
+def test_a_superseded_attempt_can_not_write(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
     def cancel_and_book(handler: Work, step: int) -> None:
         with services_of(app).ndb_context():
             services_of(app).store.cancel(task.id)
@@ -577,7 +577,7 @@ def test_an_attempt_that_was_given_up_can_not_write(app: Flask, task: LongTask, 
         assert Balance.get_by_id("b") is None
 
 
-def test_an_attempt_that_is_given_up_within_the_transaction_can_not_write(
+def test_an_attempt_that_is_superseded_within_its_transaction_can_not_write(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("--datastore") == "firestore":
@@ -599,7 +599,7 @@ def test_an_attempt_that_is_given_up_within_the_transaction_can_not_write(
         assert Balance.get_by_id("b") is None
 
 
-def test_an_attempt_that_was_given_up_rolls_its_transaction_back_so_that_its_locks_hold_up_nobody(
+def test_a_superseded_attempt_rolls_its_transaction_back_and_frees_its_locks(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, ndb_client: ndb.Client
 ) -> None:
     queued = queue.tasks[0]
@@ -649,11 +649,11 @@ def test_a_transaction_in_which_progress_is_reported_is_rolled_back_too(
     assert calls == ["BeginTransaction", "Rollback"]
 
 
-# Results that are yielded.
+# Yielded results.
 
 
 class Lines(LongRunningTaskHandler):
-    """Yields numbered lines, each in its turn, and checkpoints after each."""
+    """Yields numbered lines, with a checkpoint after each."""
 
     time_limit = timedelta(minutes=2)
     size: ClassVar[int] = 10
@@ -702,7 +702,7 @@ def test_pieces_that_were_yielded_after_the_last_checkpoint_are_yielded_again_an
     crash = crash_once(at=2)
 
     def lose(handler: Any, step: int) -> None:
-        if step == 1:  # this line is flowing already, and its checkpoint fails
+        if step == 1:  # this line is being stored already, and its checkpoint fails
             faults.lose_request("Commit", grpc.StatusCode.DEADLINE_EXCEEDED)
         crash(handler, step)
 

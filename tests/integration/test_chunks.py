@@ -1,4 +1,4 @@
-"""Bytes of any size go into Datastore and come back, or nothing does."""
+"""Bytes of any size are stored in Datastore and read back completely, or not at all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES + 1, BLOCK_BYTES + 1])
-def test_datastore_gives_a_field_back_as_it_was_set(size: int) -> None:
+def test_datastore_returns_a_manifest_unchanged(size: int) -> None:
     stored = write(os.urandom(size))
     task = LongTask(key=LongTask.key_of("t"))
     set_stored(task, "result", stored)
@@ -64,7 +64,7 @@ def test_datastore_gives_a_field_back_as_it_was_set(size: int) -> None:
     assert Stored.of(LongTask.load("t"), "result") == stored
 
 
-def test_little_lies_in_the_entity_and_much_in_chunks() -> None:
+def test_small_values_are_stored_in_the_entity_and_large_ones_in_chunks() -> None:
     assert write(os.urandom(INLINE_BYTES)).manifest.chunks == 0
     assert entities() == []
     assert write(os.urandom(INLINE_BYTES + 1)).manifest.chunks == 1
@@ -77,7 +77,7 @@ def test_no_block_is_larger_than_datastore_takes() -> None:
     assert max(block.stored for block in stored.manifest.blocks) <= 1_048_487
 
 
-def test_a_request_takes_what_compresses_together_and_what_does_not_block_by_block(ndb_client: ndb.Client) -> None:
+def test_compressible_blocks_share_a_request_and_others_do_not(ndb_client: ndb.Client) -> None:
     faults = put_between(ndb_client)
     noise = os.urandom(4 * BLOCK_BYTES)
     stored = write(noise)
@@ -115,19 +115,19 @@ def test_two_attempts_do_not_share_chunks() -> None:
     assert chunks.read(later, task_id="t") == second
 
 
-# Writing, sealing, and going on behind a seal.
+# Writing, sealing, and continuing after a seal.
 
 SMALL_BLOCK, SMALL_INLINE = 1000, 300
 
 writes = st.tuples(st.sampled_from([os.urandom, bytes]), st.one_of(st.integers(0, 50), st.integers(0, 4 * SMALL_BLOCK)))
-#: Seal and go on, or go on as another attempt behind one of the seals so far, the latest being 0.
+#: Seal and continue, or continue as another attempt after one of the seals so far. 0 is the latest seal.
 seals = st.one_of(st.none(), st.integers(0, 3))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.one_of(writes, seals), max_size=20))
 @example(steps=[(os.urandom, 2 * SMALL_BLOCK), (bytes, SMALL_BLOCK), None, 0, (os.urandom, 2 * SMALL_BLOCK)])
-def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_bytes(
+def test_every_seal_has_exactly_its_bytes(
     steps: list[tuple[Callable[[int], bytes], int] | int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cutting, "BLOCK_BYTES", SMALL_BLOCK)
@@ -165,7 +165,7 @@ def test_whatever_is_written_sealed_and_gone_on_with_every_seal_has_exactly_its_
 
 
 @pytest.mark.parametrize("lose", ["lose_request", "lose_reply"])
-def test_a_seal_that_fails_may_be_tried_again_and_more_be_written_behind_it(lose: str, ndb_client: ndb.Client) -> None:
+def test_a_failed_seal_can_be_repeated_and_writing_can_continue(lose: str, ndb_client: ndb.Client) -> None:
     faults = put_between(ndb_client)
     data, more = bytes(BLOCK_BYTES) + os.urandom(INLINE_BYTES + 1), os.urandom(INLINE_BYTES)
     writer = Writer({"kind": "bytes"}, names(), what="result")

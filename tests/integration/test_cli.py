@@ -1,4 +1,4 @@
-"""``flask longtask``, each command as it is called from a terminal."""
+"""The commands of ``flask longtask``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 @pytest.fixture
 def invoke(app: Flask) -> Invoke:
-    """Call ``flask longtask``; whatever else it raises fails the test."""
+    """Call ``flask longtask``. Unexpected exceptions fail the test."""
 
     def invoke(*arguments: str, **more: Any) -> Result:
         result = app.test_cli_runner().invoke(args=["longtask", *arguments], **more)
@@ -69,7 +69,7 @@ def invoke(app: Flask) -> Invoke:
 
 @pytest.fixture
 def ask(invoke: Invoke) -> Callable[..., Any]:
-    """Call a command that succeeds, and read its JSON."""
+    """Call a command that succeeds, and return its JSON."""
 
     def ask(*arguments: str, **more: Any) -> Any:
         result = invoke(*arguments, "--json", **more)
@@ -96,7 +96,7 @@ def test_list_is_a_table(invoke: Invoke, stock: Stock) -> None:
     )
 
 
-def test_list_shows_progress_in_one_line_that_leaves_the_terminal_alone(
+def test_list_shows_progress_in_one_line_without_control_characters(
     app: Flask, invoke: Invoke, ask: Callable[..., Any], progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     task = started(app)
@@ -129,18 +129,18 @@ def test_list_filters(ask: Callable[..., Any], stock: Stock) -> None:
     assert [row["id"] for row in ask("list", *filters)["tasks"]] == ["b"]
 
 
-def test_list_goes_on_from_its_cursor(invoke: Invoke, ask: Callable[..., Any], stock: Stock) -> None:
+def test_list_continues_from_its_cursor(invoke: Invoke, ask: Callable[..., Any], stock: Stock) -> None:
     stock.many(5)
     first = ask("list", "--limit", "3")
     second = ask("list", "--limit", "3", "--cursor", first["cursor"])
     assert (len(first["tasks"]), len(second["tasks"]), second["cursor"]) == (3, 2, None)
-    assert "There are more: --cursor " in invoke("list", "--limit", "3").stderr
+    assert "To continue, add --cursor " in invoke("list", "--limit", "3").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--cursor", "x"], "not a cursor"),
+        (["--cursor", "x"], "The cursor is invalid."),
         (["--older-than", "soon"], "like 10m"),
         (["--status", "broken"], "'broken' is not one of"),
         (["--limit", "0"], "not in the range"),
@@ -153,17 +153,19 @@ def test_list_refuses_what_it_does_not_understand(invoke: Invoke, arguments: lis
     assert why in result.stderr
 
 
-def test_an_endpoint_that_there_is_not_is_pointed_out(invoke: Invoke) -> None:
+def test_an_unknown_endpoint_is_pointed_out(invoke: Invoke) -> None:
     for arguments in (["list", "--endpoint", "reprot"], ["stats", "reprot"]):
         result = invoke(*arguments)
-        assert result.exit_code == 0  # it may be another service's
+        assert result.exit_code == 0  # it may belong to another service
         assert "Did you mean 'report'?" in result.stderr
 
 
 # show
 
 
-def test_show_tells_all_of_a_task(app: Flask, invoke: Invoke, ask: Callable[..., Any], queue: InMemoryQueue) -> None:
+def test_show_prints_everything_about_a_task(
+    app: Flask, invoke: Invoke, ask: Callable[..., Any], queue: InMemoryQueue
+) -> None:
     task = started(app, {"fails": True})
     queue.deliver_all(app.test_client())
     found = ask("show", task.id)
@@ -192,7 +194,7 @@ def test_an_id_that_begins_with_a_hyphen_is_no_option(ask: Callable[..., Any], s
 
 
 @pytest.mark.parametrize("name", ["show", "cancel", "retry"])
-def test_a_task_that_there_is_not_is_an_error(invoke: Invoke, stock: Stock, name: str) -> None:
+def test_an_unknown_task_is_an_error(invoke: Invoke, stock: Stock, name: str) -> None:
     stock(id="abc1")
     stock(id="abc2")
     assert invoke(name, "abd").stderr == "Error: There is no task whose id begins with abd.\n"
@@ -227,9 +229,7 @@ def test_start_reads_parameters_from_a_file_or_from_standard_input(
         assert Report.seen == wanted
 
 
-def test_start_makes_of_url_values_what_a_request_would(
-    app: Flask, ask: Callable[..., Any], queue: InMemoryQueue
-) -> None:
+def test_start_converts_url_values_like_a_request(app: Flask, ask: Callable[..., Any], queue: InMemoryQueue) -> None:
     found = ask("start", "item", "--url-value", "number=7", "--url-value", "name=a=b c")
     assert found["url"].startswith("/item/7/a=b%20c?")
     queue.deliver_all(app.test_client())
@@ -243,8 +243,8 @@ def test_start_makes_of_url_values_what_a_request_would(
         (["static"], 1, "There is no long-running task at the endpoint 'static'"),
         (["item"], 1, "Check that url_values has all its arguments."),
         (["item", "--url-value", "number=x", "--url-value", "name=x"], 1, "can't be built"),
-        (["item", "--url-value", "number"], 2, "--url-value is NAME=VALUE."),
-        (["report", "--parameters", "{"], 2, "--parameters is JSON or @FILE"),
+        (["item", "--url-value", "number"], 2, "--url-value must be NAME=VALUE."),
+        (["report", "--parameters", "{"], 2, "--parameters must be JSON or @FILE"),
         (["report", "--parameters", "@/nowhere"], 2, "No such file"),
         ([], 2, "Missing argument 'ENDPOINT'"),
     ],
@@ -258,11 +258,11 @@ def test_start_says_what_is_wrong(
     assert stored() == []
 
 
-def test_what_the_queue_refuses_can_be_tried_again(app: Flask, invoke: Invoke, queue: InMemoryQueue) -> None:
+def test_a_start_that_the_queue_refuses_can_be_retried(app: Flask, invoke: Invoke, queue: InMemoryQueue) -> None:
     queue.errors.append(EnqueueRefusedError("no such queue"))
     result = invoke("start", "report")
     assert result.exit_code == 1
-    assert "The queue does not take it: no such queue" in result.stderr
+    assert "The queue refused the task: no such queue" in result.stderr
     *_, task_id = result.stderr.split()
     assert invoke("retry", task_id).exit_code == 0
     assert load(app, task_id).status is Status.READY
@@ -333,23 +333,23 @@ def test_cancel_ends_a_task_and_retry_starts_it_again(app: Flask, invoke: Invoke
     assert load(app, task.id).status is Status.READY
 
 
-def test_what_has_ended_is_not_cancelled(app: Flask, invoke: Invoke, stock: Stock) -> None:
+def test_an_ended_task_can_not_be_cancelled(app: Flask, invoke: Invoke, stock: Stock) -> None:
     result = invoke("cancel", stock(status=Status.FINISHED))
     assert result.exit_code == 1
     assert "it is finished" in result.stderr
 
 
 @pytest.mark.parametrize("status", [Status.READY, Status.DONE])
-def test_what_has_not_failed_is_not_tried_again(invoke: Invoke, stock: Stock, status: Status) -> None:
+def test_a_task_that_has_not_failed_can_not_be_retried(invoke: Invoke, stock: Stock, status: Status) -> None:
     result = invoke("retry", stock(status=status))
     assert result.exit_code == 1
     assert f"it is {status.value}" in result.stderr
 
 
-def test_what_is_not_kept_any_longer_is_not_tried_again(invoke: Invoke, stock: Stock) -> None:
+def test_an_expired_task_can_not_be_retried(invoke: Invoke, stock: Stock) -> None:
     result = invoke("retry", stock(status=Status.FAILED, age=timedelta(days=2)))
     assert result.exit_code == 1
-    assert "can't be tried again" in result.stderr
+    assert "can't be retried" in result.stderr
 
 
 # sweep, purge
@@ -402,7 +402,7 @@ def test_stats_sum_up_every_endpoint(invoke: Invoke, ask: Callable[..., Any], st
     ]
 
 
-# What stands in the way.
+# Problems.
 
 
 def test_a_missing_index_is_named(invoke: Invoke, ndb_client: ndb.Client) -> None:
@@ -413,7 +413,7 @@ def test_a_missing_index_is_named(invoke: Invoke, ndb_client: ndb.Client) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["start", "report"], ["sweep"]], ids=" ".join)
-def test_a_datastore_that_is_not_there_is_said_to_in_one_line(
+def test_a_missing_datastore_is_reported_in_one_line(
     invoke: Invoke, ndb_client: ndb.Client, datastore_piece: Piece, arguments: list[str]
 ) -> None:
     faults = put_between(ndb_client)
@@ -421,12 +421,12 @@ def test_a_datastore_that_is_not_there_is_said_to_in_one_line(
         faults.lose_request(method, grpc.StatusCode.PERMISSION_DENIED, times=10)
     result = invoke(*arguments)
     assert result.exit_code == 1
-    where = f"The Datastore emulator at {datastore_piece.host}"
-    assert result.stderr == f"Error: {where} does not answer: a fault of the test's\n"
+    where = f"the Datastore emulator at {datastore_piece.host}"
+    assert result.stderr == f"Error: The request to {where} failed: a fault of the test's\n"
 
 
 def test_the_library_adds_the_commands_to_the_flask_command(datastore_piece: Piece, tmp_path: Path) -> None:
-    """As a program of its own: without a terminal, and without a test's context."""
+    """The command runs as a separate program, without a terminal and without the context of a test."""
     path = tmp_path / "wsgi.py"
     path.write_text("import flask, gaetk_longtask\napp = flask.Flask(__name__)\ngaetk_longtask.LongTaskManager(app)")
     project = f"test-{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""Where the queues are is asked of the metadata server, here one of the tests' own."""
+"""The location of the queues comes from the metadata server, which is simulated here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 
 
 class MetadataServer(HTTPServer):
-    """Answers as often as it is asked with the answers given, the last one again and again."""
+    """A server that returns the given answers in turn, and repeats the last one."""
 
     def __init__(self, answers: list[bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
-        """Say nothing."""
+        """Suppress the log."""
 
 
 def ok(body: bytes) -> bytes:
@@ -39,7 +39,7 @@ def ok(body: bytes) -> bytes:
 
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MetadataServer]]:
-    """Start a metadata server that gives the answers, as they go over the wire."""
+    """A function that starts a metadata server with raw answers."""
     servers: list[MetadataServer] = []
 
     def start(*answers: bytes) -> MetadataServer:
@@ -85,7 +85,7 @@ def test_the_metadata_server_is_asked_in_the_way_that_it_wants(metadata: Callabl
     ],
     ids=["not found", "empty", "no region", "no ASCII", "hangs up", "no HTTP"],
 )
-def test_without_an_answer_to_go_by_the_message_says_what_to_set_where(
+def test_without_a_usable_answer_the_message_says_what_to_set(
     metadata: Callable[..., MetadataServer], answer: bytes
 ) -> None:
     metadata(answer)
@@ -101,7 +101,7 @@ def test_a_metadata_server_that_fails_once_is_asked_again(metadata: Callable[...
     assert find_location(Config(), {}) == "europe-west3"
 
 
-def test_where_no_metadata_server_is_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_metadata_server_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
     with pytest.raises(ConfigurationError, match="no metadata server answers here"):
         find_location(Config(), {})

@@ -28,7 +28,7 @@ class Note(ndb.Model):
 
 
 class Spy(LongRunningTaskHandler):
-    """Notes in which context the hooks are called."""
+    """Records the context in which each hook is called."""
 
     seen: ClassVar[list[tuple[str, Any]]] = []
     look: ClassVar[Callable[[], Any]]
@@ -70,7 +70,7 @@ def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
 
 
 def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> None:
-    """Call all hooks as a visitor and the queue do."""
+    """Call all hooks, like a visitor and the queue do."""
     client = app.test_client()
     status = client.get(url).headers["Location"]
     assert client.get(status).status_code == 200
@@ -83,7 +83,7 @@ def visit_everything(app: Flask, queue: InMemoryQueue, url: str = "/spy") -> Non
 
 
 def in_context(client: ndb.Client, wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Wrap an application as the documentation of NDB shows it."""
+    """Wrap an application like the documentation of NDB shows it."""
 
     def middleware(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with client.context():
@@ -106,7 +106,7 @@ def test_hooks_run_in_the_context_of_the_applications_own_middleware(
 def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_middleware(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
-    """The reporter's thread has no context of its own, and the manager was not given the application's client."""
+    """The reporter's thread has no context, and the manager does not know the application's client."""
 
     class Long(LongRunningTaskHandler):
         def execute_task(self, parameters: Any) -> str:
@@ -129,7 +129,7 @@ def test_an_attempt_keeps_its_lease_in_the_database_of_the_applications_own_midd
     assert polled(client, url)["status"] == "done"
 
 
-def test_hooks_run_in_a_context_of_the_managers_where_there_is_none(
+def test_without_a_context_hooks_run_in_one_of_the_manager(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     Spy.look = lambda: ndb.get_context().client
@@ -144,7 +144,7 @@ def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
     assert ndb.get_context(raise_context_error=False) is None
 
 
-def test_without_a_client_of_the_applications_the_manager_makes_one_for_the_project(
+def test_without_a_client_of_the_application_the_manager_creates_one(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore
 ) -> None:
     app = Flask("tests")
@@ -155,7 +155,7 @@ def test_without_a_client_of_the_applications_the_manager_makes_one_for_the_proj
     assert len(tasks_in(ndb_client)) == 1
 
 
-def test_progress_in_datastore_works_without_any_context_of_the_applications(
+def test_progress_in_datastore_works_without_a_context_of_the_application(
     ndb_client: ndb.Client, queue: InMemoryQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
@@ -187,7 +187,7 @@ def test_a_context_that_caches_everything_does_not_hide_a_change_of_the_task(
 # Namespaces.
 
 
-def test_hooks_run_in_the_namespace_of_whoever_started_the_task(
+def test_hooks_run_in_the_namespace_in_which_the_task_was_started(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     Spy.look = lambda: ndb.get_context().get_namespace()
@@ -215,7 +215,7 @@ def test_hooks_leave_the_namespace_of_the_request_for_the_default_one_of_the_tas
     assert {namespace or None for _, namespace in Spy.seen} == {None}
 
 
-def test_what_the_work_stores_lies_in_the_starters_namespace(
+def test_entities_of_the_work_are_stored_in_the_namespace_of_the_start(
     app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
     class Storing(LongRunningTaskHandler):

@@ -1,4 +1,4 @@
-"""What docs/cost-and-scale.md says of operations is what they are: each row of its table is done and counted."""
+"""The operations in docs/cost-and-scale.md are right: each row of its table is carried out and counted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROWS = {
 
 
 class Meter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Counts what Datastore bills: entities that are looked up, written and deleted, and queries."""
+    """Counts the billed operations of Datastore: entities read, written and deleted, and queries."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class Meter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gene
 
 
 class Queue(InMemoryQueue):
-    """Counts what it takes."""
+    """Counts the enqueued requests."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Queue(InMemoryQueue):
 
 
 class Progress(InMemoryProgressStore):
-    """Counts; and asks for a report so seldom that a test is over before."""
+    """Counts reads and writes. Its interval is so long that no report is due during a test."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(interval_seconds=600)
@@ -79,7 +79,7 @@ class Progress(InMemoryProgressStore):
 
     def write(self, snapshot: Snapshot) -> Written:
         self._counts["progress writes"] += 1
-        self._counts["progress reads"] -= 1  # the twin's own way to compare
+        self._counts["progress reads"] -= 1  # the in-memory store reads to compare
         return super().write(snapshot)
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
@@ -88,7 +88,7 @@ class Progress(InMemoryProgressStore):
 
 
 class Work(LongRunningTaskHandler):
-    """Does what a test wants while it works."""
+    """A task whose work the test chooses."""
 
     max_attempts = 2
 
@@ -99,7 +99,7 @@ class Work(LongRunningTaskHandler):
 
 
 class Joined(Work):
-    """One task for all."""
+    """A task that all requests share."""
 
     def unique_key(self, parameters: Any) -> str:
         return "one"
@@ -133,7 +133,7 @@ class Stage:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count what happens inside of it alone."""
+        """Count the operations inside the block."""
         before = len(self.queue.delivered)
         self.meter.counts.clear()
         yield
@@ -348,7 +348,7 @@ def typical(stage: Stage) -> None:
 
 
 def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:
-    """Do the same with progress in Datastore."""
+    """Repeat a row with the progress in Datastore."""
 
     def do(stage: Stage) -> None:
         services = services_of(stage.app)
@@ -360,7 +360,7 @@ def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:
     return do
 
 
-#: By what their rows begin with.
+#: By the beginning of their rows.
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "**an undisturbed run**": whole_run,
     "the click": start,
@@ -392,11 +392,11 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 
 
 @pytest.mark.parametrize("beginning", SCENARIOS)
-def test_a_row_of_the_docs_is_what_is_counted(beginning: str, stage: Stage) -> None:
+def test_a_row_of_the_docs_matches_the_count(beginning: str, stage: Stage) -> None:
     [numbers] = [numbers for name, numbers in ROWS.items() if name.startswith(beginning)]
     SCENARIOS[beginning](stage)
     assert dict(zip(COLUMNS, stage.measured, strict=True)) == dict(zip(COLUMNS, numbers, strict=True))
 
 
-def test_there_is_no_row_that_nothing_counts() -> None:
+def test_every_row_of_the_docs_is_counted() -> None:
     assert len(ROWS) == len(SCENARIOS)

@@ -67,7 +67,7 @@ def test_a_sound_result_is_not_made_again(app: Flask, task: LongTask, queue: InM
     assert client.get(job(task.url, "showresult")).status_code == 200
 
 
-def test_damage_that_only_display_result_meets_is_answered_alike(app: Flask, queue: InMemoryQueue) -> None:
+def test_damage_that_only_display_result_finds_is_answered_the_same_way(app: Flask, queue: InMemoryQueue) -> None:
     task = start(app, "reading")
     client = app.test_client()
     queue.deliver_all(client)
@@ -80,7 +80,7 @@ def test_damage_that_only_display_result_meets_is_answered_alike(app: Flask, que
     assert "Try again to repeat the work" in answer.text
 
 
-def test_with_damaged_parameters_there_is_nothing_to_repeat(app: Flask, task: LongTask) -> None:
+def test_a_task_with_damaged_parameters_can_not_be_retried(app: Flask, task: LongTask) -> None:
     with services_of(app).ndb_context():
         stored = services_of(app).store.get(task.id)
         assert stored is not None
@@ -100,7 +100,7 @@ def test_a_result_of_which_only_the_progress_store_knows_is_unknown(app: Flask, 
     assert answer.status_code == 404
 
 
-def test_a_page_that_believes_in_a_result_is_put_right_by_the_task(
+def test_a_page_with_a_stale_snapshot_is_corrected_by_the_task(
     app: Flask, task: LongTask, progress: InMemoryProgressStore, queue: InMemoryQueue
 ) -> None:
     lose_a_chunk(app, task)

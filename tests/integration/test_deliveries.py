@@ -1,4 +1,4 @@
-"""The delivery table of DESIGN, line by line: what a delivery finds, and what it then does."""
+"""The table of deliveries in docs/reliability.md, row by row."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support import Work, exceptions_of, load, polled, raising, services_o
 
 
 def deliver(app: Flask, queued: QueuedTask, *, retry_count: int = 0) -> int:
-    """Deliver beside the queue's own bookkeeping."""
+    """Deliver a task without the bookkeeping of the queue."""
     headers = queued.headers | {"X-AppEngine-TaskRetryCount": str(retry_count)}
     return app.test_client().get(queued.request.uri, headers=headers).status_code
 
 
 def claimed_by_a_worker_that_dies(app: Flask, task: LongTask, queued: QueuedTask) -> LongTask:
-    """Claim as a delivery does; then nothing more is heard of it."""
+    """Claim the task like a delivery, and then stop like a crashed worker."""
     services = services_of(app)
     with services.ndb_context():
         return services.store.claim(_delivery(task, queued), max_attempts=3).task
@@ -39,7 +39,9 @@ def _delivery(task: LongTask, queued: QueuedTask) -> Delivery:
     return Delivery(task_id=task.id, execute_key=task.execute_key, task_name=queued.name)
 
 
-def test_what_is_not_proven_is_forbidden(app: Flask, task: LongTask, queue: InMemoryQueue, work: type[Work]) -> None:
+def test_a_delivery_without_the_execute_key_is_forbidden(
+    app: Flask, task: LongTask, queue: InMemoryQueue, work: type[Work]
+) -> None:
     queued = queue.tasks[0]
     forged = replace(queued.request, headers={"X-Longtask-Execute-Key": "A" * 22})
     assert deliver(app, replace(queued, request=forged)) == 403
@@ -47,7 +49,7 @@ def test_what_is_not_proven_is_forbidden(app: Flask, task: LongTask, queue: InMe
     assert work.runs == 0
 
 
-def test_a_store_that_does_not_answer_is_500_and_counts_nothing(
+def test_if_datastore_does_not_answer_the_answer_is_500_and_nothing_is_counted(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece, work: type[Work]
 ) -> None:
     faults = put_between(ndb_client)
@@ -81,7 +83,7 @@ def test_a_cancelled_task_is_no_work(app: Flask, task: LongTask, queue: InMemory
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
-def test_a_claim_whose_reply_was_lost_is_its_own(
+def test_a_delivery_recognizes_its_own_claim_after_a_lost_reply(
     code: grpc.StatusCode,
     app: Flask,
     task: LongTask,
@@ -170,7 +172,7 @@ def test_an_owner_that_misses_three_beats_is_taken_over_by_the_queues_next_deliv
     assert (done.status, done.failures, done.fence) == (Status.DONE, 1, 2)
 
 
-def test_an_owner_that_died_before_its_first_word_is_taken_over_as_well(
+def test_an_owner_that_died_before_its_first_beat_is_taken_over_as_well(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, progress: InMemoryProgressStore
 ) -> None:
     queued = queue.tasks[0]
@@ -193,7 +195,7 @@ def test_an_owner_whose_beats_are_fresh_is_left_alone(
     assert load(app, task).fence == 1
 
 
-def test_a_duplicate_never_takes_over_however_silent_the_owner(
+def test_a_duplicate_never_takes_over(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     queued = queue.tasks[0]
@@ -359,7 +361,7 @@ def test_a_late_attempt_does_not_finish_a_task_that_was_cancelled_and_retried(
 
 @pytest.mark.parametrize("departure", [SystemExit("bad arguments"), asyncio.CancelledError()], ids=repr)
 @pytest.mark.parametrize("yields", [False, True], ids=["at once", "while it yields"])
-def test_work_that_tries_to_leave_the_process_has_failed_like_any_other(
+def test_work_that_calls_sys_exit_fails_like_any_other(
     app: Flask, client: FlaskClient, queue: InMemoryQueue, departure: BaseException, yields: bool, work: type[Work]
 ) -> None:
     def leave(handler: LongRunningTaskHandler) -> Any:

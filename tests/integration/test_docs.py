@@ -1,4 +1,4 @@
-"""The applications that docs/ shows do what their pages say."""
+"""The example applications in docs/ work as their pages say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("longtask_datastore")
 
 
 def example(page: str, **views: str) -> tuple[TaskRunner, dict[str, Any]]:
-    """Give a runner for the application of a page, which gets more views: their classes, by their endpoints."""
+    """Return a task runner for the application of a page, with additional views by endpoint."""
     names = run(DOCS / page, "def write_archive(year): ...")
     app: Flask = names["app"]
     for endpoint, cls in views.items():
@@ -23,14 +23,14 @@ def example(page: str, **views: str) -> tuple[TaskRunner, dict[str, Any]]:
     return TaskRunner(app), names
 
 
-def test_an_upload_is_added_up() -> None:
+def test_the_upload_example_adds_its_numbers_up() -> None:
     runner, _ = example("upload.md")
     with runner.opened():
         assert runner.run("/sum", method="POST", data={"file": (BytesIO(b"40,a\n2,b\n"), "n.csv")}).json == {"sum": 42}
 
 
 @pytest.mark.parametrize("file", [b"\xff\xfe", None])
-def test_an_upload_that_is_none_is_refused_with_a_message(file: bytes | None) -> None:
+def test_an_invalid_upload_is_refused_with_a_message(file: bytes | None) -> None:
     runner, _ = example("upload.md")
     with runner.opened():
         task = runner.start("/sum", method="POST", data={"file": (BytesIO(file), "n.csv")} if file else {})
@@ -61,7 +61,7 @@ def log_in(runner: TaskRunner, **session: str) -> None:
         kept.update(session)
 
 
-def test_behind_a_login_everybody_has_tasks_of_their_own() -> None:
+def test_behind_a_login_every_user_has_their_own_tasks() -> None:
     runner, _ = example("login.md", shared="SharedReport")
     with runner.opened():
         log_in(runner, user="anna")

@@ -1,4 +1,4 @@
-"""How long an endpoint's tasks usually take, found out without a cost that anybody notices."""
+"""The usual duration of an endpoint's tasks, and the low cost of determining it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.progress.durations import REMEMBERED
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.support import services_of, start
 
@@ -35,12 +35,12 @@ def app(make_app: Callable[..., Flask], clock: ManualClock) -> Flask:
 
 @pytest.fixture
 def progress() -> InMemoryProgressStore:
-    """Nobody beats while a test has the clock jump."""
+    """A store with such a long interval that no beat happens when a test advances the clock."""
     return InMemoryProgressStore(interval_seconds=3600)
 
 
 @pytest.fixture
-def services(app: Flask) -> Services:
+def services(app: Flask) -> Runtime:
     return services_of(app)
 
 
@@ -55,36 +55,36 @@ def run(app: Flask, queue: InMemoryQueue) -> Callable[..., None]:
     return run
 
 
-def typical(services: Services, endpoint: str = "report") -> float | None:
+def typical(services: Runtime, endpoint: str = "report") -> float | None:
     with services.ndb_context():
         return services.durations.typical_seconds(endpoint)
 
 
-def test_it_is_the_median_of_the_endpoints_own_runs(services: Services, run: Callable[..., None]) -> None:
+def test_it_is_the_median_of_the_endpoints_own_runs(services: Runtime, run: Callable[..., None]) -> None:
     run(30, 40, 200)
     run(1, 2, 3, endpoint="other")
     assert typical(services) == 40
 
 
-def test_too_few_runs_make_nothing_usual(services: Services, run: Callable[..., None]) -> None:
+def test_too_few_runs_make_nothing_usual(services: Runtime, run: Callable[..., None]) -> None:
     run(30, 40)
     assert typical(services) is None
 
 
-def test_what_failed_does_not_count(services: Services, run: Callable[..., None]) -> None:
+def test_what_failed_does_not_count(services: Runtime, run: Callable[..., None]) -> None:
     run(30, 40, 200)
     run(1, 1, 1, 1, fails=True)
     assert typical(services) == 40
 
 
-def test_only_the_last_runs_count(services: Services, run: Callable[..., None]) -> None:
+def test_only_the_last_runs_count(services: Runtime, run: Callable[..., None]) -> None:
     run(500, 500, 10, 11, 12)
     with services.ndb_context():
         assert sorted(services.store.last_runs("report", 3)) == [10, 11, 12]
 
 
 def test_an_answer_is_remembered_and_then_asked_for_again(
-    services: Services, run: Callable[..., None], clock: ManualClock
+    services: Runtime, run: Callable[..., None], clock: ManualClock
 ) -> None:
     run(30, 40, 50)
     assert typical(services) == 40
@@ -95,7 +95,7 @@ def test_an_answer_is_remembered_and_then_asked_for_again(
 
 
 def test_a_datastore_that_does_not_answer_is_not_asked_again_for_a_while(
-    services: Services, run: Callable[..., None], ndb_client: ndb.Client, datastore_piece: Piece
+    services: Runtime, run: Callable[..., None], ndb_client: ndb.Client, datastore_piece: Piece
 ) -> None:
     run(30, 40, 50)
     faults = put_between(ndb_client)

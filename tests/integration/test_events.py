@@ -1,4 +1,4 @@
-"""What happens to a task is told once, after the commit: in the log and as a signal."""
+"""Every event of a task is logged and sent as a signal, once, after the commit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    """Everything that signals say: the event, the endpoint, and the rest."""
+    """All received signals: event, endpoint and data."""
     heard: Told = []
     receivers = []
     for event in Event:
@@ -158,7 +158,7 @@ def test_a_purged_task(app: Flask, queue: InMemoryQueue, told: Told, clock: Manu
     assert names(told)[-1] == "purged"
 
 
-def test_what_is_told_is_durable(app: Flask, queue: InMemoryQueue) -> None:
+def test_an_event_is_sent_after_its_commit(app: Flask, queue: InMemoryQueue) -> None:
     seen = []
 
     def look(sender: str, task: TaskInfo, **fields: Any) -> None:
@@ -170,7 +170,7 @@ def test_what_is_told_is_durable(app: Flask, queue: InMemoryQueue) -> None:
     assert seen == ["done"]
 
 
-def test_a_commit_whose_reply_was_lost_is_told_once(
+def test_a_commit_whose_reply_was_lost_is_one_event(
     app: Flask, queue: InMemoryQueue, told: Told, ndb_client: ndb.Client, work: type[Work]
 ) -> None:
     start(app)

@@ -28,7 +28,7 @@ def test_init_app_does_what_the_constructor_does(
     assert visit.get(url).status_code == 303
 
 
-def test_one_manager_serves_several_applications_that_know_nothing_of_each_other(
+def test_one_manager_serves_several_independent_applications(
     ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock, work: type[Work]
 ) -> None:
     manager = LongTaskManager(ndb_client=ndb_client, queue=queue, progress=progress, clock=clock)
@@ -68,12 +68,12 @@ def test_the_page_finds_its_style_sheet(app: Flask) -> None:
     answer.close()
 
 
-# Settings that are missing.
+# Missing settings.
 
 
 @pytest.fixture
 def no_metadata_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody answers where an instance on Google's platform would ask about itself."""
+    """The metadata server of Google's platform is missing."""
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
 

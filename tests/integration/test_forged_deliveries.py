@@ -79,7 +79,7 @@ def test_a_forged_retry_count_is_forbidden_like_any_forgery(
 
 
 @pytest.mark.parametrize("method", ["post", "head"])
-def test_execute_takes_get_alone_even_with_the_right_key(
+def test_execute_allows_only_get_even_with_the_right_key(
     client: FlaskClient, queue: InMemoryQueue, method: str, work: type[Work]
 ) -> None:
     started(client)

@@ -1,4 +1,4 @@
-"""Nothing waits for ever, and nothing is flooded."""
+"""Tasks whose delivery was lost are enqueued again, but not too often."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_second_delivery_of_a_task_that_was_enqueued_twice_is_absorbed(
     assert poll(app, task)["attempt"] == 1
 
 
-def test_many_polls_enqueue_once_and_then_ever_more_rarely(
+def test_many_polls_enqueue_once_and_then_with_growing_pauses(
     app: Flask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:
     task = start(app)
@@ -67,12 +67,12 @@ def test_many_polls_enqueue_once_and_then_ever_more_rarely(
         for _ in range(3):
             poll(app, task)
         enqueued.append(len(queue.tasks))
-    # After 1 minute, then 1, 2, 4, 8, 16, 32 and from then on 60 minutes later.
+    # After 1 minute, then after 1, 2, 4, 8, 16, 32 minutes, and from then on after 60 minutes.
     minutes = [minute for minute, (before, now) in enumerate(pairwise([1, *enqueued]), start=1) if now > before]
     assert minutes == [1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304]
 
 
-def test_a_task_that_no_delivery_reaches_is_enqueued_ever_more_rarely_and_has_failed_after_a_month(
+def test_a_task_that_no_delivery_reaches_is_enqueued_with_growing_pauses_and_fails_after_a_month(
     app: Flask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:
     task, began = start(app), clock()
@@ -106,7 +106,7 @@ def test_what_is_too_old_can_be_tried_again_by_hand(app: Flask, queue: InMemoryQ
 
 @pytest.fixture
 def lost_instance(app: Flask, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, work: type[Work]) -> Flask:
-    """Another instance of the application, which can't find out where its queues are."""
+    """Another instance of the application, which does not know the location of its queues."""
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
     services = services_of(app)

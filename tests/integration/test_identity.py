@@ -1,4 +1,4 @@
-"""Visitors who come by way of Identity-Aware Proxy: whom we believe, whom we turn away, and when we ask for keys."""
+"""Identity-Aware Proxy: accepted and refused assertions, and requests for Google's keys."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ AUDIENCE = "/projects/123456789/apps/shop"
 
 
 class KeyServer:
-    """Google's public keys, as their server has them."""
+    """The server of Google's public keys."""
 
     def __init__(self) -> None:
         self.keys: Any = {}
-        #: What is answered instead of the keys.
+        #: The answer instead of the keys.
         self.trouble: bytes | None = None
         self.asked = 0
         outer = self
@@ -56,7 +56,7 @@ class KeyServer:
 
 
 class Proxy:
-    """Identity-Aware Proxy: makes keys and signs with them."""
+    """A simulation of Identity-Aware Proxy. It creates keys and signs assertions."""
 
     def __init__(self, server: KeyServer) -> None:
         self._server = server
@@ -117,14 +117,14 @@ def iap(server: KeyServer, clock: Clock) -> IdentityAwareProxy:
     return IdentityAwareProxy(AUDIENCE, keys_url=server.url, monotonic=clock)
 
 
-# Making one.
+# Creating the identity.
 
 
 @pytest.mark.parametrize(
     "audience",
     ["", None, "shop", "/projects/shop/apps/shop", "/projects/123/apps/", "/projects/123/apps/shop/x", "1.apps.google"],
 )
-def test_an_audience_that_is_none_is_refused_and_the_right_form_shown(audience: str | None) -> None:
+def test_an_invalid_audience_is_refused_and_the_message_shows_the_right_form(audience: str | None) -> None:
     with pytest.raises(ConfigurationError, match="/projects/NUMBER/apps/PROJECT"):
         IdentityAwareProxy(audience)
 
@@ -144,10 +144,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         IdentityAwareProxy(AUDIENCE)
 
 
-# Whom we believe.
+# Accepted and refused assertions.
 
 
-def test_a_good_assertion_tells_who_it_is(iap: IdentityAwareProxy, proxy: Proxy) -> None:
+def test_a_valid_assertion_identifies_the_visitor(iap: IdentityAwareProxy, proxy: Proxy) -> None:
     assert iap.verify(proxy.assertion()) == IapUser(id="accounts.google.com:42", email="anna@example.com")
 
 
@@ -180,7 +180,7 @@ def test_clocks_may_differ_a_little(iap: IdentityAwareProxy, proxy: Proxy, secon
     ],
     ids=str,
 )
-def test_an_assertion_that_says_something_else_is_refused(
+def test_an_assertion_with_wrong_claims_is_refused(
     iap: IdentityAwareProxy, proxy: Proxy, claims: dict[str, Any], why: str
 ) -> None:
     now = int(time.time())
@@ -189,7 +189,7 @@ def test_an_assertion_that_says_something_else_is_refused(
         iap.verify(proxy.assertion(**claims | from_now))
 
 
-def test_a_signature_of_somebody_elses_is_refused(iap: IdentityAwareProxy, proxy: Proxy) -> None:
+def test_a_signature_with_another_key_is_refused(iap: IdentityAwareProxy, proxy: Proxy) -> None:
     other = ES256Signer(ec.generate_private_key(ec.SECP256R1()), "first")
     with pytest.raises(IdentityError, match="signature"):
         iap.verify(proxy.assertion(signer=other))
@@ -235,7 +235,7 @@ def test_an_assertion_that_names_no_key_is_refused(iap: IdentityAwareProxy, prox
     ],
     ids=range(10),
 )
-def test_whatever_else_is_sent_is_refused(iap: IdentityAwareProxy, text: str) -> None:
+def test_malformed_assertions_are_refused(iap: IdentityAwareProxy, text: str) -> None:
     with pytest.raises(IdentityError):
         iap.verify(text)
 
@@ -270,7 +270,7 @@ def test_a_new_key_is_asked_for(iap: IdentityAwareProxy, proxy: Proxy, server: K
     assert server.asked == 2
 
 
-def test_made_up_keys_do_not_make_us_ask_all_the_time(
+def test_unknown_key_ids_do_not_cause_a_request_each(
     iap: IdentityAwareProxy, proxy: Proxy, server: KeyServer, clock: Clock
 ) -> None:
     for clock.now in range(60):
@@ -305,13 +305,15 @@ def test_old_keys_serve_for_a_day_while_there_are_no_new_ones(
     assert iap.verify(proxy.assertion()).id
 
 
-def test_without_any_keys_nobody_is_believed(proxy: Proxy) -> None:
+def test_without_any_keys_every_assertion_is_refused(proxy: Proxy) -> None:
     iap = IdentityAwareProxy(AUDIENCE, keys_url="http://127.0.0.1:1/")
     with pytest.raises(KeysUnavailableError):
         iap.verify(proxy.assertion())
 
 
-def test_many_at_once_ask_once(iap: IdentityAwareProxy, proxy: Proxy, server: KeyServer) -> None:
+def test_concurrent_visitors_cause_one_request_for_keys(
+    iap: IdentityAwareProxy, proxy: Proxy, server: KeyServer
+) -> None:
     assertion = proxy.assertion()
     threads = [threading.Thread(target=iap.verify, args=[assertion]) for _ in range(8)]
     for thread in threads:
@@ -348,7 +350,7 @@ def visitor(proxy: Proxy) -> Callable[[int], dict[str, str]]:
 Visitor = Callable[[int], dict[str, str]]
 
 
-def test_a_task_belongs_to_whom_the_proxy_let_in(app: Flask, longtask: TaskRunner, visitor: Visitor) -> None:
+def test_a_task_belongs_to_the_visitor_in_the_assertion(app: Flask, longtask: TaskRunner, visitor: Visitor) -> None:
     task = longtask.start("/report", headers=visitor(1))
     longtask.deliver_all()  # without an assertion
     client = app.test_client()
@@ -357,14 +359,14 @@ def test_a_task_belongs_to_whom_the_proxy_let_in(app: Flask, longtask: TaskRunne
     assert client.get(task.url, headers=visitor(2)).status_code == 403
 
 
-def test_who_comes_another_way_starts_nothing(app: Flask, longtask: TaskRunner) -> None:
+def test_a_request_that_bypasses_the_proxy_starts_nothing(app: Flask, longtask: TaskRunner) -> None:
     answer = longtask.client.get("/report", headers=JSON)
     assert answer.status_code == 403
     assert answer.mimetype == "application/problem+json"
     assert not longtask.queue.tasks
 
 
-def test_who_comes_another_way_does_not_see_a_task_that_belongs_to_nobody(
+def test_a_request_that_bypasses_the_proxy_can_not_see_an_anonymous_task(
     app: Flask, longtask: TaskRunner, visitor: Visitor
 ) -> None:
     with app.app_context():
@@ -374,7 +376,7 @@ def test_who_comes_another_way_does_not_see_a_task_that_belongs_to_nobody(
     assert client.get(task.url, headers=visitor(1)).status_code == 200
 
 
-def test_without_googles_keys_visitors_are_asked_to_come_back(
+def test_without_googles_keys_the_answer_is_503_with_retry_after(
     app: Flask, longtask: TaskRunner, visitor: Visitor, server: KeyServer
 ) -> None:
     server.trouble = b""
@@ -390,13 +392,13 @@ def test_other_views_of_the_application_may_ask_too(app: Flask, visitor: Visitor
     assert client.get("/me").status_code == 403
 
 
-def test_the_log_says_why_somebody_was_turned_away(app: Flask, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_why_a_visitor_was_refused(app: Flask, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
     app.test_client().get("/me", headers={HEADER: proxy.assertion(aud="/projects/1/apps/other")})
     assert "/projects/1/apps/other" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["{}", "{}.x", "x.{}"])
-def test_the_log_does_not_hold_the_assertion(
+def test_the_log_does_not_contain_the_assertion(
     app: Flask, proxy: Proxy, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     assertion = change.format(proxy.assertion(aud="/projects/1/apps/other"))

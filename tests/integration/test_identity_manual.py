@@ -1,4 +1,4 @@
-"""The examples of docs/identity.md are handlers that ask as the page says."""
+"""The examples of docs/identity.md identify visitors as the page says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_request_without_the_proxys_statement_is_refused() -> None:
             assert caught.value.get_response().status_code == 403
 
 
-def test_a_developer_is_known_on_their_own_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_developers_identity_works_only_on_their_own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     app, names = example(PROXY, DEVELOPER)
     with app.test_request_context():
         assert names["Report"]().get_user_id() == "developer"

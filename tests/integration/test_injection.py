@@ -71,7 +71,7 @@ def test_a_title_is_text_on_the_page(make_app: Callable[..., Flask]) -> None:
     assert_harmless(client.get(started(client, "/titled")))
 
 
-def test_what_a_permanent_failure_says_is_text_on_the_page(
+def test_the_message_of_a_permanent_failure_is_text_on_the_page(
     client: FlaskClient, queue: InMemoryQueue, work: type[Work]
 ) -> None:
     work.do = raising(PermanentTaskFailure(HOSTILE))

@@ -1,4 +1,4 @@
-"""Equal requests lead to the same task while it lives."""
+"""Equal requests lead to the same task until it ends."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def visit(app: Flask, url: str, **headers: str) -> str:
     return id_of(started(app.test_client(), url, headers=sent))
 
 
-def test_an_equal_request_joins_the_task_that_runs(
+def test_an_equal_request_joins_the_running_task(
     app: Flask, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
 ) -> None:
     assert visit(app, "/report?month=1", user="a") == visit(app, "/report?month=1", user="a")
     assert len(queue.tasks) == len(stored()) == 1
 
 
-def test_a_key_that_is_no_text_is_refused_to_the_author(
+def test_a_key_that_is_no_text_is_an_error(
     make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]
 ) -> None:
     class Numbered(Report):
@@ -88,7 +88,7 @@ def test_the_key_is_free_again_when_its_task_ends(ending: str, app: Flask, queue
     assert visit(app, "/report?month=1") != first
 
 
-def test_a_shared_key_joins_those_whom_the_handler_lets_in(app: Flask) -> None:
+def test_a_shared_key_joins_users_with_access(app: Flask) -> None:
     first = visit(app, "/shared?month=1", user="a", team="ours")
     assert visit(app, "/shared?month=1", user="b", team="ours") == first
 

@@ -1,4 +1,4 @@
-"""The main job: a click starts a task, the page watches it, the result is collected."""
+"""The main case: a click starts a task, the page follows it, and the result is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cron does: sweep what is due, purge what has expired."""
+"""The cron jobs: sweep due tasks, and purge expired ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def test_only_cron_may_ask(job: str, app: Flask) -> None:
     assert app.test_client().get(f"/_longtask/{job}").status_code == 403
 
 
-def test_a_sweep_enqueues_what_is_due_and_nobody_watches(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+def test_a_sweep_enqueues_due_tasks_that_no_visitor_watches(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
     task = start(app)
     queue.tasks.clear()
     assert cron(app, "sweep") == {"done": 0, "left": False}
@@ -82,7 +84,7 @@ def test_a_sweep_takes_tasks_with_more_parameters_than_one_answer_of_datastore_h
     assert len(queue.tasks) == 20
 
 
-def test_a_sweep_does_not_look_at_what_has_ended(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+def test_a_sweep_reads_no_ended_tasks(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
     start(app)
     queue.deliver_all(app.test_client())
     clock.advance(READY_PATIENCE)
@@ -119,7 +121,9 @@ def test_a_purge_deletes_what_has_expired_with_all_that_belongs_to_it(
     assert count(app, LongTaskChunk) == count(app, LongTaskUnique) == 0
 
 
-def test_a_purge_leaves_what_is_still_kept_or_alive(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+def test_a_purge_keeps_tasks_that_have_not_expired_or_ended(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
     kept = start(app)
     queue.deliver_all(app.test_client())
     alive = start(app)
@@ -140,7 +144,9 @@ def test_a_purge_leaves_the_key_to_a_later_task(app: Flask, queue: InMemoryQueue
     assert start(app, "work", {"key": "k"}).id == later.id
 
 
-def test_a_purge_goes_on_where_the_last_one_was_cut_off(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
+def test_a_purge_continues_where_the_last_one_was_interrupted(
+    app: Flask, queue: InMemoryQueue, clock: ManualClock
+) -> None:
     for _ in range(3):
         start(app)
     queue.deliver_all(app.test_client())
@@ -170,7 +176,7 @@ def test_an_expired_task_can_not_be_retried(app: Flask, clock: ManualClock) -> N
         assert store.retry(task.id).applied is False
 
 
-def test_a_task_whose_purge_was_cut_off_can_not_be_retried(app: Flask, clock: ManualClock) -> None:
+def test_a_task_whose_purge_was_interrupted_can_not_be_retried(app: Flask, clock: ManualClock) -> None:
     task = start(app)
     with services_of(app).ndb_context():
         store = services_of(app).store
@@ -196,7 +202,7 @@ def test_a_purge_does_not_take_the_name_of_a_task_that_begins_meanwhile(
             found = load_unique(name)
             if not later:
                 later.append(other.submit(start, app, "work", {"key": "a"}))
-                wait(later, timeout=5)  # a Datastore that locks has it wait for us instead
+                wait(later, timeout=5)  # a Datastore with locks makes it wait for us instead
             return found  # type: ignore[no-any-return]  # ndb is untyped
 
         monkeypatch.setattr(LongTaskUnique, "load", load_and_be_overtaken)

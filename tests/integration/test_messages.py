@@ -30,7 +30,7 @@ from tests.support import JSON, MIB, Work, polled, raising, started
     ],
     ids=repr,
 )
-def test_whatever_steps_are_reported_the_page_is_shown_and_the_work_goes_on(
+def test_odd_steps_stop_neither_the_page_nor_the_work(
     client: FlaskClient, queue: InMemoryQueue, step: Any, total_steps: Any, work: type[Work]
 ) -> None:
     seen: list[TestResponse] = []
@@ -104,7 +104,7 @@ def test_a_message_of_megabytes_does_not_stop_the_work(
     assert polled(client, url)["status"] == "done"
 
 
-def test_a_failure_that_says_megabytes_is_a_failure_at_once(
+def test_a_failure_with_a_message_of_megabytes_is_permanent(
     client: FlaskClient, queue: InMemoryQueue, work: type[Work]
 ) -> None:
     work.do = raising(PermanentTaskFailure("x" * 2 * MIB))

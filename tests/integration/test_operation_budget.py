@@ -1,6 +1,6 @@
-"""What everything costs, counted where it leaves the process: Datastore's and Cloud Tasks' RPCs, memcached's commands.
+"""The cost of everything, counted outside of the process: RPCs to Datastore and Cloud Tasks, memcached commands.
 
-A transaction that reads and writes is three RPCs; its first one, BeginTransaction, is a round trip that nobody bills.
+A transaction that reads and writes takes three RPCs. The first one, BeginTransaction, is not billed.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tests.support import job
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What has left the process."""
+    """The operations that were carried out."""
 
     reads: int = 0
     writes: int = 0
-    transactions: int = 0  #: begun
+    transactions: int = 0  #: the number of BeginTransaction calls
     enqueued: int = 0
     memcache: tuple[str, ...] = ()
 
     def __add__(self, other: Cost) -> Cost:
-        """Spend one after the other."""
+        """Return the sum of two costs."""
         return Cost(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Cost)})
 
 
-#: Compare and set: twice a second, and with every change of the state.
+#: Publishing a snapshot is a compare-and-set: twice a second, and with every change of the state.
 NEWS = "gets", "cas"
 
 NOTHING = Cost()
@@ -48,14 +48,14 @@ POLL = Cost(memcache=("get",))
 CLAIM = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
 CHECKPOINT = Cost(reads=1, writes=1, transactions=1)
 RELEASE = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
-FINISH = Cost(reads=1, writes=1, transactions=1, memcache=(*NEWS, *NEWS))  # the work's last words, and the result
+FINISH = Cost(reads=1, writes=1, transactions=1, memcache=(*NEWS, *NEWS))  # the last progress, and the result
 FIRST_DISPLAY = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
 
 _RPCS = {"Lookup": "reads", "Commit": "writes", "BeginTransaction": "transactions"}
 
 
 class Meter:
-    """Stands between an application and all of its services."""
+    """Counts the operations between an application and its services."""
 
     def __init__(self, rpcs: list[str], commands: list[str], cloud_tasks: CloudTasks) -> None:
         self._rpcs = rpcs
@@ -64,15 +64,15 @@ class Meter:
         self._read_until = 0, 0, 0
 
     def read(self) -> Cost:
-        """Give what has been spent since it was read last."""
+        """Return the cost since the last call."""
         rpcs, commands, tasks = self._read_until
         self._read_until = len(self._rpcs), len(self._commands), len(self._cloud_tasks.calls)
-        counted = Counter(_RPCS[name] for name in self._rpcs[rpcs:])  # no other RPC is expected: KeyError
+        counted = Counter(_RPCS[name] for name in self._rpcs[rpcs:])  # an unexpected RPC raises KeyError
         enqueued = len(self._cloud_tasks.calls) - tasks
         return Cost(**counted, enqueued=enqueued, memcache=tuple(self._commands[commands:]))
 
     def deliver(self, client: FlaskClient) -> int:
-        """Send what was enqueued last, as Cloud Tasks does."""
+        """Deliver the latest task, like Cloud Tasks does."""
         request = self._cloud_tasks.calls[-1].task.app_engine_http_request
         return client.get(
             request.relative_uri, headers={**request.headers, "X-AppEngine-QueueName": "default"}
@@ -80,7 +80,7 @@ class Meter:
 
 
 class Report(LongRunningTaskHandler):
-    """Does what the test wants."""
+    """A task whose work the test chooses."""
 
     work: ClassVar[Callable[[Report], object]]
 
@@ -113,7 +113,7 @@ def app(ndb_client: ndb.Client, relay: Relay, cloud_tasks: CloudTasks, clock: Ma
     app = Flask("tests")
     app.config.update(LONGTASK_PROJECT="test", SECRET_KEY="for tests alone")
     with store_at(Served.MEMCACHE, relay.host) as progress:
-        # The reporter's thread speaks by the wall clock, and no test waits for it.
+        # The reporter's thread uses the wall clock, so no beat happens during a test.
         progress.interval_seconds = 3600.0
         LongTaskManager(app, ndb_client=ndb_client, progress=progress, clock=clock)
         app.add_url_rule("/report", view_func=Report.as_view("report"))
@@ -121,7 +121,7 @@ def app(ndb_client: ndb.Client, relay: Relay, cloud_tasks: CloudTasks, clock: Ma
 
 
 def of_work(meter: Meter, spend: Callable[[Report], object]) -> Callable[[], Cost]:
-    """Have the work spend something; what is given tells what that has cost, once the work is done."""
+    """Let the work call `spend`. Return a function that returns the cost, once the work is done."""
     costs: list[Cost] = []
 
     def work(handler: Report) -> None:
@@ -160,7 +160,7 @@ def test_a_further_display_costs_1_read(client: FlaskClient, meter: Meter) -> No
     assert meter.read() == POLL + Cost(reads=1)
 
 
-# A task at work.
+# A running task.
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])

@@ -14,13 +14,13 @@ from tests.support import FORGED, JSON, UNKNOWN, Work, job, polled, started
 
 
 def silence(faults: Faults) -> None:
-    """Have Datastore not answer any more; with a code for which ndb does not try again, so that no test waits."""
+    """Make all calls to Datastore fail, with a code after which ndb does not retry, so that tests don't wait."""
     for method in ("Lookup", "BeginTransaction", "Commit", "Rollback", "RunQuery"):
         faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED, times=100)
 
 
 @pytest.mark.parametrize("headers", [{}, JSON])
-def test_a_start_while_datastore_is_silent_is_answered_503_and_asks_to_come_back(
+def test_a_start_while_datastore_is_silent_is_answered_503_with_retry_after(
     client: FlaskClient, queue: InMemoryQueue, faults: Faults, headers: dict[str, str]
 ) -> None:
     silence(faults)
@@ -44,7 +44,7 @@ def test_a_visit_while_datastore_and_memcache_are_silent_is_answered_503(
 
 
 @pytest.mark.parametrize("name", ["cancel", "retry"])
-def test_steering_while_datastore_is_silent_is_answered_503_though_memcache_knows_the_task(
+def test_cancel_and_retry_while_datastore_is_silent_are_answered_503(
     client: FlaskClient, faults: Faults, name: str
 ) -> None:
     url = started(client)
@@ -60,7 +60,7 @@ def test_the_page_is_shown_from_memcache_while_datastore_is_silent(client: Flask
     assert client.get(url).status_code == 200
 
 
-def test_a_delivery_while_datastore_is_silent_is_repeated_and_counts_for_nothing(
+def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     client: FlaskClient, queue: InMemoryQueue, faults: Faults
 ) -> None:
     url = started(client)
@@ -71,7 +71,7 @@ def test_a_delivery_while_datastore_is_silent_is_repeated_and_counts_for_nothing
     assert (document["status"], document["attempt"]) == ("done", 1)
 
 
-def test_a_database_that_nobody_serves_is_answered_503(
+def test_without_a_database_the_answer_is_503(
     queue: InMemoryQueue,
     progress: InMemoryProgressStore,
     clock: ManualClock,

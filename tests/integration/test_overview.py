@@ -1,4 +1,4 @@
-"""What operators learn of all tasks, and what that costs: bounded queries, whatever is stored."""
+"""The overview for operators and its cost: the number of queries does not depend on the number of tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gaetk_longtask.operators.overview import Filter, NoSuchTaskError
 from gaetk_longtask.payloads.serializers import JSONSerializer
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock
 from tests.support import services_of, start
@@ -45,17 +45,17 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 @pytest.fixture
-def services(app: Flask) -> Services:
+def services(app: Flask) -> Runtime:
     return services_of(app)
 
 
 @pytest.fixture
-def faults(ndb_client: ndb.Client, services: Services) -> Faults:
-    """Counts what the test asks of Datastore from now on."""
+def faults(ndb_client: ndb.Client, services: Runtime) -> Faults:
+    """Counts the calls to Datastore from now on."""
     return put_between(ndb_client)
 
 
-def listed(services: Services, limit: int = overview.PAGE, **wanted: Any) -> list[str]:
+def listed(services: Runtime, limit: int = overview.PAGE, **wanted: Any) -> list[str]:
     with services.ndb_context():
         return [row.id for row in overview.tasks(services, Filter(**wanted), limit=limit).rows]
 
@@ -63,13 +63,13 @@ def listed(services: Services, limit: int = overview.PAGE, **wanted: Any) -> lis
 # Lists.
 
 
-def test_the_youngest_tasks_come_first(services: Services, stock: Stock) -> None:
+def test_the_youngest_tasks_come_first(services: Runtime, stock: Stock) -> None:
     stock(id="old", age=2 * HOUR)
     stock(id="new", age=HOUR)
     assert listed(services) == ["new", "old"]
 
 
-def test_a_row_says_what_there_is_to_say(services: Services, stock: Stock, clock: ManualClock) -> None:
+def test_a_row_shows_all_details(services: Runtime, stock: Stock, clock: ManualClock) -> None:
     stock(id="a", endpoint="report", status=Status.ERROR, failures=2, age=HOUR)
     with services.ndb_context():
         [row] = overview.tasks(services, Filter()).rows
@@ -90,13 +90,11 @@ def test_a_row_says_what_there_is_to_say(services: Services, stock: Stock, clock
         ({"endpoint": "report", "younger_than": 4 * HOUR}, ["d", "b"]),
         ({"status": Status.FAILED, "older_than": 4 * HOUR}, ["b"]),
         ({"endpoint": "other", "status": Status.FAILED, "younger_than": HOUR}, []),
-        ({"endpoint": "nobody's"}, []),
+        ({"endpoint": "unknown"}, []),
     ],
     ids=str,
 )
-def test_a_filter_leaves_the_rest_out(
-    services: Services, stock: Stock, wanted: dict[str, Any], found: list[str]
-) -> None:
+def test_a_filter_hides_other_tasks(services: Runtime, stock: Stock, wanted: dict[str, Any], found: list[str]) -> None:
     stock(id="a", endpoint="report", status=Status.READY, age=5 * HOUR)
     stock(id="b", endpoint="report", status=Status.FAILED, age=4 * HOUR)
     stock(id="c", endpoint="other", status=Status.FAILED, age=3 * HOUR)
@@ -107,7 +105,7 @@ def test_a_filter_leaves_the_rest_out(
 
 @pytest.mark.parametrize("wanted", [{}, {"status": Status.FAILED}, {"older_than": 5 * HOUR}], ids=str)
 def test_a_cursor_goes_through_all_of_them_once_even_where_time_has_moved_on(
-    services: Services, stock: Stock, clock: ManualClock, wanted: dict[str, Any]
+    services: Runtime, stock: Stock, clock: ManualClock, wanted: dict[str, Any]
 ) -> None:
     for number in range(12):  # three of the same age each
         stock(id=f"t{number:02}", status=Status.FAILED, age=HOUR * (number // 3 + 4))
@@ -122,14 +120,14 @@ def test_a_cursor_goes_through_all_of_them_once_even_where_time_has_moved_on(
 
 
 @pytest.mark.parametrize("cursor", ["x", "1.x", "1.AAAA", "1.Zm9v", "é", "99999999999999.AAAA", "1.", ".AAAA", "1.é"])
-def test_what_is_no_cursor_is_refused(services: Services, stock: Stock, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(services: Runtime, stock: Stock, cursor: str) -> None:
     stock()
     with services.ndb_context(), pytest.raises(ValueError, match="cursor"):
         overview.tasks(services, Filter(), cursor=cursor)
 
 
 def test_a_task_at_work_has_its_latest_progress(
-    app: Flask, services: Services, progress: InMemoryProgressStore, clock: ManualClock
+    app: Flask, services: Runtime, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     task = start(app, "report")
     snapshot = Snapshot.of(task, now=clock(), beat_seconds=0.5)
@@ -140,20 +138,20 @@ def test_a_task_at_work_has_its_latest_progress(
     assert row.live.info.progress.percent == 75
 
 
-def test_without_a_progress_store_the_list_is_still_there(
-    services: Services, stock: Stock, progress: InMemoryProgressStore
+def test_the_list_works_without_a_progress_store(
+    services: Runtime, stock: Stock, progress: InMemoryProgressStore
 ) -> None:
     stock(id="a", status=Status.STARTED)
     progress.is_down = True
     assert listed(services) == ["a"]
 
 
-# What it costs.
+# Cost.
 
 
 @pytest.mark.parametrize("stored", [30, 300])
 def test_a_list_costs_the_same_however_many_tasks_there_are(
-    services: Services, stock: Stock, faults: Faults, stored: int
+    services: Runtime, stock: Stock, faults: Faults, stored: int
 ) -> None:
     with faults.resting():
         stock.many(stored, status=Status.STARTED)
@@ -161,8 +159,8 @@ def test_a_list_costs_the_same_however_many_tasks_there_are(
     assert faults.calls == ["RunQuery"]
 
 
-def test_large_payloads_do_not_travel_to_a_list(services: Services, stock: Stock) -> None:
-    """All of them would be more than gRPC takes."""
+def test_a_list_does_not_load_large_values(services: Runtime, stock: Stock) -> None:
+    """All of them would exceed gRPC's limit."""
     for _ in range(20):
         stock(parameters_blob=b"x" * 250_000)
     assert len(listed(services)) == 20
@@ -184,7 +182,7 @@ def test_the_progress_of_all_listed_tasks_is_one_request_more_where_datastore_ha
     assert faults.calls == ["RunQuery", "Lookup"]
 
 
-def test_counting_ends_early(services: Services, stock: Stock, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_ends_early(services: Runtime, stock: Stock, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "COUNTED", 10)
     with faults.resting():
         stock.many(13, status=Status.FAILED)
@@ -195,7 +193,7 @@ def test_counting_ends_early(services: Services, stock: Stock, faults: Faults, m
     assert faults.calls == ["RunQuery"] * len(Status)
 
 
-def test_statistics_cost_one_query_for_each_endpoint(services: Services, stock: Stock, faults: Faults) -> None:
+def test_statistics_cost_one_query_for_each_endpoint(services: Runtime, stock: Stock, faults: Faults) -> None:
     with faults.resting():
         stock.many(overview.LAST_RUNS + 10, endpoint="report", status=Status.FINISHED, run_seconds=1.0)
     with services.ndb_context():
@@ -208,7 +206,7 @@ def test_statistics_cost_one_query_for_each_endpoint(services: Services, stock: 
 
 
 class Recorder(grpc.UnaryUnaryClientInterceptor):
-    """Keeps the queries that pass."""
+    """Records all queries."""
 
     def __init__(self) -> None:
         self.queries: list[Query] = []
@@ -220,7 +218,7 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
 
 
 def legacy(query: Query) -> datastore_pb.Query:
-    """Say the same in the words of App Engine's first runtime, as its index tools read it."""
+    """Return a query in the format of App Engine's first runtime, which its index tools read."""
     translated = datastore_pb.Query(app="tests", kind=query.kind[0].name)
     for one in _conditions(query.filter):
         condition = translated.filter.add(op=getattr(datastore_pb.Query.Filter, PropertyFilter.Operator(one.op).name))
@@ -243,9 +241,9 @@ def _conditions(found: QueryFilter) -> list[PropertyFilter]:
 
 
 def test_index_yaml_has_what_every_query_needs_and_nothing_else(
-    services: Services, stock: Stock, ndb_client: ndb.Client
+    services: Runtime, stock: Stock, ndb_client: ndb.Client
 ) -> None:
-    """The emulators need no index.yaml; production refuses a query without its index."""
+    """The emulators need no index.yaml, but production refuses a query without its index."""
     recorder = Recorder()
     channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), recorder)
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
@@ -274,7 +272,7 @@ def test_index_yaml_has_what_every_query_needs_and_nothing_else(
 
 @pytest.mark.parametrize("ask", [lambda s: overview.tasks(s, Filter()), lambda s: overview.statistics(["report"])])
 def test_an_index_that_was_not_deployed_is_named(
-    services: Services, faults: Faults, ask: Callable[[Services], Any]
+    services: Runtime, faults: Faults, ask: Callable[[Runtime], Any]
 ) -> None:
     faults.lose_request("RunQuery", grpc.StatusCode.FAILED_PRECONDITION)
     with services.ndb_context(), pytest.raises(ConfigurationError, match=r"index\.yaml"):
@@ -284,7 +282,7 @@ def test_an_index_that_was_not_deployed_is_named(
 # One task.
 
 
-def test_a_task_is_found_by_its_id_or_by_how_that_begins(services: Services, stock: Stock) -> None:
+def test_a_task_is_found_by_its_id_or_by_how_that_begins(services: Runtime, stock: Stock) -> None:
     stock(id="abcdefgh-1")
     stock(id="abcdefgh-2")
     stock(id="-b_")
@@ -303,15 +301,15 @@ def test_a_task_is_found_by_its_id_or_by_how_that_begins(services: Services, sto
                 overview.find(services, text)
 
 
-def test_an_id_that_others_begin_with_is_found_all_the_same(services: Services, stock: Stock) -> None:
+def test_an_id_that_others_begin_with_is_found_all_the_same(services: Runtime, stock: Stock) -> None:
     stock(id="abc")
     stock(id="abcd")
     with services.ndb_context():
         assert overview.find(services, "abc").id == "abc"
 
 
-def test_stale_news_do_not_hide_what_is_durable(
-    app: Flask, services: Services, progress: InMemoryProgressStore, clock: ManualClock
+def test_a_stale_snapshot_does_not_hide_the_durable_state(
+    app: Flask, services: Runtime, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
     task = start(app, "report")
     stale = progress.stored[task.id]
@@ -323,24 +321,24 @@ def test_stale_news_do_not_hide_what_is_durable(
         assert overview.live(services, cancelled).info.status is Status.CANCELLED
 
 
-def parameters_of(services: Services, task: LongTask) -> dict[str, str]:
+def parameters_of(services: Runtime, task: LongTask) -> dict[str, str]:
     with services.ndb_context():
         return overview.parameters(services, task, JSONSerializer())
 
 
-def test_parameters_are_described_shortly(app: Flask, services: Services) -> None:
+def test_parameters_are_described_shortly(app: Flask, services: Runtime) -> None:
     task = start(app, "report", {"month": "March", "file": b"x" * 100_000, "rows": list(range(5000))})
     shown = parameters_of(services, task)
     assert shown["month"] == "'March'"
     assert all(len(text) < 1000 for text in shown.values())
 
 
-def test_parameters_that_are_no_dict_have_no_name(app: Flask, services: Services) -> None:
+def test_parameters_that_are_no_dict_have_no_name(app: Flask, services: Runtime) -> None:
     task = start(app, "report", [1, 2])
     assert parameters_of(services, task) == {"": "[1, 2]"}
 
 
-def test_large_parameters_are_not_loaded(app: Flask, services: Services, faults: Faults) -> None:
+def test_large_parameters_are_not_loaded(app: Flask, services: Runtime, faults: Faults) -> None:
     with faults.resting(), app.app_context():
         task = LongTaskManager.start("report", "x" * (overview.LARGEST_SHOWN + 1))
     with pytest.raises(TooLargeError, match="1,048,577 bytes"):
@@ -351,7 +349,7 @@ def test_large_parameters_are_not_loaded(app: Flask, services: Services, faults:
 # Statistics.
 
 
-def test_statistics_of_an_endpoint(services: Services, stock: Stock) -> None:
+def test_statistics_of_an_endpoint(services: Runtime, stock: Stock) -> None:
     for number in range(20):
         stock(endpoint="report", status=Status.FINISHED, run_seconds=float(number + 1))
     stock(endpoint="report", status=Status.FAILED)
@@ -370,7 +368,7 @@ def test_statistics_of_an_endpoint(services: Services, stock: Stock) -> None:
     assert (found.median_seconds, found.p95_seconds) == (10.5, 19)
 
 
-def test_only_the_runs_that_ended_last_count(services: Services, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_runs_that_ended_last_count(services: Runtime, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "LAST_RUNS", 10)
     stock.many(5, endpoint="report", status=Status.FAILED, age=5 * HOUR)
     stock.many(overview.LAST_RUNS, endpoint="report", status=Status.DONE, run_seconds=2.0, age=HOUR)
@@ -379,7 +377,7 @@ def test_only_the_runs_that_ended_last_count(services: Services, stock: Stock, m
     assert (found.runs, found.failed) == (overview.LAST_RUNS, 0)
 
 
-def test_an_endpoint_without_runs_has_no_rate(services: Services) -> None:
+def test_an_endpoint_without_runs_has_no_rate(services: Runtime) -> None:
     with services.ndb_context():
         [found] = overview.statistics(["report"])
     assert (found.runs, found.success_rate, found.median_seconds, found.p95_seconds) == (0, None, None, None)

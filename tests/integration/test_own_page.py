@@ -1,4 +1,4 @@
-"""The examples of docs/own-page.md make the pages that they promise."""
+"""The examples of docs/own-page.md create the promised pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWN = {
 
 @pytest.fixture
 def show(make_app: Callable[..., Flask]) -> Callable[[dict[str, str]], str]:
-    """Give the waiting page of an application that has the templates."""
+    """Return the waiting page of an application with the given templates."""
 
     def show(templates: dict[str, str]) -> str:
         class Report(LongRunningTaskHandler):
@@ -31,7 +31,7 @@ def show(make_app: Callable[..., Flask]) -> Callable[[dict[str, str]], str]:
             status_template = "waiting.html" if "waiting.html" in templates else LongRunningTaskHandler.status_template
 
             def execute_task(self, parameters):
-                """Nothing."""
+                """Do nothing."""
 
         app = make_app(Report)
         app.jinja_loader = DictLoader(templates)

@@ -22,18 +22,18 @@ from tests.support import JSON, MIB, Work, exceptions_of, job, polled, started
 
 
 class Point:
-    """Nothing that JSON knows."""
+    """A class that JSON does not support."""
 
 
 @dataclass
 class Row:
-    """Nothing that JSON knows either, but it has a remedy of its own."""
+    """Another class that JSON does not support. The message suggests a conversion."""
 
     total: int = 1
 
 
 class Asking(LongRunningTaskHandler):
-    """Asks for what the test wants."""
+    """A task whose parameters the test chooses."""
 
     make: ClassVar[Callable[[], Any]]
 
@@ -75,7 +75,7 @@ def test_parameters_that_do_not_serialize_are_an_error_that_names_class_and_reme
     assert not queue.tasks
 
 
-def test_a_browser_is_told_readably_of_parameters_that_do_not_serialize(client: FlaskClient) -> None:
+def test_a_browser_gets_a_page_about_parameters_that_do_not_serialize(client: FlaskClient) -> None:
     Asking.make = Point
     answer = client.post("/asking")
     assert answer.status_code == 500
@@ -138,7 +138,7 @@ def test_an_upload_over_32_mib_is_refused_and_nothing_is_stored(
     client: FlaskClient, stored: Callable[[], list[LongTask]], ndb_client: ndb.Client
 ) -> None:
     upload = FileStorage(BytesIO(os.urandom(32 * MIB + 1)), "big.zip")
-    boundary, body = encode_multipart({"file": upload})  # the client would put it in a file that it leaves open
+    boundary, body = encode_multipart({"file": upload})  # otherwise, the client leaves a file open
     answer = client.post("/work", data=body, content_type=f"multipart/form-data; boundary={boundary}", headers=JSON)
     assert answer.status_code == 413
     assert answer.mimetype == "application/problem+json"

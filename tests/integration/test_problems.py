@@ -1,4 +1,4 @@
-"""What goes wrong is told in the visitor's language, to people as a page and to programs as a document."""
+"""Problem pages for people, in the visitor's language, and problem documents for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN = "/report?_longtaskjob=query&_longtaskid=AAAAAAAAAAAAAAAAAAAAAA"
 def client(make_app: Callable[..., Flask]) -> FlaskClient:
     class Report(LongRunningTaskHandler):
         def execute_task(self, parameters):
-            """Nothing."""
+            """Do nothing."""
 
     return make_app(Report).test_client()
 

@@ -1,4 +1,4 @@
-"""Whatever the server behind the progress store does wrong, the work goes on, and its result is committed."""
+"""The work continues and its result is committed, whatever fault the server of the progress store has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request protocol of DESIGN, row by row, and the hooks that serve a visitor."""
+"""The requests of docs/requests.md, and the hooks that they call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Report(LongRunningTaskHandler):
 
 
 class Item(LongRunningTaskHandler):
-    """Its URL has an argument; the result is what `prepare_task` made of the request."""
+    """A task with an argument in its URL. The result contains the parameters from `prepare_task`."""
 
     bookmark_parameters = ("colour", "size")
 
@@ -48,7 +48,7 @@ class Item(LongRunningTaskHandler):
 
 
 class Personal(LongRunningTaskHandler):
-    """Belongs to whoever the header names."""
+    """A task that belongs to the user in a header."""
 
     def get_user_id(self) -> str | None:
         return request.headers.get("X-User")
@@ -58,7 +58,7 @@ class Personal(LongRunningTaskHandler):
 
 
 class Value(LongRunningTaskHandler):
-    """The result is what the test wants, shown as the library shows it."""
+    """A task whose result the test chooses, with the default display."""
 
     value: ClassVar[Any] = None
 
@@ -79,7 +79,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 class _Form(HTMLParser):
-    """The first form of a page, as a browser would send it."""
+    """The first form of a page, with the fields that a browser would send."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def query_of(answer: TestResponse) -> dict[str, list[str]]:
 
 
 def parameters_of(client: FlaskClient, queue: InMemoryQueue, answer: TestResponse) -> Any:
-    """Have the work done, which only hands its parameters on."""
+    """Run the task, and return its parameters, which are its result."""
     queue.deliver_all(client)
     return client.get(job(answer.headers["Location"], "showresult")).json
 
@@ -242,7 +242,7 @@ def test_head_answers_200_with_nothing_and_never_starts(
         {"Purpose": "prerender"},
     ],
 )
-def test_a_browser_that_only_guesses_is_answered_503_and_never_starts(
+def test_a_prefetch_is_answered_503_and_never_starts(
     client: FlaskClient, stored: Callable[[], list[LongTask]], headers: dict[str, str]
 ) -> None:
     assert client.get("/report", headers=headers).status_code == 503
@@ -326,7 +326,7 @@ def test_a_bookmark_works_from_a_foreign_page_for_it_changes_nothing(client: Fla
     assert "Making the report" in answer.text
 
 
-# Watching.
+# Following a task.
 
 
 def test_a_re_sent_post_is_redirected_to_the_same_url(
@@ -509,7 +509,7 @@ def test_a_result_can_be_shown_again_and_again(client: FlaskClient, queue: InMem
     assert [client.get(job(url, "showresult")).text for _ in range(3)] == ["the report for 3"] * 3
 
 
-# Steering.
+# Cancel and retry.
 
 
 def test_cancel_ends_a_task_and_leads_back_to_its_page(client: FlaskClient) -> None:
@@ -608,7 +608,7 @@ def test_cancel_works_from_our_own_pages_and_for_programs(client: FlaskClient, h
     assert polled(client, url)["status"] == "cancelled"
 
 
-# What every answer carries.
+# Headers of every response.
 
 
 def _answers(client: FlaskClient, queue: InMemoryQueue) -> dict[str, TestResponse]:
@@ -852,7 +852,7 @@ def test_a_user_id_that_is_no_text_is_not_mistaken_for_a_database_that_is_silent
 
 @pytest.mark.parametrize("headers", [{}, {"X-User": "bob"}])
 @pytest.mark.parametrize("name", ["query", "showresult", "cancel", "retry"])
-def test_a_task_with_an_owner_is_nobody_elses_business(
+def test_a_task_with_an_owner_is_only_for_the_owner(
     client: FlaskClient, queue: InMemoryQueue, name: str, headers: dict[str, str]
 ) -> None:
     anna = {"X-User": "anna"}
@@ -871,7 +871,7 @@ def test_a_task_with_an_owner_is_nobody_elses_business(
 
 
 @pytest.mark.parametrize("owner", ["bob", None])
-def test_a_forged_snapshot_shows_nobody_the_result_of_somebody_else(
+def test_a_forged_snapshot_does_not_give_access_to_the_result(
     client: FlaskClient, queue: InMemoryQueue, progress: InMemoryProgressStore, owner: str | None
 ) -> None:
     url = started(client, "/personal", headers={"X-User": "anna"})
@@ -884,14 +884,14 @@ def test_a_forged_snapshot_shows_nobody_the_result_of_somebody_else(
     assert "for your eyes only" not in client.get(job(url, "showresult"), headers={"X-User": "bob"}).text
 
 
-def test_the_owner_sees_the_own_task(client: FlaskClient, queue: InMemoryQueue) -> None:
+def test_the_owner_sees_their_task(client: FlaskClient, queue: InMemoryQueue) -> None:
     anna = {"X-User": "anna"}
     url = started(client, "/personal", headers=anna)
     queue.deliver_all(client)
     assert client.get(job(url, "showresult"), headers=anna).text == "for your eyes only"
 
 
-def test_a_task_that_nobody_owns_is_for_whoever_has_its_url(client: FlaskClient) -> None:
+def test_an_anonymous_task_is_for_everyone_with_its_url(client: FlaskClient) -> None:
     url = started(client, "/personal")
     assert client.get(url, headers={"X-User": "bob"}).status_code == 200
 

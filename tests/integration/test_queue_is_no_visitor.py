@@ -1,4 +1,4 @@
-"""The queue gets past what an application puts in its visitors' way, and nobody slips in behind it."""
+"""Deliveries bypass the application's login and CSRF protection, and forged deliveries do not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Report(LongRunningTaskHandler):
-    """Guarded by a login."""
+    """A handler behind a login."""
 
     decorators: ClassVar[list[Callable[..., Any]]] = [login_required]
     max_attempts = 2
@@ -52,7 +52,7 @@ class Report(LongRunningTaskHandler):
 
 
 class Posted(LongRunningTaskHandler):
-    """Started by POST alone."""
+    """A handler that only POST starts."""
 
     methods = ("POST",)
 
@@ -61,7 +61,7 @@ class Posted(LongRunningTaskHandler):
 
 
 class Stubborn(JSONSerializer):
-    """An author's own, and it breaks the serializers' law."""
+    """An author's serializer, which breaks the contract of serializers."""
 
     def dumps(self, value: Any, signer: Any) -> bytes:
         if value == ["a result"]:
@@ -81,7 +81,7 @@ class Broken(LongRunningTaskHandler):
 
 @pytest.fixture
 def app(ndb_client: ndb.Client, queue: InMemoryQueue, progress: InMemoryProgressStore, clock: ManualClock) -> Flask:
-    """Everything that has ever kept a queue out, in one application."""
+    """An application with everything that can stop a delivery."""
     app = Flask("tests")
     app.config["SECRET_KEY"] = "for tests alone"
     CSRFProtect(app)
@@ -127,7 +127,7 @@ def anna(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def google(app: Flask) -> FlaskClient:
-    """Who sends the deliveries: no session, no cookies."""
+    """The sender of the deliveries, without a session and without cookies."""
     return app.test_client(use_cookies=False)
 
 
@@ -141,7 +141,7 @@ def load(ndb_client: ndb.Client) -> Callable[[str], LongTask]:
 
 
 def action_of(page: TestResponse) -> tuple[str, dict[str, str]]:
-    """Give where a page's first form is sent, and its hidden fields."""
+    """Return the action of a page's first form, and its hidden fields."""
     [action] = re.findall(r'<form method="post" action="([^"]*)"', page.text)
     fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page.text)
     return html.unescape(action), {html.unescape(name): html.unescape(value) for name, value in fields}
@@ -218,7 +218,7 @@ def test_what_execute_task_raises_reaches_error_reporting(
     assert told == [error]
 
 
-def test_what_execute_task_raises_is_not_told_to_whoever_delivers(
+def test_the_answer_to_a_delivery_does_not_contain_the_exception(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
     Report.do = raising(ValueError("secret"))
@@ -237,7 +237,7 @@ def test_a_failed_attempt_is_repeated_until_it_succeeds(
     assert anna.get(job(url, "showresult")).text == "at last"
 
 
-def test_the_last_attempt_and_a_permanent_failure_are_answered_200_for_nothing_is_left_to_do(
+def test_the_last_attempt_and_a_permanent_failure_are_answered_200(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
     Report.do = raising(ValueError())
@@ -346,7 +346,7 @@ def test_a_delivery_without_the_queues_header_is_a_visitor_and_has_to_log_in(
         "/nowhere?_longtaskjob=execute&_longtaskid={task_id}",
     ],
 )
-def test_a_forged_delivery_does_not_slip_past_the_login_for_anything_else(
+def test_a_forged_delivery_does_not_bypass_the_login_for_other_views(
     app: Flask, anna: FlaskClient, queue: InMemoryQueue, target: str
 ) -> None:
     url = started(anna, "/report")
@@ -415,7 +415,7 @@ def test_the_retry_button_works_with_csrf_protection_on(
 
 
 def test_the_buttons_work_with_csrf_protection_over_https(app: Flask) -> None:
-    """Flask-WTF wants a Referer there, which our own Referrer-Policy lets through to ourselves."""
+    """Over HTTPS, Flask-WTF requires a Referer, which our Referrer-Policy allows for the same origin."""
     client = app.test_client()
     secure = {"base_url": "https://shop.example"}
     client.get("/login?user=anna", **secure)

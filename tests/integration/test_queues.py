@@ -1,4 +1,4 @@
-"""What Cloud Tasks gets to see of a request, and what each of its errors means."""
+"""The requests to Cloud Tasks, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def queue() -> CloudTasksQueue:
 
 @pytest.fixture
 def created(cloud_tasks: CloudTasks, queue: CloudTasksQueue) -> Callable[..., tasks_v2.Task]:
-    """Enqueue a request, and give the Cloud Tasks task that is made of it."""
+    """Enqueue a request, and return the resulting Cloud Tasks task."""
 
     def created(**values: Any) -> tasks_v2.Task:
         queue.enqueue(QueueRequest(**{"queue": "default", "uri": "/report"} | values))
@@ -100,10 +100,10 @@ def test_one_connection_serves_all_calls_of_a_process(
     assert len(cloud_tasks.connections) == 1
 
 
-def test_a_process_that_was_forked_connects_anew(
+def test_a_forked_process_opens_its_own_connection(
     created: Callable[..., tasks_v2.Task], cloud_tasks: CloudTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A real fork of a process that runs a gRPC server would hang in that server.
+    # A real fork would hang, because this process runs a gRPC server.
     created()
     monkeypatch.setattr(queues.os, "getpid", lambda: 1)
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", cloud_tasks.host.replace("127.0.0.1", "localhost"))
@@ -133,7 +133,7 @@ def outcome(queue: CloudTasksQueue, cloud_tasks: CloudTasks, code: grpc.StatusCo
 
 
 @pytest.mark.parametrize("code", sorted(REFUSED, key=str))
-def test_what_was_certainly_not_carried_out_is_refused(
+def test_a_definite_failure_is_a_refusal(
     queue: CloudTasksQueue, cloud_tasks: CloudTasks, code: grpc.StatusCode
 ) -> None:
     error = outcome(queue, cloud_tasks, code)
@@ -142,20 +142,18 @@ def test_what_was_certainly_not_carried_out_is_refused(
 
 
 @pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - REFUSED - {grpc.StatusCode.OK}, key=str))
-def test_whatever_else_goes_wrong_may_have_left_a_task_behind(
-    queue: CloudTasksQueue, cloud_tasks: CloudTasks, code: grpc.StatusCode
-) -> None:
+def test_every_other_error_is_uncertain(queue: CloudTasksQueue, cloud_tasks: CloudTasks, code: grpc.StatusCode) -> None:
     error = outcome(queue, cloud_tasks, code)
     assert isinstance(error, EnqueueUncertainError)
     assert "projects/shop/locations/europe-west3/queues/default" in str(error)
 
 
-def test_a_call_is_made_once_whatever_comes_of_it(queue: CloudTasksQueue, cloud_tasks: CloudTasks) -> None:
+def test_a_failed_call_is_not_repeated(queue: CloudTasksQueue, cloud_tasks: CloudTasks) -> None:
     outcome(queue, cloud_tasks, grpc.StatusCode.UNAVAILABLE)
     assert len(cloud_tasks.calls) == 1
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for(
+def test_a_call_without_an_answer_times_out(
     queue: CloudTasksQueue, cloud_tasks: CloudTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queues, "CREATE_SECONDS", 0.2)
@@ -164,15 +162,15 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
         queue.enqueue(QueueRequest(queue="default", uri="/report"))
 
 
-def test_an_answer_is_waited_for_for_no_longer_than_a_visitor_waits() -> None:
+def test_the_timeout_is_short_enough_for_visitors() -> None:
     assert 1 <= queues.CREATE_SECONDS <= 15
 
 
-def test_without_credentials_it_is_refused(queue: CloudTasksQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(*args: object, **kwargs: object) -> None:
+def test_without_credentials_enqueuing_is_refused(queue: CloudTasksQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
         raise DefaultCredentialsError("There are none.")
 
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
-    monkeypatch.setattr(google.auth, "default", nobody)
+    monkeypatch.setattr(google.auth, "default", refuse)
     with pytest.raises(EnqueueRefusedError, match="There are none"):
         queue.enqueue(QueueRequest(queue="default", uri="/report"))

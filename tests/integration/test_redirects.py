@@ -28,7 +28,7 @@ def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
 
 @pytest.fixture
 def port(app: Flask, work: type[Work]) -> Iterator[int]:
-    """The application behind a real HTTP server; a handler of it takes every path there is."""
+    """The application behind a real HTTP server, with a handler that matches every path."""
     app.url_map.merge_slashes = False
     app.add_url_rule("/<path:name>", view_func=work.as_view("anything"))
     server = make_server("127.0.0.1", 0, app)
@@ -68,7 +68,7 @@ def test_no_path_leads_to_another_host(port: int, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["next", "url", "redirect", "starting_point", "_longtaskstart", "return_to"])
-def test_no_parameter_chooses_where_to_go(client: FlaskClient, queue: InMemoryQueue, name: str) -> None:
+def test_no_parameter_changes_the_target_of_a_redirect(client: FlaskClient, queue: InMemoryQueue, name: str) -> None:
     url = started(client, f"/work?{name}=http://evil.example/")
     queue.deliver_all(client)
     assert urlsplit(client.get(url).headers["Location"]).path == "/work"

@@ -1,4 +1,4 @@
-"""A handler that asks for pickle gets it, signed; no other ever unpickles anything."""
+"""Only handlers that choose pickle use it, with signatures. No other handler unpickles anything."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.support import id_of, job, polled, started
 
 @dataclass
 class Invoice:
-    """A class that JSON does not know."""
+    """A class that JSON does not support."""
 
     number: int
     fields: dict[str, Any]
 
 
 class Bomb:
-    """Leaves a trace when it is unpickled."""
+    """A class that records when it is unpickled."""
 
     exploded: ClassVar[int] = 0
 
@@ -87,7 +87,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 def done(client: FlaskClient, queue: InMemoryQueue, result: Any, url: str = "/pickling") -> str:
-    """Have a task come to this result, and give the URL of its status page."""
+    """Run a task with this result, and return the URL of its status page."""
     Pickling.result = Plain.result = result
     status = started(client, url)
     assert queue.deliver(client).status_code == 200
@@ -100,7 +100,7 @@ def show(client: FlaskClient, url: str) -> TestResponse:
 
 
 def load(url: str) -> LongTask:
-    """Read the entity; a context must be active."""
+    """Return the task's entity. A context must be active."""
     return LongTask.key_of(id_of(url)).get()
 
 

@@ -29,7 +29,7 @@ from tests.support import JSON, MIB, Work, job, polled, start, tasks_in
 
 
 class Note(ndb.Model):
-    """An entity of the application's."""
+    """An entity of the application."""
 
     text = ndb.StringProperty()
 
@@ -63,13 +63,13 @@ def test_a_task_that_is_started_from_code_is_stored_and_delivered(
     assert client.get(job(task.url, "showresult")).json == {"result": {"month": "3"}}
 
 
-def test_a_task_that_is_started_from_code_knows_where_and_by_whom(app: Flask) -> None:
+def test_a_task_that_is_started_from_code_has_its_url_and_owner(app: Flask) -> None:
     task = start(app, "report", created_by="cron")
     assert (task.endpoint, task.path, task.created_by) == ("report", "/report", "cron")
     assert (task.status, task.attempt) == (Status.READY, 1)
 
 
-def test_a_task_that_is_started_from_code_belongs_to_nobody_unless_somebody_is_named(app: Flask) -> None:
+def test_a_task_that_is_started_from_code_is_anonymous_unless_an_owner_is_given(app: Flask) -> None:
     assert start(app, "report").created_by is None
 
 
@@ -82,7 +82,7 @@ def test_url_values_fill_the_rule_and_join_the_parameters(app: Flask, queue: InM
     assert result.json == {"result": {"a": 1, "name": "ä/b c", "number": 7}}
 
 
-def test_url_values_leave_the_callers_parameters_alone(app: Flask) -> None:
+def test_url_values_do_not_change_the_callers_parameters(app: Flask) -> None:
     parameters = {"a": 1}
     start(app, "item", parameters, url_values={"name": "x", "number": 7})
     assert parameters == {"a": 1}
@@ -299,7 +299,7 @@ def test_the_work_may_use_transactions_and_start_tasks_of_its_own(
     assert len(tasks_in(ndb_client)) == 2
 
 
-# Enqueuing that goes wrong.
+# Errors in enqueuing.
 
 
 def test_a_refused_enqueuing_raises_and_leaves_a_failed_task_that_can_be_retried(
@@ -367,7 +367,7 @@ def test_a_program_whose_task_the_queue_refuses_is_told_where_to_try_again(app: 
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered_all_the_same(
+def test_an_uncertain_enqueuing_is_no_error_and_the_task_is_delivered(
     app: Flask, queue: InMemoryQueue, clock: ManualClock, is_kept: bool
 ) -> None:
     queue.errors.append(EnqueueUncertainError("no answer"))

@@ -1,6 +1,6 @@
-"""Whatever happens in whatever order: one result per run, by the attempt that owns the task, and an end for every task.
+"""Every promise holds in any order of events: one result per run, from the task's owner, and an end for every task.
 
-The default profile is quick; ``--hypothesis-profile=thorough`` looks longer.
+The default profile is quick. ``--hypothesis-profile=thorough`` tests more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueUncertainError
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.manifests import Stored
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import (
     Crash,
     Faults,
@@ -50,19 +50,19 @@ from gaetk_longtask.web.current import EXTENSION
 from tests.support import JSON
 
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
-BIG = 300_000  # bytes; more than lies in the entity
+BIG = 300_000  # bytes; too large for the entity
 PIECES = 4
 
 
 class Work(LongRunningTaskHandler):
-    """Returns bytes that say which attempt has made them."""
+    """Returns bytes that identify the attempt."""
 
     max_attempts = 3
     keep_result = timedelta(days=1)
     time_limit = timedelta(minutes=1)
-    #: What the next attempt does on the way.
+    #: Called by the next attempt during its work.
     on_the_way: ClassVar[Callable[[LongTask], None]]
-    #: Of `Lines`: when that is, in pieces, and how long each of them takes.
+    #: For `Lines`: the piece at which `on_the_way` is called, and the duration of each piece.
     at: ClassVar[int] = 0
     pace: ClassVar[timedelta] = timedelta(0)
     clock: ClassVar[ManualClock]
@@ -74,7 +74,7 @@ class Work(LongRunningTaskHandler):
 
 
 class Lines(Work):
-    """Yields numbered pieces that say which attempt has made them, and keeps how many there are."""
+    """Yields numbered pieces that identify the attempt, with a checkpoint after each."""
 
     def execute_task(self, parameters: dict[str, Any]) -> Iterator[bytes]:
         assert isinstance(self.task, LongTask)
@@ -97,7 +97,7 @@ def piece_of(task_id: str, number: int, fence: int) -> bytes:
 
 
 def numbers_in(data: bytes, task_id: str) -> list[tuple[int, int]]:
-    """Take pieces apart: the number and the fence of each."""
+    """Return the number and the fence of each piece."""
     found = []
     while data:
         number, fence, _ = data.split(b" ", 2)
@@ -109,14 +109,14 @@ def numbers_in(data: bytes, task_id: str) -> list[tuple[int, int]]:
 
 
 def nothing(task: LongTask) -> None:
-    """Go the way in peace."""
+    """Do nothing."""
 
 
 class Machine(RuleBasedStateMachine):
-    """Drives one application; the test sets `host`."""
+    """Drives one application. The test sets `host`."""
 
     host: ClassVar[str]
-    #: The Firestore emulator keeps the locks of a transaction whose client has died, for longer than a test waits.
+    #: False for the Firestore emulator, which keeps the locks of a crashed client for a long time.
     crashes_within_commits: ClassVar[bool]
 
     @initialize()
@@ -137,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         self.app.add_url_rule("/work", view_func=Work.as_view("work"))
         self.app.add_url_rule("/lines", view_func=Lines.as_view("lines"))
         Work.clock = self.clock
-        self.services: Services = self.app.extensions[EXTENSION]
+        self.services: Runtime = self.app.extensions[EXTENSION]
         self.tasks: list[str] = []
         self.delivered: list[QueuedTask] = []
         #: The highest fence seen of each task, and the result of each run.
@@ -156,7 +156,7 @@ class Machine(RuleBasedStateMachine):
             self.app.test_client().open(url, method=method, headers=JSON)
 
     def _deliver(self, queued: QueuedTask) -> int | None:
-        """Deliver; None if the worker has died of it."""
+        """Deliver a task, and return the status, or None if the worker has crashed."""
         self.delivered = [*self.delivered, replace(queued)][-5:]
         try:
             return self.app.test_client().get(queued.request.uri, headers=queued.headers).status_code
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
         self._request("GET", job, data.draw(st.sampled_from(self.tasks)))
 
     @rule(work=st.sampled_from([maintenance.sweep, maintenance.purge]))
-    def maintain(self, work: Callable[[Services], object]) -> None:
+    def maintain(self, work: Callable[[Runtime], object]) -> None:
         with suppress(Crash, *STORE_ERRORS), self.services.ndb_context():
             work(self.services)
 
@@ -346,7 +346,7 @@ def read_result(task: LongTask) -> bytes:
 def test_every_promise_holds_whatever_happens(
     datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    # ndb waits a second and more before it tries again; nothing here depends on how long.
+    # ndb waits a second or more before a retry. The tests do not depend on that.
     monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_INITIAL_DELAY", 0.001)
     monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_MAXIMUM_DELAY", 0.002)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_piece.host)

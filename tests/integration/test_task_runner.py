@@ -1,4 +1,4 @@
-"""What a test is told where a task does not do what the test wants."""
+"""The messages of the task runner if a task does not do what a test expects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unprepared(Fragile):
 
 @pytest.fixture
 def app() -> Flask:
-    """An application that has no project, as one that was imported before the test."""
+    """An application without a project, like one that was imported before the test."""
     app = Flask("tests")
     LongTaskManager(app)
     for handler in (Fragile, Shy, Unprepared):

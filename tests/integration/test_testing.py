@@ -1,4 +1,4 @@
-"""The means to test one's own handlers: deliver twice, crash at a named point, lose a reply, advance the clock."""
+"""The tools for testing handlers: repeated deliveries, crashes at named points, lost replies, and a manual clock."""
 
 from __future__ import annotations
 

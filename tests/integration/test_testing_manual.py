@@ -1,4 +1,4 @@
-"""The tests that docs/handler.md and docs/testing.md show pass."""
+"""The tests in docs/handler.md and docs/testing.md pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_example_of_the_manual_runs(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=MANUAL.count("\ndef test_"))
 
 
-def test_the_datastore_of_ones_daily_work_is_left_alone(
+def test_the_developers_own_datastore_is_not_changed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")

@@ -19,7 +19,7 @@ MALFORMED = ["", "x", "A" * 21, "A" * 65, "A" * 21 + "!", "A" * 22 + "%0A", "%00
 
 
 class Other(ndb.Model):
-    """A kind of the application's."""
+    """An entity kind of the application."""
 
 
 class Second(LongRunningTaskHandler):
@@ -47,7 +47,7 @@ def test_an_unknown_id_is_404_and_the_page_offers_to_start_again(client: FlaskCl
 
 
 @pytest.mark.parametrize("task_id", [UNKNOWN, *MALFORMED])
-def test_a_program_is_told_of_an_unknown_id_by_a_problem_document(client: FlaskClient, task_id: str) -> None:
+def test_a_program_gets_a_problem_document_for_an_unknown_id(client: FlaskClient, task_id: str) -> None:
     answer = client.get(f"/work?_longtaskjob=query&_longtaskid={task_id}", headers=JSON)
     assert answer.status_code == 404
     assert answer.mimetype == "application/problem+json"
@@ -117,7 +117,7 @@ def test_a_tasks_id_is_unknown_under_another_path_of_the_same_handler(
 
 
 @pytest.mark.parametrize("name", ["cancel", "retry"])
-def test_a_task_is_not_steered_under_another_handlers_url(client: FlaskClient, name: str) -> None:
+def test_a_task_can_not_be_cancelled_under_another_handlers_url(client: FlaskClient, name: str) -> None:
     url = started(client)
     if name == "retry":
         client.post(job(url, "cancel"))
@@ -150,13 +150,13 @@ def test_a_job_without_an_id_is_a_bad_request_and_starts_nothing(
     assert not stored()
 
 
-def test_a_program_is_told_of_a_bad_request_by_a_problem_document(client: FlaskClient) -> None:
+def test_a_program_gets_a_problem_document_for_a_bad_request(client: FlaskClient) -> None:
     answer = client.get(f"/work?_longtaskjob=dance&_longtaskid={UNKNOWN}", headers=JSON)
     assert answer.status_code == 400
     assert answer.mimetype == "application/problem+json"
 
 
-def test_nothing_that_strangers_send_makes_a_task_of_another_state(
+def test_no_request_of_strangers_changes_the_state_of_a_task(
     client: FlaskClient, stored: Callable[[], list[LongTask]]
 ) -> None:
     url = started(client)

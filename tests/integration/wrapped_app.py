@@ -1,7 +1,7 @@
-"""An application that uses App Engine's bundled services, and what a task of it sees of its own progress.
+"""An application with App Engine's bundled services, and a task that reads its own progress.
 
-A process of its own: ``wrap_wsgi_app`` replaces parts of ``threading`` and ``os``. Prints the task's result: the
-messages that it has found in memcache, in the order in which it has reported them.
+It runs in a separate process, because ``wrap_wsgi_app`` replaces parts of ``threading`` and ``os``. It prints the
+task's result: the messages in memcache, in the order in which the task has reported them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
-from gaetk_longtask.web.current import services_of_current_app
+from gaetk_longtask.web.current import current_runtime
 from tests.api_server import TICKET
 from tests.support import JSON, job
 
@@ -33,8 +33,8 @@ class Report(LongRunningTaskHandler):
         return " ".join(found)
 
     def kept(self, message: str) -> str:
-        """Wait for the reporter's beat to come to memcache."""
-        progress, deadline = services_of_current_app().progress, time.monotonic() + SECONDS
+        """Wait until the reporter's beat is in memcache."""
+        progress, deadline = current_runtime().progress, time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             snapshot = progress.read(self.task.id)
             if snapshot is not None and snapshot.info.progress.message == message:

@@ -1,4 +1,4 @@
-"""These unit tests open no socket, either."""
+"""Keeps these unit tests from opening sockets, too."""
 
 from tests.unit.conftest import no_socket
 

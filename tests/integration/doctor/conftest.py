@@ -1,4 +1,4 @@
-"""The doctor with its surroundings: files, a queue, and the application that is deployed."""
+"""Fixtures for the doctor: files, a queue, and a deployed application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.integration.doctor.planting import (
 
 
 class Server:
-    """The deployed application, which need not be the one that is looked at."""
+    """The deployed application. It may differ from the examined one."""
 
     def __init__(self) -> None:
         self.app: Any = None
@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """The sample application's files, to be spoilt."""
+    """A copy of the sample application's files, which tests can change."""
     for name in ("app.yaml", "cron.yaml", "queue.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -81,7 +81,7 @@ def environment(datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def doctor(environment: None, server: Server, directory: Path, start_queue: Callable[[], Emulator]) -> Doctor:
-    """Look at an application in its surroundings, where it is deployed as it is, unless it is said what else is."""
+    """A function that examines an application. The same application is deployed, unless another one is given."""
 
     def look(app: Flask, *, deployed: Any = None) -> list[Finding]:
         start_queue()
@@ -93,7 +93,7 @@ def doctor(environment: None, server: Server, directory: Path, start_queue: Call
 
 @pytest.fixture
 def assert_found(doctor: Doctor, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Assert that a planted mistake is found by the checks that are named, and by no other, with a remedy."""
+    """Assert that exactly the given checks find a mistake, and that they name the remedy."""
 
     def assert_found(plant: Plant, expected: set[str], remedy: str) -> None:
         found = problems(doctor(plant(monkeypatch, directory)))

@@ -1,4 +1,4 @@
-"""Applications for the doctor, sound or with one mistake planted, and what is found in them."""
+"""Applications for the doctor, correct or with one mistake, and a check of its findings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELIVERY, WAY, QUEUE = "delivery to report", "way through default to default", "
 ENTRYPOINT, HEADERS = "entrypoint in app.yaml", "headers in app.yaml"
 Doctor = Callable[..., list[Finding]]
 Plant = Callable[[pytest.MonkeyPatch, Path], Flask]
-#: What plants a mistake, the checks that find it, and a part of the remedy.
+#: A function that causes a mistake, the checks that find it, and a part of the remedy.
 Planted = tuple[Plant, set[str], str]
 
 

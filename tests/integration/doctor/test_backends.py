@@ -1,9 +1,10 @@
-"""Mistakes around project, location, queues, Datastore and the progress store are found."""
+"""The doctor finds mistakes in project, location, queues, Datastore and progress store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_queue_of_the_applications_own_is_not_checked(environment: None, direc
     ],
     ids=str,
 )
-def test_what_datastore_says_decides_what_is_advised(doctor: Doctor, code: grpc.StatusCode, remedy: str) -> None:
+def test_the_advice_depends_on_datastores_error(doctor: Doctor, code: grpc.StatusCode, remedy: str) -> None:
     app = make()
     put_between(services_of(app).ndb_context.client()).lose_request("BeginTransaction", code)
     [found] = problems(doctor(app, deployed=make())).values()
@@ -142,9 +143,9 @@ def test_a_missing_index_is_found(doctor: Doctor) -> None:
     assert found.check == "index"
 
 
-def test_a_password_of_the_progress_store_is_not_told(doctor: Doctor) -> None:
+def test_the_password_of_the_progress_store_is_not_shown(doctor: Doctor) -> None:
     app = make(LONGTASK_PROGRESS_URL="redis://user:secret@127.0.0.1:1?socket_timeout=1")
-    said = [finding.document() for finding in doctor(app)]
+    said = [asdict(finding) for finding in doctor(app)]
     assert "127.0.0.1:1" in json.dumps(said)
     assert "secret" not in json.dumps(said)
 

@@ -1,4 +1,4 @@
-"""``flask longtask doctor``."""
+"""The command ``flask longtask doctor``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.doctor.planting import (
 )
 
 
-def test_the_command_says_what_is_well_and_exits_with_0(
+def test_without_problems_the_command_exits_with_0(
     doctor: Doctor,
     start_queue: Callable[[], Emulator],
     server: Server,
@@ -33,7 +33,7 @@ def test_the_command_says_what_is_well_and_exits_with_0(
     assert "problem" not in result.output
 
 
-def test_the_command_says_what_to_do_and_exits_with_1(
+def test_with_a_problem_the_command_prints_advice_and_exits_with_1(
     environment: None, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", NOWHERE)

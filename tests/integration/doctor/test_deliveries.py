@@ -1,4 +1,4 @@
-"""What keeps the queue's requests from a handler is found, in this process and where it is deployed."""
+"""The doctor finds what stops deliveries, in this process and in the deployed application."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def answering(status: int, text: str = "", **headers: str) -> Flask:
     ],
     ids=["login", "login page", "forbidden", "another version", "no Datastore", "starting"],
 )
-def test_what_is_deployed_may_have_another_trouble(doctor: Doctor, deployed: Flask, text: str) -> None:
+def test_the_deployed_application_may_have_another_problem(doctor: Doctor, deployed: Flask, text: str) -> None:
     found = problems(doctor(make(), deployed=deployed))
     assert set(found) == {WAY}
     assert text in found[WAY].text
@@ -138,7 +138,7 @@ def test_an_application_that_exempts_the_queue_is_well(doctor: Doctor) -> None:
         ("/r/<own:name>", False),
     ],
 )
-def test_urls_with_arguments_are_made_up(doctor: Doctor, rule: str, reached: bool) -> None:
+def test_urls_with_arguments_are_checked_with_sample_values(doctor: Doctor, rule: str, reached: bool) -> None:
     app = make()
     app.url_map.converters["own"] = BaseConverter.__class__("Own", (BaseConverter,), {})
     app.add_url_rule(rule, view_func=Report.as_view("arguments"))

@@ -1,4 +1,4 @@
-"""Mistakes in the files that an application is deployed with are found."""
+"""The doctor finds mistakes in the files of a deployment."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_application_behind_a_proxy_fix_is_well(
     assert not problems(doctor(app))
 
 
-def test_files_that_are_not_here_are_not_checked(doctor: Doctor, directory: Path) -> None:
+def test_missing_files_are_not_checked(doctor: Doctor, directory: Path) -> None:
     app = make()
     (directory / "app.yaml").unlink()
     (directory / "cron.yaml").unlink()

@@ -1,4 +1,4 @@
-"""The doctor finds nothing wrong with the sample application, and every mistake that is planted."""
+"""The doctor finds no problem in the sample application, and names every check in its manual."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_manual_names_every_check() -> None:
 
 
 @pytest.mark.usefixtures("in_production")
-def test_who_is_not_logged_in_is_told_how(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_the_advice_is_to_log_in(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(directory / "missing.json"))
     findings = {finding.check: finding for finding in examine(make(), directory=directory)}
@@ -123,7 +123,7 @@ def test_who_is_not_logged_in_is_told_how(directory: Path, monkeypatch: pytest.M
         assert "gcloud auth application-default login" in findings[check].remedy
 
 
-def test_a_check_that_fails_itself_does_not_keep_the_others_from_looking(
+def test_a_check_that_raises_does_not_stop_the_others(
     doctor: Doctor, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = doctor(in_yaml("app.yaml", "requests: 8", "requests: many")(monkeypatch, directory))

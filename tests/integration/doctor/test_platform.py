@@ -1,4 +1,4 @@
-"""Services, versions and TTL policies that are missing are found."""
+"""The doctor finds missing services, versions and TTL policies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = f"/v1/projects/{PROJECT}/databases/(default)/collectionGroups"
 
 @pytest.fixture
 def google() -> Iterator[tuple[dict[str, Any], AdminApi]]:
-    """Google's REST interfaces: documents by path; everything else is 404, and None is 403."""
+    """A simulation of Google's REST APIs: documents by path. Other paths are 404, and None is 403."""
     documents: dict[str, Any] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -108,7 +108,9 @@ def test_a_missing_ttl_policy_is_found(google: tuple[dict[str, Any], AdminApi], 
 
 @pytest.mark.usefixtures("in_production")
 @pytest.mark.parametrize("check", [check_services, check_ttl])
-def test_who_may_not_look_is_told_how_to_see_it(google: tuple[dict[str, Any], AdminApi], check: Any) -> None:
+def test_without_permission_the_advice_is_how_to_check_it_manually(
+    google: tuple[dict[str, Any], AdminApi], check: Any
+) -> None:
     documents, admin = google
     documents |= {f"{SERVICES}/default": None, f"{FIELDS}/LongTask/fields/expires_at": None}
     [found] = check(subject(make(), admin))

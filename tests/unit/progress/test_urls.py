@@ -100,7 +100,7 @@ def test_another_url_is_refused_with_those_that_are_possible(url: str) -> None:
         ("redis://10.0.0.1:0", "the port"),
         ("redis://10.0.0.1:66000", "the port"),
         ("redis://[::1", "the port"),
-        ("redis://10.0.0.1/progress", "no database's number"),
+        ("redis://10.0.0.1/progress", "not a database number"),
         ("redis://10.0.0.1?db=progress", "Invalid value"),
         ("redis://10.0.0.1?socket_timeout=long", "Invalid value"),
         ("redis://10.0.0.1?patience=1", "'patience'"),

@@ -10,13 +10,13 @@ from flask import Flask
 from flask.views import View
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.web.current import handler_class, services_of_current_app
+from gaetk_longtask.web.current import current_runtime, handler_class
 from tests.unit.web.conftest import make
 
 
 def test_without_a_manager_the_message_says_to_create_one() -> None:
     with Flask("tests").app_context(), pytest.raises(ConfigurationError, match=r"LongTaskManager\(app\)"):
-        services_of_current_app()
+        current_runtime()
 
 
 def test_the_handler_of_a_view_function_is_found() -> None:

@@ -12,7 +12,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.queues import CloudTasksQueue, QueueRequest
-from gaetk_longtask.services import Services
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import EXTENSION
 from gaetk_longtask.web.extension import utcnow
@@ -45,7 +45,7 @@ def test_no_setting_is_needed_and_no_connection_made() -> None:
     assert isinstance(services.progress, DatastoreProgressStore)
 
 
-def services_of_default() -> Services:
+def services_of_default() -> Runtime:
     app = app_with()
     LongTaskManager(app)
     return services_of(app)

@@ -1,4 +1,4 @@
-"""The line that the Cloud Tasks emulator logs about an attempt."""
+"""The Cloud Tasks emulator's line in the log for an attempt."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CHUNK_GRACE = timedelta(days=365)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Services:
+class Runtime:
     """The store, queue and progress store of one application."""
 
     config: Config
