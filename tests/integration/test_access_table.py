@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from flask import Flask, request
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, Status
+from gaetk_longtask import LongTask, Status
 from gaetk_longtask.testing import InMemoryQueue
-from tests.support import services_of, start
+from tests.support import Work, services_of, start
 
 #: The headers of each client. The task belongs to Anna.
 ACTORS: dict[str, dict[str, str]] = {
@@ -56,10 +55,7 @@ CELLS = [
 ]
 
 
-class Report(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        return "result"
-
+class Report(Work):
     def get_user_id(self) -> str | None:
         return request.headers.get("X-User")
 

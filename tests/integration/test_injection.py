@@ -62,10 +62,8 @@ def test_a_progress_message_is_text_in_what_the_originals_hook_gets(
 
 
 def test_a_title_is_text_on_the_page(make_app: Callable[..., Flask]) -> None:
-    class Titled(LongRunningTaskHandler):
+    class Titled(Work):
         title = HOSTILE
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     client = make_app(Titled).test_client()
     assert_harmless(client.get(started(client, "/titled")))

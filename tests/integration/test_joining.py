@@ -10,16 +10,13 @@ import pytest
 from flask import Flask, request
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, TaskInfo
+from gaetk_longtask import LongTask, LongTaskManager, TaskInfo
 from gaetk_longtask.models import LongTaskUnique
 from gaetk_longtask.testing import InMemoryQueue
-from tests.support import id_of, services_of, start, started
+from tests.support import Work, id_of, services_of, start, started
 
 
-class Report(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        return "result"
-
+class Report(Work):
     def unique_key(self, parameters: dict[str, Any]) -> str | None:
         return parameters.get("month")
 

@@ -32,16 +32,13 @@ class Row:
     total: int = 1
 
 
-class Asking(LongRunningTaskHandler):
+class Asking(Work):
     """A task whose parameters the test chooses."""
 
     make: ClassVar[Callable[[], Any]]
 
     def prepare_task(self, **kwargs: Any) -> Any:
         return Asking.make()
-
-    def execute_task(self, parameters: Any) -> Any:
-        return "result"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, StatusPage, TaskInfo
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import JSON, id_of, job, polled, started
+from tests.support import JSON, Work, id_of, job, polled, started
 
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
 
@@ -675,10 +675,7 @@ def test_an_answer_by_which_a_hook_aborts_is_private_and_not_kept_either(
 def test_an_answer_by_which_a_hook_fails_is_private_and_not_kept_either(
     make_app: Callable[..., Flask], queue: InMemoryQueue
 ) -> None:
-    class Failing(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> str:
-            return "result"
-
+    class Failing(Work):
         def display_result(self, parameters: dict[str, Any], result: str) -> str:
             raise ValueError
 
@@ -691,10 +688,7 @@ def test_an_answer_by_which_a_hook_fails_is_private_and_not_kept_either(
 
 
 def test_what_a_result_adds_to_vary_is_kept(make_app: Callable[..., Flask], queue: InMemoryQueue) -> None:
-    class Varying(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> str:
-            return "result"
-
+    class Varying(Work):
         def display_result(self, parameters: dict[str, Any], result: str) -> Response:
             return Response(result, headers={"Vary": "Cookie"})
 
@@ -785,10 +779,8 @@ def test_a_handler_may_take_a_json_body_itself(make_app: Callable[..., Flask], q
 
 
 def test_render_status_makes_the_page_as_in_the_original(make_app: Callable[..., Flask]) -> None:
-    class Original(LongRunningTaskHandler):
+    class Original(Work):
         title = "Old and good"
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
         def render_status(self, display: StatusPage, task: TaskInfo) -> str:
             assert isinstance(task, TaskInfo)
@@ -806,9 +798,7 @@ def test_render_status_makes_the_page_as_in_the_original(make_app: Callable[...,
 
 
 def test_a_name_that_the_status_page_does_not_have_is_a_key_error(make_app: Callable[..., Flask]) -> None:
-    class Misspelt(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
-
+    class Misspelt(Work):
         def render_status(self, display: StatusPage, task: TaskInfo) -> str:
             with pytest.raises(KeyError):
                 display["inof"]
@@ -821,11 +811,9 @@ def test_a_name_that_the_status_page_does_not_have_is_a_key_error(make_app: Call
 
 
 def test_a_status_template_of_the_applications_gets_the_page(make_app: Callable[..., Flask]) -> None:
-    class Styled(LongRunningTaskHandler):
+    class Styled(Work):
         title = "Ours"
         status_template = "waiting.html"
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     app = make_app(Styled)
     app.jinja_loader = DictLoader({"waiting.html": "{{ page.title }}: {{ page.message }} {{ page['status'].value }}"})
@@ -841,11 +829,9 @@ def test_who_asked_is_kept_with_the_task(client: FlaskClient, stored: Callable[[
 def test_a_user_id_that_is_no_text_is_not_mistaken_for_a_database_that_is_silent(
     make_app: Callable[..., Flask],
 ) -> None:
-    class Numbered(LongRunningTaskHandler):
+    class Numbered(Work):
         def get_user_id(self) -> Any:
             return 7
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     assert make_app(Numbered).test_client().get("/numbered").status_code != 503
 
@@ -897,9 +883,7 @@ def test_an_anonymous_task_is_for_everyone_with_its_url(client: FlaskClient) -> 
 
 
 def test_may_access_decides_with_what_is_known_of_the_task(make_app: Callable[..., Flask]) -> None:
-    class Guarded(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
-
+    class Guarded(Work):
         def may_access(self, task: TaskInfo) -> bool:
             assert isinstance(task, TaskInfo)
             assert self.task == task

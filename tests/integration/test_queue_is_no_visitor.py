@@ -26,7 +26,7 @@ from gaetk_longtask import (
     is_queue_request,
 )
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import FORGED, JSON, id_of, job, polled, raising, started
+from tests.support import FORGED, JSON, Work, id_of, job, polled, raising, started
 
 
 def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -476,10 +476,8 @@ def test_methods_do_not_restrict_the_other_jobs(anna: FlaskClient, google: Flask
 
 
 def test_methods_that_leave_out_post_do_not_restrict_cancel(make_app: Callable[..., Flask]) -> None:
-    class Got(LongRunningTaskHandler):
+    class Got(Work):
         methods = ("GET",)
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     client = make_app(Got).test_client()
     assert client.post("/got").status_code == 405
@@ -517,10 +515,8 @@ def test_methods_are_inherited(make_app: Callable[..., Flask]) -> None:
 
 
 def test_start_methods_mean_the_same(make_app: Callable[..., Flask]) -> None:
-    class Starting(LongRunningTaskHandler):
+    class Starting(Work):
         start_methods = ("POST",)
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     client = make_app(Starting).test_client()
     assert client.get("/starting").status_code == 405

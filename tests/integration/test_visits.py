@@ -69,10 +69,8 @@ def test_a_malformed_id_is_not_looked_up(client: FlaskClient, faults: Faults) ->
 def test_a_handler_that_is_started_by_post_alone_offers_no_link_that_would_not_work(
     make_app: Callable[..., Flask],
 ) -> None:
-    class Posted(LongRunningTaskHandler):
+    class Posted(Work):
         methods = ("POST",)
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     answer = make_app(Posted).test_client().get(f"/posted?_longtaskjob=query&_longtaskid={UNKNOWN}")
     assert answer.status_code == 404
