@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from enum import StrEnum
+from logging import ERROR, INFO, WARNING
 from typing import Any
 
 import blinker
@@ -59,12 +60,7 @@ refused = _namespace.signal(Event.REFUSED)
 healed = _namespace.signal(Event.HEALED)
 purged = _namespace.signal(Event.PURGED)
 
-_LEVELS = {
-    Event.ATTEMPT_FAILED: logging.WARNING,
-    Event.HEALED: logging.WARNING,
-    Event.FAILED: logging.ERROR,
-    Event.REFUSED: logging.ERROR,
-}
+_LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
 
 
 def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
@@ -73,11 +69,9 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
     `trace` is the current request's, as Cloud Logging names it: ``projects/…/traces/…``.
     """
     fields = _fields(event, task, now)
-    extra: dict[str, Any] = {"json_fields": fields}
-    if trace is not None:
-        extra["trace"] = trace
+    extra = {"json_fields": fields} | ({} if trace is None else {"trace": trace})
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
-    log.log(_LEVELS.get(event, logging.INFO), "longtask.%s %s", event, line, extra=extra)
+    log.log(_LEVELS.get(event, INFO), "longtask.%s %s", event, line, extra=extra)
     for receiver in list(_namespace[event].receivers_for(task.endpoint)):
         try:
             receiver(task.endpoint, task=task.info, **fields)

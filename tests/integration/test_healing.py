@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE
+from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE, fail
 from tests.support import JSON, Work, services_of, start
 
 
@@ -171,9 +172,8 @@ def test_a_failed_attempt_that_the_queue_forgets_is_repeated_when_it_is_due(
     with services_of(app).ndb_context():
         store = services_of(app).store
         claimed = store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5).task
-        store.fail(
-            task.id, claimed.fence, permanent=False, error=None, reference="r", progress=Progress(), max_attempts=5
-        )
+        outcome = {"permanent": False, "error": None, "reference": "r", "progress": Progress(), "max_attempts": 5}
+        store.change(task.id, partial(fail, fence=claimed.fence, **outcome))
     queue.tasks.clear()
     assert poll(app, task)["status"] == "error"
     clock.advance(ERROR_PATIENCE)

@@ -16,7 +16,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import READY_PATIENCE
+from gaetk_longtask.transitions import READY_PATIENCE, begin_purge
 from tests.support import services_of, start
 
 CRON = {"X-Appengine-Cron": "true"}
@@ -182,7 +182,7 @@ def test_a_task_whose_purge_was_interrupted_can_not_be_retried(app: Flask, clock
         store = services_of(app).store
         store.cancel(task.id)
         clock.advance(timedelta(days=1))
-        assert store.begin_purge(task.id)
+        assert store.change(task.id, begin_purge).applied
         clock.advance(timedelta(days=-1))  # even by an instance whose clock is behind
         assert store.retry(task.id).applied is False
 
