@@ -47,8 +47,8 @@ from gaetk_longtask.testing import (
     put_between,
 )
 from gaetk_longtask.web.current import EXTENSION
+from tests.support import JSON
 
-JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
 BIG = 300_000  # bytes; too large for the entity
 PIECES = 4

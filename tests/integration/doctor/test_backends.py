@@ -17,7 +17,6 @@ from gaetk_longtask.dev.tasks_emulator import Emulator
 from gaetk_longtask.operators.doctor import Outcome, examine
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.testing import put_between
-from tests.integration.conftest import services_of
 from tests.integration.doctor.planting import (
     LOCATION,
     NOWHERE,
@@ -31,6 +30,7 @@ from tests.integration.doctor.planting import (
     make,
     problems,
 )
+from tests.support import services_of
 
 
 def no_project(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
