@@ -116,11 +116,11 @@ class CloudTasksQueue:
             task.name = f"{parent}/tasks/{request.name}"
         try:
             self.client().create_task(parent=parent, task=task, timeout=CREATE_SECONDS)
-        except api_exceptions.AlreadyExists:
-            log.info("%s is in the queue already", request.name)
         except self._REFUSALS as exc:
             raise EnqueueRefusedError(f"Cloud Tasks refused a task for {parent}: {exc}") from exc
         except (api_exceptions.GoogleAPIError, grpc.RpcError) as exc:
+            if request.name is not None and isinstance(exc, api_exceptions.AlreadyExists):
+                return  # an earlier call was carried out
             raise EnqueueUncertainError(f"No answer from Cloud Tasks about a task for {parent}: {exc}") from exc
 
     def _delete(self, name: str) -> None:

@@ -25,8 +25,8 @@ from gaetk_longtask import (
     events,
 )
 from gaetk_longtask.exceptions import HandedOver
-from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import services_of
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import load, raising, services_of
 
 
 class Panic(BaseException):
@@ -50,20 +50,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 def task(app: Flask) -> LongTask:
     with app.app_context():
         return LongTaskManager.start("work", {})
-
-
-def load(app: Flask, task: LongTask) -> LongTask:
-    with services_of(app).ndb_context():
-        found = services_of(app).store.get(task.id)
-    assert found is not None
-    return found
-
-
-def raising(error: BaseException) -> Callable[[Any], Any]:
-    def do(handler: Any) -> Any:
-        raise error
-
-    return do
 
 
 def yielding(error: BaseException) -> Callable[[Any], Any]:
@@ -207,11 +193,6 @@ def test_a_serializer_that_raises_anything_is_a_failed_attempt(
 
 
 # What is reported.
-
-
-@pytest.fixture
-def faults(ndb_client: ndb.Client) -> Faults:
-    return put_between(ndb_client)
 
 
 def test_an_error_is_reported_even_if_the_failure_can_not_be_stored(

@@ -25,11 +25,9 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.runtime import CHUNK_GRACE
-from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.transitions import LEASE, READY_PATIENCE
-from tests.integration.conftest import services_of
-
-JSON = {"Accept": "application/json"}
+from tests.support import JSON, load, services_of
 
 
 class Work(LongRunningTaskHandler):
@@ -58,18 +56,6 @@ def start(app: Flask, **parameters: Any) -> LongTask:
 @pytest.fixture
 def task(app: Flask) -> LongTask:
     return start(app)
-
-
-@pytest.fixture
-def faults(ndb_client: ndb.Client) -> Faults:
-    return put_between(ndb_client)
-
-
-def load(app: Flask, task: LongTask | str) -> LongTask:
-    with services_of(app).ndb_context():
-        found = services_of(app).store.get(task if isinstance(task, str) else task.id)
-    assert found is not None
-    return found
 
 
 def press(app: Flask, task: LongTask, job: str) -> Any:
