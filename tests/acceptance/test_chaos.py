@@ -23,7 +23,7 @@ PLAN = Plan(
 
 def test_twenty_tasks_survive_kills_duplicates_and_outages() -> None:
     try:
-        with Battlefield(seed=PLAN.seed) as field:
+        with Battlefield(seed=PLAN.seed, with_cut_off=True) as field:
             outcome = Campaign(field, PLAN, say=print).run()
     except StackError as exc:
         missing("A piece of the local stack", exc)

@@ -36,7 +36,9 @@ def main() -> int:
             file = opened.enter_context(options.log.open("w", encoding="utf-8"))
             log = lambda name, line: print(name, line, file=file)  # noqa: E731  # a def would be longer
         try:
-            field = opened.enter_context(Battlefield(seed=seed, datastore=options.datastore, log=log))
+            field = opened.enter_context(
+                Battlefield(seed=seed, datastore=options.datastore, with_cut_off=True, log=log)
+            )
         except StackError as exc:
             print(exc, file=sys.stderr)
             return 1

@@ -17,6 +17,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTas
 
 #: The path of a file that contains how many seconds the application's clock is ahead.
 AHEAD_VARIABLE = "CHAOS_CLOCK_AHEAD"
+#: Set for an instance that runs another version, in which a URL has moved and another handler has taken its place.
+MOVED_VARIABLE = "CHAOS_MOVED"
 
 PIECES = 20
 
@@ -128,6 +130,28 @@ class Hopeless(LongRunningTaskHandler):
         raise PermanentTaskFailure(message)
 
 
+class Moved(LongRunningTaskHandler):
+    """Has another URL in the other version."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        time.sleep(0.2)
+        return f"moved {parameters['number']}"
+
+
+class Gone(Moved):
+    """Has no URL in the other version."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        return f"gone {parameters['number']}"
+
+
+class Thief(LongRunningTaskHandler):
+    """Has the URL of `Moved` in the other version."""
+
+    def execute_task(self, parameters: Any) -> Any:
+        return "stolen"
+
+
 HANDLERS = (Quick, Slow, Large, Yielding, Upload, Echo, Flaky, Hopeless)
 
 app = Flask(__name__)
@@ -135,6 +159,14 @@ LongTaskManager(app, clock=now)
 for handler in HANDLERS:
     endpoint = handler.__name__.lower()
     app.add_url_rule(f"/{endpoint}/<int:number>", view_func=handler.as_view(endpoint))
+
+
+if MOVED_VARIABLE in os.environ:
+    app.add_url_rule("/elsewhere/<int:number>", view_func=Moved.as_view("moved"))
+    app.add_url_rule("/moved/<int:number>", view_func=Thief.as_view("thief"))
+else:
+    app.add_url_rule("/moved/<int:number>", view_func=Moved.as_view("moved"))
+    app.add_url_rule("/gone/<int:number>", view_func=Gone.as_view("gone"))
 
 
 @app.get("/memory")

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,10 +23,10 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, answers, discard, free_port
 from tests import freezing
-from tests.chaos.app import AHEAD_VARIABLE
+from tests.chaos.app import AHEAD_VARIABLE, MOVED_VARIABLE
 from tests.chaos.deliveries import FaultyDeliveries
 from tests.chaos.faulty_grpc import FaultyGrpc
-from tests.chaos.history import History, is_transactional
+from tests.chaos.history import History, is_refused_late
 from tests.chaos.visitors import ask
 
 PROJECT = "chaos"
@@ -60,14 +60,20 @@ class Battlefield:
         datastore: DatastoreKind | str | None = None,
         app: str = "tests.chaos.app:app",
         env: Mapping[str, str] | None = None,
+        with_cut_off: bool = False,
         log: Log = discard,
     ) -> None:
+        """Start `workers` workers and, `with_cut_off`, one more instance that can't reach memcached.
+
+        That instance has other URLs than the others, as another version of the application may have.
+        """
         self._rng = random.Random(seed)
         self._workers = workers
         self._threads = threads
         self._datastore = datastore
         self._app = app
         self._env = env or {}
+        self._with_cut_off = with_cut_off
         self._log = log
         self._ended = ExitStack()
         self.history = History()
@@ -92,7 +98,7 @@ class Battlefield:
 
         emulator = started.enter_context(start_datastore(self._datastore))
         self.datastore = FaultyGrpc(
-            emulator.host, self._child_rng(), is_delayable=is_transactional, heard=self.history.heard
+            emulator.host, self._child_rng(), is_delayable=is_refused_late, heard=self.history.heard
         )
         started.callback(self.datastore.stop)
 
@@ -103,7 +109,13 @@ class Battlefield:
 
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.deliveries = FaultyDeliveries(("127.0.0.1", self.port), self._child_rng())
+        self.urls = [self.url]
+        ports = [self.port]
+        if self._with_cut_off:
+            self._cut_off_port = free_port()
+            ports.append(self._cut_off_port)
+            self.urls.append(f"http://127.0.0.1:{self._cut_off_port}")
+        self.deliveries = FaultyDeliveries([("127.0.0.1", port) for port in ports], self._child_rng())
         started.callback(self.deliveries.stop)
         queue = started.enter_context(start_tasks(self.deliveries.url, queue_yaml=queue_yaml, log=self._log))
         self.tasks = FaultyGrpc(queue.host, self._child_rng())
@@ -120,32 +132,43 @@ class Battlefield:
 
     def start_app(self) -> None:
         """Start gunicorn, and wait until it answers requests."""
+        self.apps = [self._gunicorn(self.port, self._workers, f"127.0.0.1:{self._memcached_port}")]
+        if self._with_cut_off:
+            nowhere = f"127.0.0.1:{free_port()}"
+            self.apps.append(self._gunicorn(self._cut_off_port, 1, nowhere, {MOVED_VARIABLE: "yes"}))
+        for app, url in zip(self.apps, self.urls, strict=True):
+            app.wait_until_ready(
+                lambda url=url: ask("GET", f"{url}/memory") is not None, timeout_seconds=_START_SECONDS
+            )
+        self.app = self.apps[0]
+
+    def _gunicorn(self, port: int, workers: int, memcached: str, more: Mapping[str, str] | None = None) -> Process:
         env = {
             **os.environ,
             **self._env,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "DATASTORE_EMULATOR_HOST": self.datastore.host,
-            "MEMCACHED_HOSTS": f"127.0.0.1:{self._memcached_port}",
+            "MEMCACHED_HOSTS": memcached,
             "CLOUD_TASKS_EMULATOR_HOST": self.tasks.host,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             AHEAD_VARIABLE: str(self._clock_file),
+            **(more or {}),
         }
         # Preloading lets gunicorn replace a killed worker at once. Connections are still opened after the fork.
         options = ["--worker-class", "gthread", "--timeout", "0", "--preload", "--no-control-socket"]
-        size = ["--workers", str(self._workers), "--threads", str(self._threads)]
-        bind = ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "2"]
-        self.app = Process(
+        size = ["--workers", str(workers), "--threads", str(self._threads)]
+        bind = ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", "2"]
+        return Process(
             "app",
             [sys.executable, "-m", "gunicorn", *bind, *size, *options, self._app],
             env=env,
             log=self._log,
         )
-        self.app.wait_until_ready(lambda: ask("GET", f"{self.url}/memory") is not None, timeout_seconds=_START_SECONDS)
 
     def stop_app(self) -> None:
         """Stop gunicorn and its workers."""
-        if hasattr(self, "app"):
-            self.app.stop()
+        for app in getattr(self, "apps", []):
+            app.stop()
 
     def restart_app(self) -> None:
         """Restart the application with new processes."""
@@ -154,11 +177,11 @@ class Battlefield:
 
     def workers(self) -> list[int]:
         """Return the process ids of gunicorn's workers."""
-        pid = self.app.pid
-        try:
-            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-        except OSError:
-            return []
+        found = []
+        for pid in (app.pid for app in self.apps):
+            with suppress(OSError):
+                found += Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [int(word) for word in found]
 
     def kill(self, pid: int) -> None:
         """Kill a worker. gunicorn starts another one."""

@@ -18,6 +18,9 @@ from tests.chaos.visitors import Answer, Visitor, ask, is_right, kinds
 #: How far the application's clock is set ahead to expire leases. It is longer than any lease.
 AHEAD_SECONDS = 130.0
 _SWEEP_EVERY_SECONDS = 5.0
+#: How slow Datastore is in some of its outages.
+SLOW_SECONDS = 2.0
+_SLOW = "outages in which Datastore also takes 2 s for each call"
 _OVERLAPPING = "deliveries while the previous one was still running"
 
 
@@ -94,7 +97,7 @@ class Campaign:
         self._rngs = {name: random.Random(rng.random()) for name in ("visitors", "kill", "memcached", "grpc", "early")}
         rng = self._rngs["visitors"]
         self._visitors = [
-            Visitor(field_.url, kind, number, rng, self._all_over)
+            Visitor(field_.urls, kind, number, rng, self._all_over)
             for number, kind in enumerate(kinds(plan.tasks, rng), start=1)
         ]
         self._starts = [rng.uniform(0, plan.fire_seconds * 2 / 3) for _ in self._visitors]
@@ -152,10 +155,12 @@ class Campaign:
         rng, plan = self._rngs["grpc"], self._plan
         while not self._fire_over.wait(_about(rng, plan.datastore_every_seconds)):
             self._field.datastore.rate = rng.choice((0.2, 0.5, 1.0))
+            self._field.datastore.latency_seconds = rng.choice((0.0, 0.0, SLOW_SECONDS))
+            self._counts[_SLOW] += self._field.datastore.latency_seconds > 0
             self._field.tasks.rate = rng.choice((0.0, 0.3))
             self._counts["outages of Datastore"] += 1
             self._fire_over.wait(_about(rng, plan.datastore_down_seconds))
-            self._field.datastore.rate = self._field.tasks.rate = 0.0
+            self._field.datastore.rate = self._field.tasks.rate = self._field.datastore.latency_seconds = 0.0
 
     def _run_early(self) -> None:
         rng = self._rngs["early"]
@@ -228,7 +233,7 @@ class Campaign:
             "deliveries": len(field_.deliveries.record),
             **{
                 name: self._counts[name]
-                for name in ("workers killed", "memcached stopped and started", "outages of Datastore")
+                for name in ("workers killed", "memcached stopped and started", "outages of Datastore", _SLOW)
             },
             "Datastore calls that failed and were not carried out": faults[Fault.REQUEST],
             "Datastore calls whose reply was lost": faults[Fault.REPLY],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,9 +27,12 @@ class Delivery:
 
 
 class FaultyDeliveries:
-    """A proxy on its own port. Two rates set how many deliveries are duplicated and how many responses are lost."""
+    """A proxy on its own port, which passes deliveries on to one of several instances.
 
-    def __init__(self, app: tuple[str, int], rng: random.Random) -> None:
+    Two rates set how many deliveries are duplicated and how many responses are lost.
+    """
+
+    def __init__(self, apps: Sequence[tuple[str, int]], rng: random.Random) -> None:
         self.duplicate_rate = 0.0
         self.loss_rate = 0.0
         #: If set, deliveries to paths with this prefix are not forwarded.
@@ -40,7 +43,7 @@ class FaultyDeliveries:
         self.record: list[Delivery] = []
         #: The headers of the latest request for each path, for duplicates.
         self.latest: dict[str, dict[str, str]] = {}
-        self._app = app
+        self._apps = apps
         self._rng = rng
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -104,7 +107,7 @@ class FaultyDeliveries:
     def _pass_on(self, path: str, headers: Mapping[str, str], *, duplicate: bool) -> tuple[int, bytes] | None:
         began = time.monotonic()
         answer = None
-        connection = HTTPConnection(*self._app, timeout=_SECONDS)
+        connection = HTTPConnection(*random.choice(self._apps), timeout=_SECONDS)
         try:
             connection.request("GET", path, headers=dict(headers))
             response = connection.getresponse()

@@ -16,6 +16,8 @@ import grpc
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _LONGEST_CALL_SECONDS = 60.0
+#: How late a call may be carried out that has failed for its client.
+LATEST_SECONDS = 8.0
 
 
 class Fault(Enum):
@@ -27,7 +29,7 @@ class Fault(Enum):
 
 
 class FaultyGrpc:
-    """A proxy on its own port. `rate` is the share of calls that fail.
+    """A proxy on its own port. `rate` is the share of calls that fail, `latency_seconds` how long each call waits.
 
     `heard` is called with method, request and reply of every call that was carried out. Only calls for which
     `is_delayable` returns True are carried out late. It must not allow calls that overwrite data unconditionally.
@@ -43,6 +45,7 @@ class FaultyGrpc:
     ) -> None:
         self.target = target
         self.rate = 0.0
+        self.latency_seconds = 0.0
         self.faults: Counter[Fault] = Counter()
         self.calls = 0
         self._rng = rng
@@ -62,8 +65,9 @@ class FaultyGrpc:
 
     def _serve(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         fault, code, seconds = self._draw(method, request)
+        time.sleep(self.latency_seconds)
         if fault is Fault.LATE:
-            threading.Thread(target=self._pass_on_late, args=(method, request, 3 * seconds), daemon=True).start()
+            threading.Thread(target=self._pass_on_late, args=(method, request), daemon=True).start()
         reply = self._pass_on(method, request, context) if fault in (None, Fault.REPLY) else b""
         if fault is not None:
             time.sleep(seconds)
@@ -82,8 +86,8 @@ class FaultyGrpc:
             self.faults[fault] += 1
             return fault, code, seconds
 
-    def _pass_on_late(self, method: str, request: bytes, seconds: float) -> None:
-        time.sleep(seconds)
+    def _pass_on_late(self, method: str, request: bytes) -> None:
+        time.sleep(random.uniform(0, LATEST_SECONDS))
         self._pass_on(method, request, None)
 
     def _pass_on(self, method: str, request: bytes, context: grpc.ServicerContext | None) -> bytes:

@@ -110,6 +110,10 @@ class History:
         return found
 
 
-def is_transactional(method: str, request: bytes) -> bool:
-    """Return whether a call is a commit that Datastore refuses if the data has changed in the meantime."""
-    return method.endswith("/Commit") and bool(_CommitRequest.FromString(request).mode == _TRANSACTIONAL)
+def is_refused_late(method: str, request: bytes) -> bool:
+    """Return whether a call is a commit that Datastore refuses if the data has changed, or is there, in the meantime."""
+    if not method.endswith("/Commit"):
+        return False
+    commit = _CommitRequest.FromString(request)
+    creates = all(mutation.WhichOneof("operation") == "insert" for mutation in commit.mutations)
+    return bool(commit.mode == _TRANSACTIONAL or creates)

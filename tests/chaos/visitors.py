@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -15,7 +15,19 @@ from urllib.parse import urlsplit
 from tests.chaos import app
 
 #: The share of visitors for each kind of task, in per cent.
-KINDS = {"quick": 30, "slow": 22, "large": 13, "yielding": 13, "upload": 10, "flaky": 10, "hopeless": 2}
+KINDS = {
+    "quick": 26,
+    "slow": 20,
+    "large": 13,
+    "yielding": 13,
+    "upload": 10,
+    "flaky": 10,
+    "moved": 4,
+    "gone": 2,
+    "hopeless": 2,
+}
+#: Kinds whose URL not every instance has.
+ONLY_FIRST = {"moved", "gone"}
 _TIMEOUT_SECONDS = 60.0
 _UPLOAD_BYTES = 600_000
 _BOUNDARY = b"between-the-parts"
@@ -70,7 +82,7 @@ def expected(kind: str, number: int) -> bytes:
     match kind:
         case "quick":
             return json.dumps({"square": number**2}).encode()
-        case "slow" | "flaky":
+        case "slow" | "flaky" | "moved" | "gone":
             return f"{kind} {number}".encode()
         case "large":
             return app.noise(number, app.large_size(number))
@@ -100,7 +112,9 @@ def kinds(number: int, rng: random.Random) -> list[str]:
 class Visitor:
     """A visitor who wants one result and does not give up."""
 
-    def __init__(self, site: str, kind: str, number: int, rng: random.Random, stopped: threading.Event) -> None:
+    def __init__(
+        self, sites: Sequence[str], kind: str, number: int, rng: random.Random, stopped: threading.Event
+    ) -> None:
         self.kind = kind
         self.number = number
         self.task_id: str | None = None
@@ -111,7 +125,7 @@ class Visitor:
         #: Responses that must never occur.
         self.complaints: list[str] = []
         self.ended = False
-        self._site = site
+        self._sites = sites[:1] if kind in ONLY_FIRST else sites
         self._will_cancel = rng.random() < 0.05
         self._delays = [rng.uniform(0.2, 1.0) for _ in range(16)]
         self._stopped = stopped
@@ -130,6 +144,11 @@ class Visitor:
                 return
             else:
                 self._stopped.wait(document["poll_after_seconds"] or 0.2)
+
+    @property
+    def _site(self) -> str:
+        """The instance that happens to answer the next request."""
+        return random.choice(self._sites)
 
     def _pause(self) -> None:
         self._stopped.wait(self._delays[self.polls % len(self._delays)])
