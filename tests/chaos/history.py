@@ -111,7 +111,7 @@ class History:
 
 
 def is_refused_late(method: str, request: bytes) -> bool:
-    """Return whether a call is a commit that Datastore refuses if the data has changed, or is there, in the meantime."""
+    """Return whether a call is a commit that Datastore refuses if it comes late: a transaction, or a creation."""
     if not method.endswith("/Commit"):
         return False
     commit = _CommitRequest.FromString(request)
