@@ -18,7 +18,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
-from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_blocks, pack, unpack
+from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, Packed, inline_blocks, unpack
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
 
@@ -54,8 +54,8 @@ class Writer:
         self._what = what
         self._size = 0
         self._chunks: list[Block] = []
-        self._waiting: list[tuple[Block, bytes]] = []
-        self._cutter = Cutter()
+        self._waiting: list[Packed] = []
+        self._cutter = Cutter(fence=names.fence, numbers=names.numbers)
 
     @classmethod
     def resume(cls, stored: Stored, names: ChunkNames, *, what: Field) -> Self:
@@ -80,22 +80,20 @@ class Writer:
         """Store the next bytes; raise `TooLargeError` above `LIMIT_BYTES`: the purge deletes what is written."""
         self._size += memoryview(buffer).nbytes
         _check_size(self._size, self._what)
-        for raw in self._cutter.cut(buffer):
-            self._waiting.append(self._packed(raw))
+        for packed in self._cutter.cut(buffer):
+            self._waiting.append(packed)
             if _stored_bytes(self._waiting) > INLINE_BYTES:
                 self._flush()
 
     def seal(self) -> Stored:
         """Make everything written so far durable, except for what this returns, which the caller must commit."""
-        tail = list(self._waiting)
-        if self._cutter.rest:
-            tail.append(self._packed(memoryview(self._cutter.rest)))
-        if _stored_bytes(tail) > INLINE_BYTES:
+        last = self._cutter.last()
+        if _stored_bytes([*self._waiting, *last]) > INLINE_BYTES:
             self._flush()
-            tail = tail[-1:] if self._cutter.rest else []
-        if _stored_bytes(tail) > INLINE_BYTES:
-            self._put(tail)
-            self._cutter, tail = Cutter(), []
+        if _stored_bytes(last) > INLINE_BYTES:
+            self._put(last)
+            self._cutter.rest, last = bytearray(), []
+        tail = [*self._waiting, *last]
         manifest = Manifest(
             layout=dict(self.layout),
             fence=self._names.fence,
@@ -105,14 +103,11 @@ class Writer:
         inline = b"".join(data for _, data in tail) if tail or not self._chunks else None
         return Stored(manifest=manifest, inline=inline)
 
-    def _packed(self, raw: memoryview) -> tuple[Block, bytes]:
-        return pack(raw, fence=self._names.fence, number=next(self._names.numbers))
-
     def _flush(self) -> None:
         self._put(self._waiting)
         self._waiting = []
 
-    def _put(self, packed: list[tuple[Block, bytes]]) -> None:
+    def _put(self, packed: list[Packed]) -> None:
         names = self._names
         for batch in _requests([block for block, _ in packed]):
             chunks = [
@@ -249,7 +244,7 @@ def _requests(blocks: Sequence[Block]) -> Iterator[slice]:
         yield slice(first, len(blocks))
 
 
-def _stored_bytes(packed: list[tuple[Block, bytes]]) -> int:
+def _stored_bytes(packed: list[Packed]) -> int:
     return sum(block.stored for block, _ in packed)
 
 

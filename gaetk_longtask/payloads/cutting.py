@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from gaetk_longtask.exceptions import DamagedDataError
@@ -12,6 +13,8 @@ from gaetk_longtask.payloads.manifests import Block, Stored
 #: The types that can be stored. (`collections.abc.Buffer` is new in Python 3.12.)
 Buffer = bytes | bytearray | memoryview
 
+Packed = tuple[Block, bytes]  #: a block and its stored bytes
+
 #: Raw bytes of a block. A property holds 1,048,487 bytes, and the Firestore emulator counts the whole entity.
 BLOCK_BYTES = 1_000_000
 
@@ -19,15 +22,24 @@ _PROBE_BYTES = 16 * 1024
 _WORTHWHILE = 0.9
 
 
+@dataclass(kw_only=True, slots=True)
 class Cutter:
-    """Cuts buffers of any size into slices of `BLOCK_BYTES`; copies only slices that span two buffers."""
+    """Cuts buffers of any size into packed blocks of `BLOCK_BYTES`; copies only slices that span two buffers."""
 
-    def __init__(self) -> None:
-        self.rest = bytearray()  #: the bytes after the last complete slice
+    fence: int
+    numbers: Iterator[int]  #: the numbers of the next blocks
+    rest: bytearray = field(default_factory=bytearray)  #: the bytes after the last complete block
 
-    def cut(self, buffer: Buffer) -> Iterator[memoryview]:
-        """Yield the slices that the next buffer completes."""
-        view = memoryview(buffer).cast("B")
+    def cut(self, buffer: Buffer) -> Iterator[Packed]:
+        """Yield the blocks that the next buffer completes."""
+        for raw in self._slices(memoryview(buffer).cast("B")):
+            yield pack(raw, fence=self.fence, number=next(self.numbers))
+
+    def last(self) -> list[Packed]:
+        """Return the block of the rest, if there is a rest; it stays the rest."""
+        return [pack(memoryview(self.rest), fence=self.fence, number=next(self.numbers))] if self.rest else []
+
+    def _slices(self, view: memoryview) -> Iterator[memoryview]:
         if self.rest:
             needed = BLOCK_BYTES - len(self.rest)
             self.rest += view[:needed]
@@ -42,7 +54,7 @@ class Cutter:
         self.rest += view[whole:]
 
 
-def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
+def pack(raw: memoryview, *, fence: int, number: int) -> Packed:
     """Return a block of these bytes, and the bytes to store; they are compressed if a sample compresses well."""
     sample = raw[:_PROBE_BYTES]
     data = zlib.compress(raw, 6) if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample) else b""

@@ -49,15 +49,15 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
     Everything else is serialized. Raise `SerializationError` if the value can't be stored.
     """
     match value:
+        case dict() if type(value) is dict and any(_is_upload(*item) for item in value.items()):
+            return _encode_mapping(value, serializer, signer)
+        case bytes():
+            layout = {"kind": Kind.BYTES.value}
+            return Encoded(layout=layout, parts=[value if type(value) is bytes else bytes(value)], size=len(value))
         case str():
             # In slices, so that a long text is not held twice. This first pass raises before anything is stored.
             size = sum(map(len, _slices(value, signer)))
             return Encoded(layout={"kind": Kind.TEXT.value}, parts=_slices(value, signer), size=size)
-        case bytes():
-            layout = {"kind": Kind.BYTES.value}
-            return Encoded(layout=layout, parts=[value if type(value) is bytes else bytes(value)], size=len(value))
-        case dict() if type(value) is dict and any(_is_upload(*item) for item in value.items()):
-            return _encode_mapping(value, serializer, signer)
         case _:
             dumped = serializer.dumps(value, signer)
             layout = {"kind": Kind.OBJECT.value, "serializer": serializer.name}

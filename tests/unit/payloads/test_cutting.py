@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,19 +30,40 @@ def _small_blocks() -> Iterator[None]:
 
 
 @given(st.lists(st.one_of(*[st.binary(max_size=35).map(kind) for kind in (bytes, bytearray, memoryview)])))
-def test_buffers_are_joined_and_cut_into_slices_of_one_size(buffers: list[Buffer]) -> None:
-    cutter, slices = Cutter(), []
-    for buffer in buffers:
-        slices += [bytes(raw) for raw in cutter.cut(buffer)]
-    assert [len(raw) for raw in slices] == [SMALL_BLOCK] * len(slices)
+def test_buffers_are_joined_and_cut_into_blocks_of_one_size(buffers: list[Buffer]) -> None:
+    cutter = Cutter(fence=3, numbers=itertools.count())
+    packed = [one for buffer in buffers for one in cutter.cut(buffer)]
+    assert [(block.fence, block.number, block.size) for block, _ in packed] == [
+        (3, number, SMALL_BLOCK) for number in range(len(packed))
+    ]
     assert len(cutter.rest) < SMALL_BLOCK
-    assert b"".join(slices) + cutter.rest == b"".join(map(bytes, buffers))
+    packed += cutter.last()
+    assert b"".join(unpack(block, data, "t") for block, data in packed) == b"".join(map(bytes, buffers))
 
 
-def test_only_slices_that_span_two_buffers_are_copied() -> None:
-    cutter, first, second = Cutter(), bytes(25), bytes(25)
-    assert [raw.obj is first for raw in cutter.cut(first)] == [True, True]
-    assert [raw.obj is second for raw in cutter.cut(second)] == [False, True, True]
+def test_only_slices_that_span_two_buffers_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[object] = []
+
+    def pack_seen(raw: memoryview, **names: int) -> cutting.Packed:
+        sources.append(raw.obj)
+        return pack(raw, **names)
+
+    monkeypatch.setattr(cutting, "pack", pack_seen)
+    cutter, first, second = Cutter(fence=1, numbers=itertools.count()), bytes(25), bytes(25)
+    for buffer in (first, second):
+        list(cutter.cut(buffer))
+    assert [source is first for source in sources[:2]] == [True, True]
+    assert [source is second for source in sources[2:]] == [False, True, True]
+
+
+def test_the_last_block_can_be_sealed_and_continued() -> None:
+    cutter = Cutter(fence=1, numbers=itertools.count())
+    assert cutter.last() == []
+    assert list(cutter.cut(b"01234")) == []
+    (first, data), *_ = cutter.last()
+    assert (first.number, first.size, data) == (0, 5, b"01234")
+    (whole, _), *_ = cutter.cut(b"56789")
+    assert (whole.number, whole.size) == (1, SMALL_BLOCK)
 
 
 # One block.
