@@ -39,6 +39,10 @@ def test_a_download_is_a_file(example: Example, count: str) -> None:
 def test_both_ways_lead_to_the_same_file(example: Example) -> None:
     runner, _ = example(DOWNLOAD, many="ManySquares")
     assert runner.run("/many").data == runner.run("/squares").data
+
+
+def test_the_highest_count_is_not_refused(example: Example) -> None:
+    runner, _ = example(DOWNLOAD, many="ManySquares")
     assert runner.run("/many?count=100000").text.endswith("99999,9999800001\r\n")
 
 
