@@ -47,20 +47,15 @@ class _Durable:
 
     def is_new(self, state: Manifest, pieces: Stored | None) -> bool:
         """Return whether a save would change anything."""
-        return (
-            self.state is None
-            or not state.is_same(self.state)
-            or (pieces is not None and pieces.manifest.size > self.result_bytes)
-        )
+        longer = pieces is not None and pieces.manifest.size > self.result_bytes
+        return longer or self.state is None or not state.is_same(self.state)
 
 
 class Checkpoints:
     """One attempt's durable states, and the result that it writes."""
 
-    #: The state that the previous attempt has stored; None if there is none.
-    resumed_from: Any = None
-    #: Whether the attempt ends so that another attempt continues.
-    hands_over = False
+    resumed_from: Any = None  #: the state that the previous attempt has stored; None if there is none
+    hands_over = False  #: whether the attempt ends so that another attempt continues
 
     def __init__(
         self, runtime: Runtime, task: LongTask, options: TaskOptions, reporter: Reporter, ownership: Ownership
@@ -92,22 +87,14 @@ class Checkpoints:
         return self._task.state_manifest is not None
 
     def load(self) -> None:
-        """Load the state that the previous attempt has stored.
-
-        Raises:
-            DamagedDataError: the state can't be read any more.
-        """
+        """Load the state that the previous attempt has stored; raise `DamagedDataError` if it can't be read."""
         if self.resumes:
             self.resumed_from = self._runtime.load(self._task, "state", self._options.serializer)
 
     def offer(self, state: Any) -> None:
-        """Store the state if the last save is long enough ago; end the attempt if its time is nearly up.
+        """Store the state if the last save is long enough ago; raise `HandedOver` if the attempt's time is nearly up.
 
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-            HandedOver: the next attempt must continue; everything that this one has reached is durable.
-            LongTaskError: called in the author's transaction, or on another thread.
-            SerializationError, TooLargeError: the state can't be stored.
+        By then, everything that the attempt has reached is durable. For other errors, see the handler's `checkpoint`.
         """
         # A call that is not due must take less than a microsecond.
         context = ndb.context.get_context(raise_context_error=False)
@@ -135,11 +122,11 @@ class Checkpoints:
 
     def result_writer(self) -> chunks.Writer:
         """Return the writer for the pieces of a yielded result, after those that are already durable."""
-        pieces = Stored.of(self._task, "result")
-        if self._result is None and pieces is not None:
-            self._result = chunks.Writer.resume(pieces, self._names, what="result")
-        elif self._result is None:
-            self._result = chunks.Writer(yielded_layout(), self._names, what="result")
+        if self._result is None:
+            if pieces := Stored.of(self._task, "result"):
+                self._result = chunks.Writer.resume(pieces, self._names, what="result")
+            else:
+                self._result = chunks.Writer(yielded_layout(), self._names, what="result")
         return self._result
 
     def store_result(self, result: Any) -> Stored:
@@ -185,9 +172,8 @@ class Checkpoints:
     def _keep(self, state: Stored, pieces: Stored | None) -> None:
         durable = self._durable
         durable.advanced = durable.advanced or durable.is_new(state.manifest, pieces)
-        checkpoint = Checkpoint(
-            state=state, pieces=pieces, progress=self._reporter.progress.stored(), advanced=durable.advanced
-        )
+        progress = self._reporter.progress.stored()
+        checkpoint = Checkpoint(state=state, pieces=pieces, progress=progress, advanced=durable.advanced)
         change = self._runtime.store.keep(self._task.id, self._task.fence, checkpoint)
         if not change.applied:
             self._ownership.lose(change.status)

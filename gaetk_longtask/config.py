@@ -18,8 +18,7 @@ METADATA_URL = "http://metadata.google.internal/computeMetadata/v1/instance/regi
 _METADATA_SECONDS = 2.0
 #: App Engine has its own names for two regions.
 _REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
-#: The location for an emulator, which accepts any.
-EMULATED_LOCATION = "local"
+EMULATED_LOCATION = "local"  #: the location for an emulator, which accepts any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,47 +36,44 @@ class Config:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
-        """Read the keys that start with ``LONGTASK_``, and the platform's variables where a key is not set.
+        """Read the ``LONGTASK_`` keys, and the platform's variables where a key is not set.
 
-        Raises:
-            ConfigurationError: a key is unknown, or its value is impossible; the message says what to do.
+        Raise `ConfigurationError` if a key is unknown or its value is impossible; the message says what to do.
         """
         prefix = "LONGTASK_"
         known = [prefix + field.name.upper() for field in fields(cls)]
         for key in settings:
             if key.startswith(prefix) and key not in known:
-                raise ConfigurationError(_unknown(key, known), key=key)
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                message = f"There is no setting {key}.{hint} The settings are {', '.join(known)}."
+                raise ConfigurationError(message, key=key)
         given = {key: settings[key] for key in known if settings.get(key) is not None}
         for key, value in given.items():
             if key == "LONGTASK_ADMIN":
-                if not callable(value):
-                    message = "LONGTASK_ADMIN must be a function that returns whether a request may see the overview."
-                    raise ConfigurationError(message, key=key)
-            elif not isinstance(value, str) or not value.strip():
-                raise ConfigurationError(f"{key} must be a non-empty string, not {value!r}.", key=key)
+                fits, needed = callable(value), "a function that returns whether a request may see the overview"
+            else:
+                fits, needed = isinstance(value, str) and bool(value.strip()), "a non-empty string"
+            if not fits:
+                raise ConfigurationError(f"{key} must be {needed}, not {value!r}.", key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}
         values.setdefault("project", environ.get("GOOGLE_CLOUD_PROJECT"))
         values.setdefault("service", environ.get("GAE_SERVICE"))
         if values["service"] == environ.get("GAE_SERVICE"):
             # A version belongs to a service, so ours does not apply to another service.
             values.setdefault("version", environ.get("GAE_VERSION"))
-        values.setdefault("progress_url", _progress_url(environ))
+        if hosts := environ.get("MEMCACHED_HOSTS", "").split():  # NDB's own variable: host:port, separated by spaces
+            values.setdefault("progress_url", f"memcached://{','.join(hosts)}")
         if "base_url" in values:
             values["base_url"] = _base_url(values["base_url"])
         return cls(**values)
 
 
 def find_location(config: Config, environ: Mapping[str, str]) -> str:
-    """Return the queues' region: as set, else the emulator's, else this instance's.
-
-    Raises:
-        ConfigurationError: it is unknown; the message says what to set.
-    """
-    if config.location:
-        return _REGIONS.get(config.location, config.location)
-    if environ.get("CLOUD_TASKS_EMULATOR_HOST"):
+    """Return the queues' region: as set, else the emulator's, else this instance's, or raise `ConfigurationError`."""
+    if not config.location and environ.get("CLOUD_TASKS_EMULATOR_HOST"):
         return EMULATED_LOCATION
-    region = _instance_region()
+    region = config.location or _instance_region()
     if region is None:
         message = (
             "The region of the queues is unknown, because no metadata server answers here. Set LONGTASK_LOCATION in "
@@ -89,11 +85,7 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
 
 
 def need_project(config: Config) -> str:
-    """Return the project id.
-
-    Raises:
-        ConfigurationError: it is not set.
-    """
+    """Return the project id; raise `ConfigurationError` if it is not set."""
     if not config.project:
         message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id."
         raise ConfigurationError(message, key="LONGTASK_PROJECT")
@@ -106,23 +98,10 @@ def _instance_region() -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as response:  # noqa: S310  # our constant
             return str(response.read(1000).decode("ascii").rpartition("/")[2]) or None
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
+    except (OSError, http.client.HTTPException, UnicodeDecodeError) as exc:
+        if isinstance(exc, urllib.error.HTTPError):
+            exc.close()
         return None
-    except (OSError, http.client.HTTPException, UnicodeDecodeError):
-        return None
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"There is no setting {key}.{hint} The settings are {', '.join(known)}."
-
-
-def _progress_url(environ: Mapping[str, str]) -> str:
-    """Read NDB's own variable: ``host:port``, separated by spaces."""
-    hosts = environ.get("MEMCACHED_HOSTS", "").split()
-    return f"memcached://{','.join(hosts)}" if hosts else "datastore:"
 
 
 def _base_url(url: str) -> str:
@@ -130,12 +109,8 @@ def _base_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.netloc
-        or parts.path.strip("/")
-        or parts.query + parts.fragment
-    ):
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.netloc or rest:
         message = f"LONGTASK_BASE_URL must be only scheme and host, like https://www.example.com, not {url!r}."
         raise ConfigurationError(message, key="LONGTASK_BASE_URL")
     return f"{parts.scheme}://{parts.netloc}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
@@ -27,23 +27,16 @@ class NdbContexts:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Enter a context outside of any transaction, so that the library does not depend on the author's."""
-        active = ndb.context.get_context(raise_context_error=False)
-        if active is None:
-            with self.client().context():
+        with self.joining():
+            context = ndb.get_context()
+            with context.new(transaction=None).use() if context.in_transaction() else nullcontext():
                 yield
-        elif active.in_transaction():
-            with active.new(transaction=None).use():
-                yield
-        else:
-            yield
 
     @contextmanager
     def joining(self) -> Iterator[None]:
         """Enter a context, inside the author's transaction if one is active."""
-        if ndb.context.get_context(raise_context_error=False) is None:
-            with self.client().context():
-                yield
-        else:
+        active = ndb.context.get_context(raise_context_error=False)
+        with self.client().context() if active is None else nullcontext():
             yield
 
     @staticmethod
@@ -51,18 +44,11 @@ class NdbContexts:
     def namespace(namespace: str | None) -> Iterator[None]:
         """Work in a task's namespace; a context must be active."""
         context = ndb.get_context()
-        if context.get_namespace() == namespace:
+        with nullcontext() if context.get_namespace() == namespace else context.new(namespace=namespace).use():
             yield
-        else:
-            with context.new(namespace=namespace).use():
-                yield
 
     def client(self) -> ndb.Client:
-        """Return the application's own client, or ours, which is created when first needed.
-
-        Raises:
-            ConfigurationError: the project id is unknown.
-        """
+        """Return the application's own client, or ours; raise `ConfigurationError` if the project id is unknown."""
         with self._lock:
             if self._client is None:
                 self._client = ndb.Client(project=self._project())

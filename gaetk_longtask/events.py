@@ -24,6 +24,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from inspect import Parameter
+from logging import ERROR, INFO, WARNING
 from typing import Any, TypeVar
 
 import blinker
@@ -83,12 +84,7 @@ refused = _signals[Event.REFUSED]
 healed = _signals[Event.HEALED]
 purged = _signals[Event.PURGED]
 
-_LEVELS = {
-    Event.ATTEMPT_FAILED: logging.WARNING,
-    Event.HEALED: logging.WARNING,
-    Event.FAILED: logging.ERROR,
-    Event.REFUSED: logging.ERROR,
-}
+_LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
 
 
 def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
@@ -97,11 +93,9 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
     `trace` is the current request's, as Cloud Logging names it: ``projects/…/traces/…``.
     """
     fields = _fields(event, task, now)
-    extra: dict[str, Any] = {"json_fields": fields}
-    if trace is not None:
-        extra["trace"] = trace
+    extra = {"json_fields": fields} | ({} if trace is None else {"trace": trace})
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
-    log.log(_LEVELS.get(event, logging.INFO), "longtask.%s %s", event, line, extra=extra)
+    log.log(_LEVELS.get(event, INFO), "longtask.%s %s", event, line, extra=extra)
     signal = _signals[event]
     for receiver in [] if signal.is_muted else list(signal.receivers_for(task.endpoint)):
         try:

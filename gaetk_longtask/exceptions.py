@@ -12,12 +12,9 @@ class LongTaskError(Exception):
 class ConfigurationError(LongTaskError):
     """A setting is missing, unknown or has an impossible value; the message says what to set."""
 
-    #: The setting's name in ``app.config``, if it is about one setting.
-    key: str | None
-
     def __init__(self, message: str, *, key: str | None = None) -> None:
         super().__init__(message)
-        self.key = key
+        self.key = key  #: the setting's name in ``app.config``, if it is about one setting
 
 
 class PermanentTaskFailure(LongTaskError):
@@ -30,26 +27,18 @@ class PermanentTaskFailure(LongTaskError):
 class SerializationError(PermanentTaskFailure):
     """A value can't be stored so that it comes back equal; the message says what to do."""
 
-    #: The place in the value, for instance ``result['total'][3]``.
-    path: str
-    #: The qualified name of the offending class.
-    type_name: str
-
     def __init__(self, message: str, *, path: str, type_name: str) -> None:
         super().__init__(message)
-        self.path = path
-        self.type_name = type_name
+        self.path = path  #: the place in the value, for instance ``result['total'][3]``
+        self.type_name = type_name  #: the qualified name of the offending class
 
 
 class TooLargeError(PermanentTaskFailure):
     """Parameters, a state or a result are larger than App Engine can send."""
 
-    #: The largest accepted size, in bytes.
-    limit: int
-
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
-        self.limit = limit
+        self.limit = limit  #: the largest accepted size, in bytes
 
 
 class DamagedDataError(LongTaskError):
@@ -59,10 +48,8 @@ class DamagedDataError(LongTaskError):
 class EnqueueRefusedError(LongTaskError):
     """The queue has certainly not taken the task. Fix the reason, then retry."""
 
-    #: The task, which is `failed` now and can be retried; None if none was stored.
-    task_id: str | None = None
-    #: The reference that the log line about it has.
-    reference: str | None = None
+    task_id: str | None = None  #: the task, which is `failed` now and can be retried; None if none was stored
+    reference: str | None = None  #: the reference that the log line about it has
 
 
 class EnqueueUncertainError(LongTaskError):
@@ -77,12 +64,9 @@ class TaskCancelled(BaseException):
     ``except Exception`` around a step of the work does not swallow it. Clean up with ``finally``.
     """
 
-    #: True if a later attempt has taken the task over, False if the task was cancelled.
-    superseded: bool
-
     def __init__(self, message: str = "", *, superseded: bool = False) -> None:
         super().__init__(message)
-        self.superseded = superseded
+        self.superseded = superseded  #: True if a later attempt has taken the task over, False if it was cancelled
 
 
 class HandedOver(BaseException):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import exceptions
+from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, PermanentTaskFailure, TaskCancelled
@@ -27,10 +28,11 @@ from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
-from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import LEASE, Objection, new_reference
 
 log = logging.getLogger(__name__)
+
+_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.BUSY: 409}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +43,9 @@ class Reply:
     reason: str
 
 
-class Job(Protocol):
-    """The author's part of an attempt."""
-
-    def execute(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
-        """Do the work and return its result; may raise anything."""
-
-    def report_exception(self, exc: BaseException) -> None:
-        """Pass an exception to the application's error reporting."""
+#: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
+Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
+ReportException = Callable[[BaseException], None]  #: passes an exception to the application's error reporting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +85,9 @@ class _WorkError(Exception):
         self.cause = cause
 
 
-def deliver(runtime: Runtime, delivery: Delivery, options: TaskOptions, job: Job) -> Reply:
+def deliver(
+    runtime: Runtime, delivery: Delivery, options: TaskOptions, work: Work, report_exception: ReportException
+) -> Reply:
     """Claim the task and run an attempt, if the delivery may; return the reply.
 
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
@@ -100,17 +99,11 @@ def deliver(runtime: Runtime, delivery: Delivery, options: TaskOptions, job: Job
     except STORE_ERRORS as exc:
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
-    match claim.objection:
-        case Objection.FORBIDDEN:
-            return Reply(code=403, reason=claim.objection.value)
-        case Objection.ENDED:
-            return Reply(code=200, reason=claim.objection.value)
-        case Objection.BUSY:
-            return Reply(code=409, reason=claim.objection.value)
-        case None:
-            assert claim.task is not None  # noqa: S101  # without an objection there is a task
-            with runtime.ndb_context.namespace(claim.task.namespace):
-                return _Attempt(runtime, claim.task, options, job).run()
+    if claim.objection is not None:
+        return Reply(code=_CODES[claim.objection], reason=claim.objection.value)
+    assert claim.task is not None  # noqa: S101  # without an objection there is a task
+    with runtime.ndb_context.namespace(claim.task.namespace):
+        return _Attempt(runtime, claim.task, options, work, report_exception).run()
 
 
 def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:
@@ -134,11 +127,14 @@ def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool
 class _Attempt:
     """Owns the task until its commit, or until the task is cancelled or taken over."""
 
-    def __init__(self, runtime: Runtime, task: LongTask, options: TaskOptions, job: Job) -> None:
+    def __init__(
+        self, runtime: Runtime, task: LongTask, options: TaskOptions, work: Work, report_exception: ReportException
+    ) -> None:
         self._runtime = runtime
         self._task = task
         self._options = options
-        self._job = job
+        self._authors_work = work
+        self._report_exception = report_exception
         progress = runtime.progress.for_reporter()
         self._ownership = Ownership(
             lambda: runtime.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=runtime.clock
@@ -177,7 +173,7 @@ class _Attempt:
             parameters = self._runtime.load(self._task, "parameters", self._options.serializer)
             self._checkpoints.load()
             with _authors_code():
-                result = self._job.execute(self._task, parameters, self._reporter, self._checkpoints)
+                result = self._authors_work(self._task, parameters, self._reporter, self._checkpoints)
             return Done(result=self._store_result(result))
         except TaskCancelled:
             return Lost()
@@ -211,14 +207,14 @@ class _Attempt:
             with _authors_code():
                 generator.close()
         except _WorkError as exc:
-            self._job.report_exception(exc.cause)
+            self._report_exception(exc.cause)
         except (PermanentTaskFailure, TaskCancelled) as exc:
             log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc)
 
     def _commit(self, outcome: Outcome) -> Reply:
         if self._checkpoints.hands_over and not isinstance(outcome, Lost):  # even if the author's code caught it
             if isinstance(outcome, Failed):
-                self._job.report_exception(outcome.cause)
+                self._report_exception(outcome.cause)
             outcome = HandedOver()
         match outcome:
             case Done(result=result):
@@ -239,9 +235,9 @@ class _Attempt:
 
     def _fail(self, outcome: Failed) -> Reply:
         self._send_last_beat()
-        status = self._runtime.store.fail(
-            self._task.id,
-            self._task.fence,
+        fail = partial(
+            transitions.fail,
+            fence=self._task.fence,
             permanent=outcome.permanent,
             error=presentable(outcome.cause) if isinstance(outcome.cause, PermanentTaskFailure) else None,
             reference=new_reference(),
@@ -249,25 +245,25 @@ class _Attempt:
             max_attempts=self._options.max_attempts,
             forget=outcome.forget,
         )
-        self._job.report_exception(outcome.cause)
-        match status:
-            case None:
-                return self._leave()
-            case Status.FAILED:
-                return Reply(code=200, reason="failed for good")
-            case _:
-                return Reply(code=500, reason="failed, try again")
+        change = self._runtime.store.change(self._task.id, fail)
+        self._report_exception(outcome.cause)
+        if not change.applied:
+            return self._leave()
+        if change.status.ended:
+            return Reply(code=200, reason="failed for good")
+        return Reply(code=500, reason="failed, try again")
 
     def _hand_over(self) -> Reply:
         """Release the task after the author's clean-up, so that the next attempt begins when this one has ended."""
         self._reporter.stop()
-        change = self._runtime.store.hand_over(
-            self._task.id,
-            self._task.fence,
+        hand_over = partial(
+            transitions.hand_over,
+            fence=self._task.fence,
             progress=self._reporter.stored(),
             advanced=self._checkpoints.advanced,
             max_attempts=self._options.max_attempts,
         )
+        change = self._runtime.store.change(self._task.id, hand_over)
         if not change.applied:
             return self._leave()
         if change.status.ended:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from gaetk_longtask import starting
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
-
-T = TypeVar("T")
+from gaetk_longtask.transitions import begin_purge
 
 #: How many tasks one call handles; the next call continues. Enqueuing costs more than deleting.
 SWEPT, PURGED = 100, 1000
-#: How long a call takes at most; less than any request limit.
-SECONDS = 30.0
+SECONDS = 30.0  #: how long a call takes at most; less than any request limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +29,7 @@ def sweep(runtime: Runtime, *, limit: int = SWEPT, monotonic: Callable[[], float
 
     An NDB context must be active.
     """
-    task_ids = runtime.store.due(limit)
-    done = 0
-    for task_id in _in_time(task_ids, monotonic):
-        starting.heal_due(runtime, task_id)
-        done += 1
-    return Report(done=done, left=done == limit or done < len(task_ids))
+    return _each(runtime.store.due(limit), lambda task_id: starting.heal_due(runtime, task_id), limit, monotonic)
 
 
 def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
@@ -45,20 +37,21 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
 
     An NDB context must be active.
     """
-    task_ids = runtime.store.expired(limit)
-    done = 0
-    for task_id in _in_time(task_ids, monotonic):
-        if runtime.store.begin_purge(task_id):
+
+    def delete(task_id: str) -> None:
+        if runtime.store.change(task_id, begin_purge).applied:
             while chunks.delete_some(task_id):
                 pass
             runtime.store.end_purge(task_id)
+
+    return _each(runtime.store.expired(limit), delete, limit, monotonic)
+
+
+def _each(task_ids: list[str], handle: Callable[[str], object], limit: int, monotonic: Callable[[], float]) -> Report:
+    end, done = monotonic() + SECONDS, 0
+    for task_id in task_ids:
+        if monotonic() >= end:
+            break
+        handle(task_id)
         done += 1
     return Report(done=done, left=done == limit or done < len(task_ids))
-
-
-def _in_time(items: list[T], monotonic: Callable[[], float]) -> Iterator[T]:
-    end = monotonic() + SECONDS
-    for item in items:
-        if monotonic() >= end:
-            return
-        yield item

@@ -11,12 +11,9 @@ from google.cloud import ndb
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
-#: The namespace of our kinds, whatever namespace the application works in.
-NAMESPACE = ""
-#: For every call that reads or writes them.
-UNCACHED = {"use_cache": False, "use_global_cache": False}
-#: What a task's entity has in common with what hooks get to know.
-_INFO = [field.name for field in fields(TaskInfo)]
+NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
+UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call that reads or writes them
+_INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
 
 
 def _moment(*, indexed: bool = False) -> Any:
@@ -64,10 +61,8 @@ class LongTask(_Own):
     created_by = ndb.StringProperty()
     created_at = _moment(indexed=True)
     updated_at = _moment()
-    #: When this run was requested: the start, or the last retry.
-    requested_at = _moment()
-    #: When the attempt that owns or owned the task began.
-    started_at = _moment()
+    requested_at = _moment()  #: when this run was requested: the start, or the last retry
+    started_at = _moment()  #: when the attempt that owns or owned the task began
     ended_at = _moment()
     last_accessed_at = _moment()
     #: How many seconds the last successful run took since it was requested; needs the index in index.yaml.
@@ -76,25 +71,19 @@ class LongTask(_Own):
     status_name = ndb.StringProperty("status", default=Status.READY.value, choices=[s.value for s in Status])
     #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
     fence = ndb.IntegerProperty(default=0, indexed=False)
-    #: Exceptions and deaths of this run; part of the overview's indexes.
-    failures = ndb.IntegerProperty(default=0)
+    failures = ndb.IntegerProperty(default=0)  #: exceptions and deaths of this run; part of the overview's indexes
     #: Failures that a later checkpoint has taken off `failures`.
     forgiven = ndb.IntegerProperty(default=0, indexed=False)
-    #: When the task has gone too long without news; empty once it has ended.
-    due_at = _moment(indexed=True)
-    #: How often this run was enqueued again because it was due.
-    heals = ndb.IntegerProperty(default=0, indexed=False)
-    #: The owner's right to work ends here; empty if it was given back.
-    lease_until = _moment()
+    due_at = _moment(indexed=True)  #: when the task has gone too long without news; empty once it has ended
+    heals = ndb.IntegerProperty(default=0, indexed=False)  #: how often this run was enqueued again because it was due
+    lease_until = _moment()  #: the owner's right to work ends here; empty if it was given back
     #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
     token = ndb.TextProperty()
     #: The Cloud Tasks name and retry count of the delivery that the owner works for.
     delivered_by = ndb.TextProperty()
     delivery_retries = ndb.IntegerProperty(default=0, indexed=False)
-    #: The proof that a request comes from the queue; on no page and in no log.
-    execute_key = ndb.TextProperty()
-    #: When a task that has ended is deleted; fit for a TTL policy.
-    expires_at = _moment(indexed=True)
+    execute_key = ndb.TextProperty()  #: the proof that a request comes from the queue; on no page and in no log
+    expires_at = _moment(indexed=True)  #: when a task that has ended is deleted; fit for a TTL policy
 
     queue = ndb.TextProperty()
     service = ndb.TextProperty()
@@ -104,15 +93,12 @@ class LongTask(_Own):
 
     #: The name of the `LongTaskUnique` that leads equal requests here, if the handler has a `unique_key`.
     unique_name = ndb.TextProperty()
-    #: Being deleted: a retry must not bring it back.
-    purged = ndb.BooleanProperty(default=False, indexed=False)
+    purged = ndb.BooleanProperty(default=False, indexed=False)  #: being deleted: a retry must not bring it back
 
     #: The last progress that a transition wrote down; where an attempt has handed over, with its pace.
     progress_stored = ndb.JsonProperty("progress")
-    #: For the visitor: why the task failed, if the author gave a reason.
-    error = ndb.TextProperty()
-    #: For the operator: the reference in the log line about the failure.
-    error_reference = ndb.TextProperty()
+    error = ndb.TextProperty()  #: for the visitor: why the task failed, if the author gave a reason
+    error_reference = ndb.TextProperty()  #: for the operator: the reference in the log line about the failure
 
     #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
     parameters_manifest = ndb.JsonProperty()

@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 class Ownership:
     """Whether an attempt still owns its task, as far as this process knows."""
 
-    #: The status of a task that the attempt no longer owns; None while it does.
-    lost: Status | None = None
+    lost: Status | None = None  #: the status of a task that the attempt no longer owns; None while it does
 
     def __init__(
         self, renew: Callable[[], Status | None], *, renew_every: timedelta, clock: Callable[[], datetime]
@@ -42,11 +41,7 @@ class Ownership:
             self.lose(self.lost)
 
     def lose(self, status: Status) -> NoReturn:
-        """Record that the task is in `status` and no longer ours.
-
-        Raises:
-            TaskCancelled: always.
-        """
+        """Record that the task is in `status` and no longer ours, and raise `TaskCancelled`."""
         self.lost = status
         _roll_back()
         superseded = status is not Status.CANCELLED

@@ -18,8 +18,7 @@ from google.protobuf import duration_pb2
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 
-#: The longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`).
-LONGEST_URI = 2083
+LONGEST_URI = 2083  #: the longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`)
 #: The deadlines that App Engine targets accept (documentation of `Task.dispatch_deadline`).
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=15), timedelta(hours=24, seconds=15)
 #: The timeout of CreateTask in seconds. Without one it may hang for minutes (python-tasks issue 161).
@@ -27,9 +26,7 @@ CREATE_SECONDS = 10.0
 
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
-
-#: The header of a delivery that carries the task's execute key.
-KEY_HEADER = "X-Longtask-Execute-Key"
+KEY_HEADER = "X-Longtask-Execute-Key"  #: the header of a delivery that carries the task's execute key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,11 +111,7 @@ class CloudTasksQueue:
             raise EnqueueUncertainError(f"No answer from Cloud Tasks about a task for {parent}: {exc}") from exc
 
     def path_of(self, queue: str) -> str:
-        """Return the full name of a queue.
-
-        Raises:
-            ConfigurationError: project or location is unknown; the message says what to set.
-        """
+        """Return the full name of a queue; raise `ConfigurationError` if project or location is unknown."""
         if self._place is None:
             self._place = self._project(), self._location()
         return tasks_v2.CloudTasksClient.queue_path(*self._place, queue)

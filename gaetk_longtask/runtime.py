@@ -23,8 +23,7 @@ from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
 
-#: How long chunks outlive their task if no purge deletes them.
-CHUNK_GRACE = timedelta(days=365)
+CHUNK_GRACE = timedelta(days=365)  #: how long chunks outlive their task if no purge deletes them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +44,9 @@ class Runtime:
         return Signer(self.secret_keys(), task_id=task_id, field=field)
 
     def load(self, task: LongTask, field: Field, serializer: Serializer) -> Any:
-        """Return the value of a task's field; an NDB context must be active.
+        """Return the value of a task's field; raise `DamagedDataError` if it is empty or can't be read any more.
 
-        Raises:
-            DamagedDataError: the field is empty, or its value can't be read any more.
+        An NDB context must be active.
         """
         stored = Stored.of(task, field)
         if stored is None:
@@ -57,11 +55,7 @@ class Runtime:
         return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
 
     def load_result(self, task: LongTask, serializer: Serializer) -> Any:
-        """Return a task's result; a `YieldedResult` if it was yielded. An NDB context must be active.
-
-        Raises:
-            DamagedDataError: there is no result, or it can't be read any more.
-        """
+        """Return a task's result as `load` does, but as a `YieldedResult` if it was yielded."""
         stored = Stored.of(task, "result")
         if stored is None or "yielded" not in stored.manifest.layout:
             return self.load(task, "result", serializer)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-#: The shortest time between two saves.
-CHECKPOINT_EVERY = timedelta(seconds=15)
+CHECKPOINT_EVERY = timedelta(seconds=15)  #: the shortest time between two saves
 #: How long to wait after a save that failed; shorter when the attempt has to hand over.
 TRY_AGAIN_AFTER = timedelta(seconds=5)
 TRY_TO_HAND_OVER_AFTER = timedelta(seconds=1)

@@ -6,9 +6,11 @@ import json
 import logging
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -25,14 +27,13 @@ from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
-from gaetk_longtask.transitions import new_reference
+from gaetk_longtask.transitions import new_reference, refuse
 
 log = logging.getLogger(__name__)
 
 #: How long after the handler's time limit Cloud Tasks stops waiting for an answer.
 DEADLINE_MARGIN = timedelta(seconds=15)
-#: The longest indexed string in Datastore, in bytes.
-_LONGEST_USER_ID = 1500
+_LONGEST_USER_ID = 1500  #: the longest indexed string in Datastore, in bytes
 
 #: How often concurrent starts of one name try again, and the first pause, which doubles each time.
 _JOIN_TRIES = 5
@@ -48,24 +49,35 @@ class Origin:
     base_url: str
     method: str
     created_by: str | None = None
-    unique_name: str | None = None  #: requests of the same name join one task, see `unique_name`
 
 
-def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOptions) -> LongTask:
+def start(
+    runtime: Runtime,
+    origin: Origin,
+    parameters: Any,
+    options: TaskOptions,
+    *,
+    key: str | None = None,
+    shared: bool = False,
+    may_join: Callable[[LongTask], bool] = lambda task: True,
+) -> LongTask:
     """Store a task and enqueue it, or return the one that an equal request has started.
 
-    Inside the author's own NDB transaction, the task is created by that transaction and enqueued after its commit.
-
-    Raises:
-        ConfigurationError: a setting is missing; nothing was stored.
-        SerializationError, TooLargeError: the parameters can't be stored; nothing was.
-        EnqueueRefusedError: the task is stored and `failed`; `retry` starts it again.
+    Requests of one user with the same `key` are equal; if it is `shared`, those of others who may join, too. Inside
+    the author's own NDB transaction, the task is created by that transaction and enqueued after its commit. Raise
+    `EnqueueRefusedError` if the task is stored, but `failed`. After an error of settings or values, nothing is stored.
     """
     runtime.queue.check()
     _check_user(origin.created_by)
-    if origin.unique_name is not None:
+    name = None
+    if key is not None:
         with runtime.ndb_context():
-            if found := find_joinable(runtime.store, origin.unique_name):
+            name = _unique_name(origin, key, shared=shared)
+            found = _find_joinable(runtime.store, name)
+            if found is not None and shared and not may_join(found):
+                name = _unique_name(origin, key, shared=False)
+                found = _find_joinable(runtime.store, name)
+            if found is not None:
                 return found
     task_id = new_token()
     encoded = encode(parameters, options.serializer, runtime.signer(task_id, "parameters"))
@@ -75,11 +87,7 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
     with runtime.ndb_context.joining():
         task = LongTask(
             key=LongTask.key_of(task_id),
-            endpoint=origin.endpoint,
-            path=origin.path,
-            base_url=origin.base_url,
-            method=origin.method,
-            created_by=origin.created_by,
+            **asdict(origin),
             namespace=ndb.get_context().get_namespace(),
             execute_key=new_token(),
             queue=options.queue,
@@ -87,18 +95,18 @@ def start(runtime: Runtime, origin: Origin, parameters: Any, options: TaskOption
             version=options.version,
             time_limit_seconds=options.time_limit.total_seconds(),
             keep_result_seconds=options.keep_result.total_seconds(),
-            unique_name=origin.unique_name,
+            unique_name=name,
         )
         set_stored(task, "parameters", stored)
-        if origin.unique_name is None:
+        if name is None:
             runtime.store.create(task)
-        elif (joined := create_or_join(runtime.store, task)).id != task_id:
+        elif (joined := _create_or_join(runtime.store, task)).id != task_id:
             return joined
         ndb.get_context().call_on_commit(lambda: enqueue(runtime, task))
     return task
 
 
-def unique_name(origin: Origin, key: str, *, shared: bool) -> str:
+def _unique_name(origin: Origin, key: str, *, shared: bool) -> str:
     """Return the digest of what makes two requests equal: endpoint, path, namespace, key and, unless `shared`, user.
 
     An NDB context must be active.
@@ -110,21 +118,21 @@ def unique_name(origin: Origin, key: str, *, shared: bool) -> str:
     return blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
-def find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
+def _find_joinable(store: TaskStore, unique_name: str) -> LongTask | None:
     """Return the task that a request of this name would join; two reads, or one if there is none."""
     unique = LongTaskUnique.load(unique_name)
     task = store.get(unique.task_id) if unique else None
     return task if task is not None and not task.status.ended else None
 
 
-def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
+def _create_or_join(store: TaskStore, task: LongTask) -> LongTask:
     """Store a new task, unless one of its `unique_name` has not ended; return that one or the new one.
 
     The name is free again as soon as its task has ended. Inside the author's transaction, this is part of it.
     """
 
     def transact() -> LongTask:
-        if found := find_joinable(store, task.unique_name):
+        if found := _find_joinable(store, task.unique_name):
             return found
         LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=task.id).save()
         store.create(task)
@@ -137,7 +145,7 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
             return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
         except STORE_ERRORS:
             # Another start was faster, or the reply was lost: the name leads to that task, or to ours.
-            if found := find_joinable(store, task.unique_name):
+            if found := _find_joinable(store, task.unique_name):
                 return found
             # Jitter, so that concurrent starts do not collide again.
             time.sleep(random.uniform(0, _FIRST_JOIN_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
@@ -147,8 +155,7 @@ def create_or_join(store: TaskStore, task: LongTask) -> LongTask:
 def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) -> None:
     """Enqueue the task. If the answer is lost, the task is enqueued again when it is due.
 
-    Raises:
-        EnqueueRefusedError: the task is `failed`, unless an earlier delivery has already changed it.
+    Raise `EnqueueRefusedError` if the task is `failed` now, unless an earlier delivery has already changed it.
     """
     try:
         runtime.queue.enqueue(_request(task, None if default_version else task.version))
@@ -160,7 +167,7 @@ def enqueue(runtime: Runtime, task: LongTask, *, default_version: bool = False) 
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with runtime.ndb_context(), suppress(*STORE_ERRORS):
-            runtime.store.refuse(task.id, reference)
+            runtime.store.change(task.id, partial(refuse, reference=reference))
         exc.task_id, exc.reference = task.id, reference
         raise
 
@@ -179,9 +186,7 @@ def hand_on(runtime: Runtime, task: LongTask) -> bool:
 def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
     """Start a task again that failed or was cancelled, or whose result is damaged; return the task as it is then.
 
-    Raises:
-        ConfigurationError: a setting is missing; nothing was changed.
-        EnqueueRefusedError: the task is `failed` again.
+    Raise `ConfigurationError` before anything is changed, or `EnqueueRefusedError` if the task is `failed` again.
     """
     runtime.queue.check()
     change = runtime.store.retry(task_id, damaged_fence=damaged_fence)

@@ -19,7 +19,7 @@ class Status(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen on its own."""
-        return self in _ENDED
+        return self.has_result or self.may_retry
 
     @property
     def has_result(self) -> bool:
@@ -34,16 +34,8 @@ class Status(StrEnum):
     @property
     def rank(self) -> int:
         """The position within a run; it orders news with the same fence, see `Snapshot.order`."""
-        return _RANKS[self]
+        return _RANKS.get(self, _RANK_OF_ENDS)
 
 
-_ENDED = frozenset({Status.DONE, Status.FINISHED, Status.FAILED, Status.CANCELLED})
-_RANKS = {
-    Status.READY: 0,
-    Status.STARTED: 1,
-    Status.ERROR: 2,
-    Status.DONE: 3,
-    Status.FAILED: 3,
-    Status.CANCELLED: 3,
-    Status.FINISHED: 4,
-}
+_RANKS = {Status.READY: 0, Status.STARTED: 1, Status.ERROR: 2, Status.FINISHED: 4}
+_RANK_OF_ENDS = 3  #: of the states in which a run ends first

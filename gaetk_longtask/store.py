@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from google.cloud import ndb
 
@@ -27,12 +26,10 @@ from gaetk_longtask.queues import Delivery
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Checkpoint, Effect, Objection, Transition
 
-#: Excludes tasks without a time: Datastore sorts them before every time.
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_EPOCH = datetime.fromtimestamp(0, UTC)  #: excludes tasks without a time: Datastore sorts them before every time
 
 _RETRIES = 2
-#: The timeout, in seconds, of a query whose answer is not essential.
-_STATISTICS_SECONDS = 5
+_STATISTICS_SECONDS = 5  #: the timeout, in seconds, of a query whose answer is not essential
 
 
 def new_token() -> str:
@@ -65,18 +62,12 @@ class TaskStore:
     """The tasks of one application. Needs an NDB context, outside of any transaction except for `create`."""
 
     def __init__(
-        self,
-        progress: ProgressStore,
-        clock: Callable[[], datetime],
-        *,
-        trace: Callable[[], str | None] = lambda: None,
+        self, progress: ProgressStore, clock: Callable[[], datetime], *, trace: Callable[[], str | None] = lambda: None
     ) -> None:
         """Publish to `progress`. `trace` names the trace of the current request, see `events.emit`."""
         self._progress = progress
         self._clock = clock
         self._trace = trace
-
-    # One task.
 
     def get(self, task_id: str) -> LongTask | None:
         """Return a task in its durable state, or None; one read."""
@@ -99,10 +90,8 @@ class TaskStore:
 
         `silent_fence` names an owner that has missed its beats, see `transitions.claim`.
         """
-        change = self._change(
-            delivery.task_id,
-            partial(transitions.claim, delivery=delivery, max_attempts=max_attempts, silent_fence=silent_fence),
-        )
+        claim = partial(transitions.claim, delivery=delivery, max_attempts=max_attempts, silent_fence=silent_fence)
+        change = self.change(delivery.task_id, claim)
         if change.task is None or (change.applied and change.status.ended):
             return Claim(task=change.task, objection=Objection.ENDED)
         if change.applied:
@@ -110,9 +99,23 @@ class TaskStore:
         objection = transitions.objection(change.task, self._clock(), delivery, silent_fence=silent_fence)
         return Claim(task=change.task, objection=objection or Objection.BUSY)
 
+    def change(self, task_id: str, transition: Transition) -> Change:
+        """Commit a transition if there is such a task and the transition applies; one read, one write."""
+        transaction = _Transaction(task_id, transition, self._clock())
+        try:
+            task = ndb.transaction(transaction, retries=_RETRIES)
+        except STORE_ERRORS:
+            task = self.get(task_id)
+            if task is None or task.token != transaction.token:
+                raise
+        if task is None or transaction.effect is None:
+            return Change(task=task, applied=False)
+        self._announce(task, transaction.effect)
+        return Change(task=task, applied=True)
+
     def renew(self, task_id: str, fence: int) -> Status | None:
         """Renew an attempt's lease; return None, or the status of a task that the attempt no longer owns."""
-        change = self._change(task_id, partial(transitions.renew, fence=fence))
+        change = self.change(task_id, partial(transitions.renew, fence=fence))
         return None if change.applied else change.status
 
     def owner_status(self, task_id: str, fence: int) -> Status | None:
@@ -121,23 +124,12 @@ class TaskStore:
         return None if change.task and transitions.works(change.task, fence) else change.status
 
     def keep(self, task_id: str, fence: int, checkpoint: Checkpoint) -> Change:
-        """Store what an attempt has reached; one read, one write."""
-        return self._change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
-
-    def hand_over(
-        self, task_id: str, fence: int, *, progress: dict[str, Any], advanced: bool, max_attempts: int
-    ) -> Change:
-        """Release an attempt's lease for the next attempt, see `transitions.hand_over`; one read, one write."""
-        return self._change(
-            task_id,
-            partial(
-                transitions.hand_over, fence=fence, progress=progress, advanced=advanced, max_attempts=max_attempts
-            ),
-        )
+        """Store what an attempt has reached."""
+        return self.change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
 
     def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
         """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
-        change = self._change(task_id, partial(transitions.finish, fence=fence, result=result, progress=progress))
+        change = self.change(task_id, partial(transitions.finish, fence=fence, result=result, progress=progress))
         task = change.task
         if change.applied or task is None:
             return change.applied
@@ -147,60 +139,22 @@ class TaskStore:
             self.tell(Event.FINISHED, task)
         return bool(ours)
 
-    def fail(
-        self,
-        task_id: str,
-        fence: int,
-        *,
-        permanent: bool,
-        error: str | None,
-        reference: str,
-        progress: Progress,
-        max_attempts: int,
-        forget: bool = False,
-    ) -> Status | None:
-        """Record that an attempt failed; return the new status, or None if the attempt no longer owns the task."""
-        change = self._change(
-            task_id,
-            partial(
-                transitions.fail,
-                fence=fence,
-                permanent=permanent,
-                error=error,
-                reference=reference,
-                progress=progress,
-                max_attempts=max_attempts,
-                forget=forget,
-            ),
-        )
-        return change.status if change.applied else None
-
     def show(self, task_id: str) -> LongTask | None:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
-        return self._change(task_id, transitions.show).task
-
-    def refuse(self, task_id: str, reference: str) -> None:
-        """End a `ready` task that the queue has certainly not taken."""
-        self._change(task_id, partial(transitions.refuse, reference=reference))
+        return self.change(task_id, transitions.show).task
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended; return the task as it is after that."""
-        return self._change(task_id, transitions.cancel).task
+        return self.change(task_id, transitions.cancel).task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None) -> Change:
         """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied."""
-        return self._change(task_id, partial(transitions.retry, damaged_fence=damaged_fence))
+        return self.change(task_id, partial(transitions.retry, damaged_fence=damaged_fence))
 
     def heal(self, task_id: str) -> LongTask | None:
         """Return the task if it was due; the caller must then enqueue it again."""
-        change = self._change(task_id, transitions.heal)
+        change = self.change(task_id, transitions.heal)
         return change.task if change.applied and not change.status.ended else None
-
-    # Deleting.
-
-    def begin_purge(self, task_id: str) -> bool:
-        """Mark an expired task as being deleted; return False if it must be kept."""
-        return self._change(task_id, transitions.begin_purge).applied
 
     def end_purge(self, task_id: str) -> None:
         """Delete a task whose chunks are gone, with its progress and its unique name."""
@@ -217,8 +171,6 @@ class TaskStore:
             ndb.transaction(free_name, retries=_RETRIES)
         ndb.delete_multi([LongTaskProgress.key_of(task_id), task.key])
         self.tell(Event.PURGED, task)
-
-    # Many tasks.
 
     def due(self, limit: int) -> list[str]:
         """Return the ids of tasks that are due, because they were silent for too long; the longest overdue first."""
@@ -239,8 +191,6 @@ class TaskStore:
         found = query.fetch(limit, projection=projection, timeout=_STATISTICS_SECONDS)
         return [task.run_seconds for task in found if task.run_seconds is not None]
 
-    # Publishing what is durable.
-
     def publish(self, task: LongTask, *, beats: bool = False) -> None:
         """Write a durable state to the progress store."""
         beat_seconds = self._progress.interval_seconds if beats and task.status is Status.STARTED else 0
@@ -256,39 +206,24 @@ class TaskStore:
         for event in effect.events:
             self.tell(event, task)
 
-    def _change(self, task_id: str, transition: Transition) -> Change:
-        """Commit a transition if there is such a task and the transition applies to it."""
-        transaction = _Transaction(task_id, transition, self._clock())
-        try:
-            task = ndb.transaction(transaction, retries=_RETRIES)
-        except STORE_ERRORS:
-            task = self.get(task_id)
-            if task is None or task.token != transaction.token:
-                raise
-        if task is None or transaction.effect is None:
-            return Change(task=task, applied=False)
-        self._announce(task, transaction.effect)
-        return Change(task=task, applied=True)
 
-
+@dataclass(slots=True, repr=False)  # NDB recognizes a callback by its repr, which must not change
 class _Transaction:
     """One transition as a transaction, which NDB may run more than once."""
 
-    def __init__(self, task_id: str, transition: Transition, now: datetime) -> None:
-        self.token = new_token()
-        #: What follows from the last run; None if it changed nothing.
-        self.effect: Effect | None = None
-        self._task_id = task_id
-        self._transition = transition
-        self._now = now
+    task_id: str
+    transition: Transition
+    now: datetime
+    token: str = field(default_factory=new_token)
+    effect: Effect | None = None  #: what follows from the last run; None if it changed nothing
 
     def __call__(self) -> LongTask | None:
-        task: LongTask | None = LongTask.load(self._task_id)
+        task: LongTask | None = LongTask.load(self.task_id)
         if task is None or task.token == self.token:  # an earlier run was committed, and its reply was lost
             return task
-        self.effect = self._transition(task, self._now)
+        self.effect = self.transition(task, self.now)
         if self.effect is not None:
             task.token = self.token
-            task.updated_at = self._now
+            task.updated_at = self.now
             task.save()
         return task

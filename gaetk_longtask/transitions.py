@@ -25,8 +25,7 @@ from gaetk_longtask.status import Status
 LEASE = timedelta(seconds=120)
 #: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
 READY_PATIENCE = timedelta(minutes=1)
-#: Twice the longest back-off in our queue.yaml.
-ERROR_PATIENCE = timedelta(seconds=120)
+ERROR_PATIENCE = timedelta(seconds=120)  #: twice the longest back-off in our queue.yaml
 #: Healing waits 1, 2, 4 … minutes, up to `LONGEST_HEALING`. After `HEALED_HOURLY` times it waits for a day, because
 #: each healing leaves one more Cloud Tasks task that retries on its own.
 LONGEST_HEALING = timedelta(minutes=60)
@@ -34,11 +33,9 @@ HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 
 #: The most failures of one run, even with progress in between: a state that contains the time always looks new.
 MOST_FAILURES = 100
-#: A task that has not ended by then never will.
-LONGEST_RUN = timedelta(days=30)
+LONGEST_RUN = timedelta(days=30)  #: a task that has not ended by then never will
 
-#: The progress of a task before the first attempt.
-STARTING = {"message": "Starting", "step": 0, "total_steps": 0}
+STARTING = {"message": "Starting", "step": 0, "total_steps": 0}  #: the progress of a task before the first attempt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +74,6 @@ def new_reference() -> str:
     return secrets.token_hex(4)
 
 
-# Starting.
-
-
 def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
     task.created_at = task.updated_at = task.requested_at = now
@@ -101,16 +95,12 @@ def heal(task: LongTask, now: datetime) -> Effect | None:
     if task.due_at is None or task.due_at > now:
         return None
     if _is_too_old(task, now):
-        _give_up(task, now)
-        return Effect(events=(Event.FAILED,))
+        return _give_up(task, now)
     pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
     task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
     task.heals += 1
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
-
-
-# One attempt.
 
 
 def objection(
@@ -138,8 +128,7 @@ def claim(
         task.failures += 1
         _forget_pace(task)
     if _is_hopeless(task, max_attempts, now):
-        _give_up(task, now)
-        return Effect(events=(Event.FAILED,))
+        return _give_up(task, now)
     task.status_name = Status.STARTED.value
     task.fence += 1
     task.heals = 0
@@ -192,8 +181,7 @@ def hand_over(
     if not advanced:
         task.failures += 1
     if _is_hopeless(task, max_attempts, now):
-        _give_up(task, now)
-        return Effect(events=(Event.FAILED,))
+        return _give_up(task, now)
     task.progress_stored = progress
     task.lease_until = None
     task.due_at = now + READY_PATIENCE
@@ -247,9 +235,6 @@ def fail(
     return Effect(events=(Event.ATTEMPT_FAILED,))
 
 
-# The visitor.
-
-
 def show(task: LongTask, now: datetime) -> Effect | None:
     """Make a `done` task `finished`: its result is about to be shown for the first time."""
     if task.status is not Status.DONE:
@@ -290,9 +275,6 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     return Effect()
 
 
-# The end.
-
-
 def begin_purge(task: LongTask, now: datetime) -> Effect | None:
     """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
     if not task.status.ended or task.expires_at > now:
@@ -320,9 +302,10 @@ def _forget_pace(task: LongTask) -> None:
     task.progress_stored = task.progress.stored()
 
 
-def _give_up(task: LongTask, now: datetime) -> None:
+def _give_up(task: LongTask, now: datetime) -> Effect:
     _end(task, Status.FAILED, now)
     task.error, task.error_reference = None, new_reference()
+    return Effect(events=(Event.FAILED,))
 
 
 def _end(task: LongTask, status: Status, now: datetime) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gaetk_longtask.dev.__main__ import stack_of
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
+from gaetk_longtask.dev.processes import Log
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def longtask_datastore_host() -> Iterator[str]:
 
     Override it to use another one. ``DATASTORE_EMULATOR_HOST`` is ignored: it may name the one of your daily work.
     """
-    with start_datastore(DatastoreKind.EMBEDDED, log=_log) as datastore:
+    with start_datastore(DatastoreKind.EMBEDDED, log=_log_to_stderr()) as datastore:
         yield datastore.host
 
 
@@ -37,15 +38,21 @@ def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
 
     Further arguments are options of ``python -m gaetk_longtask.dev``. The stack ends with the test run.
     """
+    log = _log_to_stderr()
     with ExitStack() as running:
 
         def start(app: str, *options: str) -> LocalStack:
-            stack = running.enter_context(stack_of([app, *options, "--port", "0", "--project", "test"], log=_log))
+            stack = running.enter_context(stack_of([app, *options, "--port", "0", "--project", "test"], log=log))
             return LocalStack(url=stack.url, environment=stack.environment)
 
         yield start
 
 
-def _log(name: str, line: str) -> None:
-    """Write to standard error, so that pytest shows the line with a test that fails."""
-    os.write(2, f"{name:<10} | {line}\n".encode())
+def _log_to_stderr() -> Log:
+    """Return a log to standard error as it is now: what pytest captures, and shows with a test that fails."""
+    stderr = os.dup(2)
+
+    def log(name: str, line: str) -> None:
+        os.write(stderr, f"{name:<10} | {line}\n".encode())
+
+    return log

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,17 +20,8 @@ from gaetk_longtask import maintenance, starting
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.operators import cli_output as output
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.cli_output import (
-    details,
-    document,
-    print_finding,
-    print_json,
-    print_table,
-    printable,
-    said,
-    span,
-)
 from gaetk_longtask.operators.overview import Filter, Row
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
@@ -64,13 +53,15 @@ class _Group(AppGroup):
 
 
 longtask = _Group("longtask")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command. It gets the application's runtime as its first argument, and runs in an NDB context."""
+    """Add a command with ``--json``. It gets the runtime as its first argument, and runs in an NDB context."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @longtask.command(name, **settings)
+        @_as_json
         @functools.wraps(function)
         def run(**options: Any) -> None:
             runtime = current_runtime()
@@ -89,7 +80,6 @@ def _age(_context: click.Context, _parameter: click.Parameter, text: str | None)
         raise click.BadParameter(str(exc)) from exc
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _task_id = click.argument("task_id", metavar="ID")
 #: An id may begin with a hyphen.
 _takes_id = {"context_settings": {"ignore_unknown_options": True}}
@@ -102,27 +92,25 @@ _takes_id = {"context_settings": {"ignore_unknown_options": True}}
 @click.option("--younger-than", callback=_age, help="Only tasks younger than this.")
 @click.option("--limit", type=click.IntRange(1, 500), default=overview.PAGE, show_default=True)
 @click.option("--cursor", help="Continue a list from this cursor, with the same filter.")
-@_as_json
 def _list(
     runtime: Runtime, *, status: str | None, limit: int, cursor: str | None, as_json: bool, **wanted: Any
 ) -> None:
     """List tasks, newest first."""
     try:
-        found = overview.tasks(
-            runtime, Filter(status=Status(status) if status else None, **wanted), cursor=cursor, limit=limit
-        )
+        asked = Filter(status=Status(status) if status else None, **wanted)
+        found = overview.tasks(runtime, asked, cursor=cursor, limit=limit)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if as_json:
-        print_json({"tasks": [document(row) for row in found.rows], "cursor": found.cursor})
+        output.print_json({"tasks": [output.document(row) for row in found.rows], "cursor": found.cursor})
         return
     now = runtime.clock()
-    print_table(
+    output.print_table(
         ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"],
-        [
-            [row.id, row.status, row.endpoint, span(now - row.created_at), row.attempts, said(row.live)]
+        (
+            [row.id, row.status, row.endpoint, output.span(now - row.created_at), row.attempts, output.said(row.live)]
             for row in found.rows
-        ],
+        ),
     )
     _note_unknown([wanted["endpoint"]] if wanted["endpoint"] and not found.rows else [])
     if found.cursor:
@@ -132,20 +120,19 @@ def _list(
 @command("show", **_takes_id)
 @_task_id
 @click.option("--parameters", "with_parameters", is_flag=True, help="Also show the parameters, shortened.")
-@_as_json
 def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
     """Show a task. The first characters of its ID are enough."""
     task = overview.find(runtime, task_id)
     row = Row.of(task, overview.live(runtime, task))
-    facts = document(row) | details(task)
+    facts = output.document(row) | output.details(task)
     if with_parameters:
         facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
     if as_json:
-        print_json(facts)
+        output.print_json(facts)
         return
-    for name, value in (facts | {"progress": said(row.live)}).items():
+    for name, value in (facts | {"progress": output.said(row.live)}).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {printable(value)}")
+            click.echo(f"{name.replace('_', ' ')}: {output.printable(value)}")
 
 
 @command("start")
@@ -154,7 +141,6 @@ def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: boo
 @click.option("--url-value", "url_values", multiple=True, metavar="NAME=VALUE", help="An argument of the URL.")
 @click.option("--created-by", metavar="USER", help="The task's user, as get_user_id() returns it.")
 @click.option("--wait", is_flag=True, help="Wait until the task ends. Exit with 1 if it has no result.")
-@_as_json
 def _start(
     runtime: Runtime,
     *,
@@ -169,11 +155,9 @@ def _start(
     try:
         loaded = json.loads(_text(parameters))
     except (OSError, ValueError) as exc:
-        message = f"--parameters must be JSON or @FILE: {exc}"
-        raise click.UsageError(message) from exc
+        raise click.UsageError(f"--parameters must be JSON or @FILE: {exc}") from exc
     if any("=" not in pair for pair in url_values):
-        message = "--url-value must be NAME=VALUE."
-        raise click.UsageError(message)
+        raise click.UsageError("--url-value must be NAME=VALUE.")
     values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
     if wait:
@@ -185,19 +169,16 @@ def _start(
 
 @command("cancel", **_takes_id)
 @_task_id
-@_as_json
 def _cancel(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
     """Cancel a task that has not ended."""
     task = runtime.store.cancel(overview.find(runtime, task_id).id)
     if task is None or task.status is not Status.CANCELLED:
-        message = f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}."
-        raise click.ClickException(message)
+        raise click.ClickException(f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}.")
     _print_task(task, as_json=as_json)
 
 
 @command("retry", **_takes_id)
 @_task_id
-@_as_json
 def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
     """Retry a task that failed or was cancelled."""
     task: LongTask | None = overview.find(runtime, task_id)
@@ -206,13 +187,11 @@ def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
         if task is not None and not task.status.may_retry:
             _print_task(task, as_json=as_json)
             return
-    message = f"{task_id} can't be retried: it is {task.status.value if task else 'gone'}."
-    raise click.ClickException(message)
+    raise click.ClickException(f"{task_id} can't be retried: it is {task.status.value if task else 'gone'}.")
 
 
 @command("sweep")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
-@_as_json
 def _sweep(runtime: Runtime, *, limit: int, as_json: bool) -> None:
     """Enqueue due tasks again, as cron does."""
     _print_report(maintenance.sweep(runtime, limit=limit), "enqueued again", as_json=as_json)
@@ -220,7 +199,6 @@ def _sweep(runtime: Runtime, *, limit: int, as_json: bool) -> None:
 
 @command("purge")
 @click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
-@_as_json
 def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
     """Delete expired tasks, as cron does."""
     _print_report(maintenance.purge(runtime, limit=limit), "deleted", as_json=as_json)
@@ -228,14 +206,13 @@ def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
 
 @command("stats")
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
-@_as_json
 def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
     """Show statistics of each endpoint's last runs."""
     found = overview.statistics(names or endpoints.handlers())
     if as_json:
-        print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
+        output.print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])
         return
-    print_table(
+    output.print_table(
         ["ENDPOINT", "ENDED", "SUCCESSFUL", "FAILED", "CANCELLED", "MEDIAN", "95 % WITHIN"],
         [
             [
@@ -268,9 +245,9 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
     for finding in examine(current_app._get_current_object()):  # type: ignore[attr-defined]  # noqa: SLF001  # as Flask
         findings.append(finding)
         if not as_json:
-            print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
+            output.print_finding(finding.outcome, finding.check, finding.text, finding.remedy)
     if as_json:
-        print_json([finding.document() for finding in findings])
+        output.print_json([asdict(finding) for finding in findings])
     if any(finding.outcome is Outcome.PROBLEM for finding in findings):
         context.exit(1)
 
@@ -285,8 +262,8 @@ def _note_unknown(names: Iterable[str]) -> None:
 def _wait(runtime: Runtime, task: LongTask) -> LongTask:
     last = ""
     while not task.status.ended:
-        if (now := said(overview.live(runtime, task))) != last:
-            click.echo(printable(now), err=True)
+        if (now := output.said(overview.live(runtime, task))) != last:
+            click.echo(output.printable(now), err=True)
             last = now
         time.sleep(POLL_SECONDS)
         task = starting.heal(runtime, runtime.store.get(task.id) or task)
@@ -296,7 +273,8 @@ def _wait(runtime: Runtime, task: LongTask) -> LongTask:
 def _text(argument: str) -> str:
     if not argument.startswith("@"):
         return argument
-    return sys.stdin.read() if argument == "@-" else Path(argument[1:]).read_text(encoding="utf-8")
+    with click.open_file(argument[1:], encoding="utf-8") as file:  # a hyphen is standard input
+        return str(file.read())
 
 
 def _reason(exc: Exception) -> str:
@@ -309,15 +287,15 @@ def _print_task(task: LongTask, *, as_json: bool) -> None:
     if as_json:
         failed = task.status is Status.FAILED
         trouble = {"error": task.error, "error_reference": task.error_reference} if failed else {}
-        print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
+        output.print_json({"id": task.id, "status": task.status.value, "url": task.url} | trouble)
     else:
         click.echo(f"{task.id} {task.status.value} {task.url}")
         if task.status is Status.FAILED:
-            click.echo(f"{printable(task.error or 'See the log')} (reference {task.error_reference})", err=True)
+            click.echo(f"{output.printable(task.error or 'See the log')} (reference {task.error_reference})", err=True)
 
 
 def _print_report(report: maintenance.Report, what: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"done": report.done, "left": report.left})
+        output.print_json({"done": report.done, "left": report.left})
     else:
         click.echo(f"{report.done} {what}{'; there may be more' if report.left else ''}")

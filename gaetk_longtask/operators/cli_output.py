@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -69,7 +70,7 @@ def printable(value: object) -> str:
     return "".join(character if character.isprintable() else " " for character in str(value))
 
 
-def print_table(head: list[str], rows: list[list[object]]) -> None:
+def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
     """Print rows below a header."""
     table = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,11 +55,7 @@ class Filter:
     younger_than: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Check the endpoint's name.
-
-        Raises:
-            ValueError: the endpoint's name is longer than an indexed string may be.
-        """
+        """Raise `ValueError` if the endpoint's name is longer than an indexed string may be."""
         if self.endpoint is not None and len(self.endpoint.encode()) > _LONGEST_NAME:
             raise ValueError(f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed.")
 
@@ -119,22 +115,18 @@ class Statistics:
         return self.succeeded / judged if judged else None
 
     @classmethod
-    def of(cls, endpoint: str, runs: Iterable[tuple[Status, float | None]]) -> Self:
-        """Return the statistics of runs, each with its duration if it has a result."""
-        counts: Counter[Status] = Counter()
-        durations = []
-        for status, seconds in runs:
-            counts[status] += 1
-            if status.has_result and seconds is not None:
-                durations.append(seconds)
+    def of(cls, endpoint: str, runs: Sequence[LongTask]) -> Self:
+        """Return the statistics of runs."""
+        counts = Counter(run.status for run in runs)
+        durations = sorted(run.run_seconds for run in runs if run.status.has_result and run.run_seconds is not None)
         return cls(
             endpoint=endpoint,
-            runs=counts.total(),
+            runs=len(runs),
             succeeded=counts[Status.DONE] + counts[Status.FINISHED],
             failed=counts[Status.FAILED],
             cancelled=counts[Status.CANCELLED],
             median_seconds=median(durations) if durations else None,
-            p95_seconds=sorted(durations)[ceil(0.95 * len(durations)) - 1] if durations else None,
+            p95_seconds=durations[ceil(0.95 * len(durations)) - 1] if durations else None,
         )
 
 
@@ -142,11 +134,7 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
     """Return a page of tasks; one projection query, and one read of the progress store.
 
     An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
-    an identical query.
-
-    Raises:
-        ValueError: the cursor is invalid.
-        ConfigurationError: the indexes of index.yaml are missing.
+    an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an index is missing.
     """
     asked_at, start = _from_cursor(cursor) if cursor else (runtime.clock().replace(microsecond=0), None)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
@@ -182,30 +170,16 @@ def count(statuses: Iterable[Status]) -> dict[Status, int]:
 
 
 def statistics(endpoints: Iterable[str]) -> list[Statistics]:
-    """Return the statistics of each endpoint; one projection query for each, all at once.
-
-    Raises:
-        ConfigurationError: the indexes of index.yaml are missing.
-    """
-    queries = {
-        endpoint: LongTask.query(
-            LongTask.endpoint == endpoint, LongTask.expires_at > _EPOCH, namespace=NAMESPACE
-        ).order(-LongTask.expires_at)
-        for endpoint in endpoints
-    }
+    """Return the statistics of each endpoint; one projection query for each, all at once."""
+    ended = LongTask.query(LongTask.expires_at > _EPOCH, namespace=NAMESPACE).order(-LongTask.expires_at)
+    queries = {endpoint: ended.filter(LongTask.endpoint == endpoint) for endpoint in endpoints}
     with _asking():
         found = _fetch(queries, LAST_RUNS, projection=[LongTask.run_seconds, LongTask.status_name])
-    return [
-        Statistics.of(endpoint, [(run.status, run.run_seconds) for run in runs]) for endpoint, runs in found.items()
-    ]
+    return [Statistics.of(endpoint, runs) for endpoint, runs in found.items()]
 
 
 def find(runtime: Runtime, beginning: str) -> LongTask:
-    """Return a task by its id, or by the first characters of its id, as log lines show them.
-
-    Raises:
-        NoSuchTaskError: there is no such task, or more than one.
-    """
+    """Return the task whose id has these first characters, as log lines show them, or raise `NoSuchTaskError`."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", beginning, re.ASCII):
         raise NoSuchTaskError(f"{beginning!r} is not the id of a task, nor the beginning of one.")
     if task := runtime.store.get(beginning):
@@ -227,14 +201,8 @@ def live(runtime: Runtime, task: LongTask) -> Snapshot:
 
 
 def parameters(runtime: Runtime, task: LongTask, serializer: Serializer) -> dict[str, str]:
-    """Load a task's parameters, and return a short text for each of them by name.
-
-    Raises:
-        TooLargeError: they are larger than `LARGEST_SHOWN`.
-        DamagedDataError: they can't be read.
-    """
-    length = size(task, "parameters") or 0
-    if length > LARGEST_SHOWN:
+    """Load a task's parameters, unless they are too large, and return a short text for each of them by name."""
+    if (length := size(task, "parameters") or 0) > LARGEST_SHOWN:
         raise TooLargeError(f"The parameters are too large to be shown: {length:,} bytes.", limit=LARGEST_SHOWN)
     value = runtime.load(task, "parameters", serializer)
     short = reprlib.Repr()
@@ -252,11 +220,7 @@ def size(task: LongTask, field: Field) -> int | None:
 
 
 def parse_age(text: str) -> timedelta:
-    """Return the duration for a text like ``90s``, ``10m``, ``2h`` or ``7d``.
-
-    Raises:
-        ValueError: the text has another form.
-    """
+    """Return the duration for a text like ``90s``, ``10m``, ``2h`` or ``7d``; raise `ValueError` for any other."""
     found = re.fullmatch(r"([0-9]{1,4})([smhd])", text, re.ASCII)
     if found is None:
         raise ValueError(f"{text!r} is not an age. Use a whole number followed by s, m, h or d, like 10m.")

@@ -46,6 +46,8 @@ AGES = {text: overview.parse_age(text).total_seconds() for text in ("10m", "1h",
 #: Every method is routed, so that visitors who are not operators get 404 for each.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+_View = Callable[..., ResponseReturnValue]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorPage(Page):
@@ -68,9 +70,7 @@ class OperatorPage(Page):
 
     def span(self, seconds: float) -> str:
         """Return a duration in words."""
-        if 0 < seconds < 1:
-            return self.gettext("under a second")
-        return self.language.span(seconds)
+        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
 
     def distance(self, moment: datetime) -> str:
         """Return in words how long ago a moment was, or how far ahead it is."""
@@ -138,9 +138,7 @@ def add_pages(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(rule, name, served, methods=_METHODS, provide_automatic_options=False)
 
 
-def _for_operators(
-    view: Callable[..., ResponseReturnValue], allowed: tuple[str, ...]
-) -> Callable[..., ResponseReturnValue]:
+def _for_operators(view: _View, allowed: tuple[str, ...]) -> _View:
     @functools.wraps(view)
     def served(**url_values: Any) -> ResponseReturnValue:
         runtime = current_runtime()
@@ -151,6 +149,9 @@ def _for_operators(
             with runtime.ndb_context(), reaching_the_store():
                 _check_method(allowed)
                 return make_response(view(runtime, **url_values))
+        except NoSuchTaskError:
+            message = "We can't find this task. Check the address, or start again."
+            return ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown").response()
         except ConfigurationError as exc:
             return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)).response()
         except ProblemError as problem:
@@ -185,7 +186,8 @@ def _protect(response: Response) -> Response:
 
 def _tasks(runtime: Runtime) -> ResponseReturnValue:
     if beginning := request.args.get("id", "").strip():
-        return redirect(url_for("longtask.task", task_id=_find(runtime, beginning).id), HTTPStatus.SEE_OTHER)
+        task = overview.find(runtime, beginning)
+        return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
     given = {name: value for name in ("status", "endpoint", "older", "younger") if (value := request.args.get(name))}
     try:
         wanted = Filter(
@@ -215,7 +217,7 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
 
 
 def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
-    task = _find(runtime, task_id)
+    task = overview.find(runtime, task_id)
     live = overview.live(runtime, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
@@ -241,7 +243,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
 def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
     if not is_same_origin(request):
         raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
-    task = _find(runtime, task_id)
+    task = overview.find(runtime, task_id)
     try:
         if job == JobName.CANCEL:
             runtime.store.cancel(task.id)
@@ -256,22 +258,9 @@ def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
 
 
 def _statistics(runtime: Runtime) -> ResponseReturnValue:
-    language = asked_language(request)
-    page = StatisticsPage(
-        title=language.gettext("Statistics"),
-        language=language,
-        now=runtime.clock(),
-        rows=overview.statistics(endpoints.handlers()),
-    )
+    language, rows = asked_language(request), overview.statistics(endpoints.handlers())
+    page = StatisticsPage(title=language.gettext("Statistics"), language=language, now=runtime.clock(), rows=rows)
     return render_template("gaetk_longtask/overview_statistics.html", page=page)
-
-
-def _find(runtime: Runtime, beginning: str) -> LongTask:
-    try:
-        return overview.find(runtime, beginning)
-    except NoSuchTaskError as exc:
-        message = "We can't find this task. Check the address, or start again."
-        raise ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown") from exc
 
 
 def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:

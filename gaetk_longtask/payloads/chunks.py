@@ -22,15 +22,13 @@ from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, inline_
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
 
-#: The largest response of App Engine: 32 MiB.
-LIMIT_BYTES = 32 * 1024 * 1024
+LIMIT_BYTES = 32 * 1024 * 1024  #: the largest response of App Engine: 32 MiB
 #: The most stored bytes of a value in the task's entity; parameters, result and state share the entity's 1 MiB.
 INLINE_BYTES = 256 * 1024
 #: Stored bytes in one request. Datastore accepts 10 MiB, but the client holds several copies of what it sends.
 REQUEST_BYTES = BLOCK_BYTES
 
-#: The number of chunks that are deleted in one request; a deletion sends no data.
-CHUNKS_A_DELETION = 100
+CHUNKS_A_DELETION = 100  #: the number of chunks that are deleted in one request; a deletion sends no data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +61,7 @@ class Writer:
     def resume(cls, stored: Stored, names: ChunkNames, *, what: Field) -> Self:
         """Return a writer that continues after what another attempt has sealed.
 
-        Raises:
-            DamagedDataError: the inline blocks are not what was sealed; chunks are not checked.
+        Raise `DamagedDataError` if the inline blocks are not what was sealed; chunks are not checked.
         """
         manifest = stored.manifest
         writer = cls(dict(manifest.layout), names, what=what)
@@ -80,11 +77,7 @@ class Writer:
         return writer
 
     def write(self, buffer: Buffer) -> None:
-        """Store the next bytes.
-
-        Raises:
-            TooLargeError: the value is larger than `LIMIT_BYTES`; the purge deletes the chunks written so far.
-        """
+        """Store the next bytes; raise `TooLargeError` above `LIMIT_BYTES`: the purge deletes what is written."""
         self._size += memoryview(buffer).nbytes
         _check_size(self._size, self._what)
         for raw in self._cutter.cut(buffer):
@@ -133,11 +126,7 @@ class Writer:
 
 
 def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
-    """Store a value; the caller commits what this returns.
-
-    Raises:
-        TooLargeError: the value is larger than `LIMIT_BYTES`; nothing was written.
-    """
+    """Store a value, and return what the caller must commit; raise `TooLargeError` before anything is written."""
     _check_size(encoded.size, what)
     writer = Writer(encoded.layout, names, what=what)
     for buffer in encoded.parts:
@@ -151,17 +140,8 @@ def _check_size(size: int, what: Field) -> None:
         raise TooLargeError(message, limit=LIMIT_BYTES)
 
 
-def read(stored: Stored, *, task_id: str) -> bytes:
-    """Return all bytes of a value; only one copy of them is held in memory.
-
-    Raises:
-        DamagedDataError: a block is missing, or its size or content is wrong; nothing is returned.
-    """
-    return Reader(stored, task_id=task_id).read()
-
-
 class Reader:
-    """Reads a value's bytes in order and holds only one copy; raises `DamagedDataError` as the function `read` does."""
+    """Reads a value's bytes in order and holds one copy; raises `DamagedDataError` if a block is missing or wrong."""
 
     def __init__(self, stored: Stored, *, task_id: str) -> None:
         self._blocks = raw_blocks(stored, task_id=task_id)
@@ -186,7 +166,7 @@ class Reader:
 
 
 def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
-    """Yield a value's bytes block by block, and check each block; raise `DamagedDataError` as `read` does."""
+    """Yield a value's bytes block by block, and check each block; raise `DamagedDataError` as `Reader` does."""
     for block, data in _in_chunks(stored.manifest, task_id):
         yield unpack(block, data, task_id)
     for block, view in inline_blocks(stored):
@@ -194,10 +174,9 @@ def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
 
 
 def check_presence(stored: Stored, *, task_id: str) -> None:
-    """Check that every chunk exists, without reading any of them; one keys-only query.
+    """Raise `DamagedDataError` if a chunk is missing, or if the inline blocks are not what was stored.
 
-    Raises:
-        DamagedDataError: a chunk is missing, or the inline blocks are not what was stored.
+    Reads no chunk; one keys-only query.
     """
     for block, view in inline_blocks(stored):
         unpack(block, view, task_id)

@@ -22,11 +22,8 @@ _WORTHWHILE = 0.9
 class Cutter:
     """Cuts buffers of any size into slices of `BLOCK_BYTES`; copies only slices that span two buffers."""
 
-    #: The bytes after the last complete slice.
-    rest: bytearray
-
     def __init__(self) -> None:
-        self.rest = bytearray()
+        self.rest = bytearray()  #: the bytes after the last complete slice
 
     def cut(self, buffer: Buffer) -> Iterator[memoryview]:
         """Yield the slices that the next buffer completes."""
@@ -47,10 +44,8 @@ class Cutter:
 
 def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
     """Return a block of these bytes, and the bytes to store; they are compressed if a sample compresses well."""
-    data = b""
     sample = raw[:_PROBE_BYTES]
-    if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample):
-        data = zlib.compress(raw, 6)
+    data = zlib.compress(raw, 6) if len(zlib.compress(sample, 1)) < _WORTHWHILE * len(sample) else b""
     compressed = 0 < len(data) < len(raw)
     if not compressed:
         data = bytes(raw)
@@ -61,11 +56,7 @@ def pack(raw: memoryview, *, fence: int, number: int) -> tuple[Block, bytes]:
 
 
 def unpack(block: Block, data: Buffer, task_id: str) -> Buffer:
-    """Return a block's raw bytes.
-
-    Raises:
-        DamagedDataError: the data does not have the size and content of the block.
-    """
+    """Return a block's raw bytes; raise `DamagedDataError` if the data is not the block's."""
     if len(data) != block.stored or _digest(data) != block.digest:
         raise DamagedDataError(f"Block {block.number} of {task_id[:8]} is not what was stored.")
     raw = zlib.decompress(data) if block.compressed else data

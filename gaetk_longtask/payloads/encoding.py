@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 
-#: The number of characters of a text that are encoded at a time.
-_SLICE_CHARACTERS = 250_000
+_SLICE_CHARACTERS = 250_000  #: the number of characters of a text that are encoded at a time
 
 
 class Kind(StrEnum):
@@ -32,8 +31,7 @@ class Encoded:
     layout: dict[str, Any]
     #: The bytes in order, not joined. Uploads are the objects of the value, not copies. Iterate only once.
     parts: Iterable[bytes]
-    #: The size of all parts together, in bytes.
-    size: int
+    size: int  #: of all parts together, in bytes
 
 
 class BinaryReader(Protocol):
@@ -48,10 +46,7 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
 
     `str` and `bytes` are stored raw. So are the values of a `dict` that are `bytes` or a list of `bytes` (uploads). A
     subclass of `str` or `bytes`, such as ``markupsafe.Markup``, is stored as an equal plain `str` or `bytes`.
-    Everything else is serialized.
-
-    Raises:
-        SerializationError: the value can't be stored.
+    Everything else is serialized. Raise `SerializationError` if the value can't be stored.
     """
     match value:
         case str():
@@ -73,10 +68,8 @@ def decode(layout: dict[str, Any], data: BinaryReader, serializer: Serializer, s
     """Return a value that is equal to the encoded one; a `dict` keeps its order.
 
     The layout names the serializer: the handler's own, or one of the library's, so that a handler can change from one
-    to the other. A pickle is only read for a handler whose own serializer is a `PickleSerializer`.
-
-    Raises:
-        DamagedDataError: the data was not made by `encode`.
+    to the other. A pickle is only read for a handler whose own serializer is a `PickleSerializer`. Raise
+    `DamagedDataError` if the data was not made by `encode`.
     """
     match layout:
         case {"kind": Kind.TEXT.value}:
@@ -186,10 +179,8 @@ def yielded_layout() -> dict[str, Any]:
 def encode_pieces(pieces: Iterator[object], layout: dict[str, Any], signer: Signer) -> Iterator[bytes]:
     """Encode a yielded result piece by piece, and count the pieces in the layout.
 
-    The first piece decides whether the result is `str` or `bytes`.
-
-    Raises:
-        SerializationError: a piece has another type than the first one, or can't be encoded.
+    The first piece decides whether the result is `str` or `bytes`. Raise `SerializationError` if a later piece has
+    another type, or if a piece can't be encoded.
     """
     for piece in pieces:
         number = layout["yielded"]

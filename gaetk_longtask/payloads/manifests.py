@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 
 from gaetk_longtask.models import LongTask
 
-#: The fields of a task that contain stored values.
-Field = Literal["parameters", "result", "state"]
+Field = Literal["parameters", "result", "state"]  #: the fields of a task that contain stored values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

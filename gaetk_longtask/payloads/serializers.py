@@ -21,8 +21,7 @@ class Signer:
     Without a key, `sign` and `unsign` raise `ConfigurationError`.
     """
 
-    #: ``parameters``, ``state`` or ``result``; the messages of `SerializationError` begin with it.
-    field: str
+    field: str  #: ``parameters``, ``state`` or ``result``; the messages of `SerializationError` begin with it
 
     def __init__(self, secret_keys: Sequence[str | bytes], *, task_id: str, field: str) -> None:
         self.field = field

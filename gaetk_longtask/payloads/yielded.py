@@ -20,17 +20,11 @@ class YieldedResult(Iterator[Any]):
     beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
     """
 
-    #: Whether the pieces are `str`; otherwise they are `bytes`.
-    is_text: bool
-    #: The size in bytes; for text, encoded as UTF-8.
-    size: int
+    is_text: bool  #: whether the pieces are `str`; otherwise they are `bytes`
+    size: int  #: the size in bytes; for text, encoded as UTF-8
 
     def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
-        """Check that no chunk is missing.
-
-        Raises:
-            DamagedDataError: a chunk is missing, or the inline blocks are damaged.
-        """
+        """Raise `DamagedDataError` if a chunk is missing, or if the inline blocks are damaged."""
         chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
         self.size = stored.manifest.size

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from google.appengine.api import memcache
@@ -13,28 +12,17 @@ from google.appengine.runtime.default_api_stub import DefaultApiStub
 from google.protobuf.message import DecodeError
 from urllib3.exceptions import HTTPError
 
-from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import (
-    KEPT_SECONDS,
-    PATIENCE_SECONDS,
-    ProgressStore,
-    Written,
-    compare_and_set,
-    memcache_key,
-    readable,
-)
+from gaetk_longtask.progress.stores import KEPT_SECONDS, PATIENCE_SECONDS, KeyValueStore, ProgressStore
 
 #: Fixed, because a poll and the attempt may run in different namespaces.
 _NAMESPACE = ""
 
 
-class AppEngineProgressStore(ProgressStore):
+class AppEngineProgressStore(KeyValueStore):
     """Stores snapshots in App Engine's bundled memcache, through Google's own client.
 
     Every call needs the API ticket of the current request. ``wrap_wsgi_app`` reads it from the request's headers.
     """
-
-    interval_seconds = 0.5
 
     # The client's own errors, then those that malformed responses cause. The last two mean that the application is not
     # wrapped (AttributeError under python -O).
@@ -58,46 +46,19 @@ class AppEngineProgressStore(ProgressStore):
         """Return a store whose calls use the current request's ticket on every thread."""
         return AppEngineProgressStore(prepare_thread=_with_the_ticket_of_this_request())
 
-    def read(self, task_id: str) -> Snapshot | None:
-        """Return the latest snapshot; one memcache get."""
-        try:
-            stored, _ = self._load(memcache_key(task_id))
-            return Snapshot.from_json(stored, task_id)
-        except self._ERRORS:
-            return None
-
-    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots; one memcache get."""
-        keys = {memcache_key(task_id): task_id for task_id in task_ids}
-        try:
-            found = self._call(memcache.Client(unpickler=_Unread).get_multi_async, list(keys))
-            return readable((keys[key], data) for key, data in found.items())
-        except self._ERRORS:
-            return {}
-
-    def write(self, snapshot: Snapshot) -> Written:
-        """Store the snapshot; two round trips, more only with concurrent writes."""
-        key = memcache_key(snapshot.info.id)
-        try:
-            return compare_and_set(
-                snapshot,
-                load=lambda: self._load(key),
-                add=lambda data: self._store(memcache.Client().add_multi_async, key, data, KEPT_SECONDS),
-                replace=lambda data, client: self._store(client.cas_multi_async, key, data, KEPT_SECONDS),
-            )
-        except self._ERRORS:
-            return Written.LOST
-
-    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Store the snapshot if none exists; one round trip."""
-        with contextlib.suppress(*self._ERRORS):
-            key, data = memcache_key(snapshot.info.id), snapshot.to_json()
-            self._store(memcache.Client().add_multi_async, key, data, seconds)
+    def _get_many(self, keys: list[str]) -> dict[str, bytes]:
+        return self._call(memcache.Client(unpickler=_Unread).get_multi_async, keys)  # type: ignore[no-any-return]  # untyped
 
     def _load(self, key: str) -> tuple[bytes | None, memcache.Client]:
         """Return the stored bytes, and the client that remembers their version. Use a client on one thread only."""
         client = memcache.Client(unpickler=_Unread)
         return self._call(client.get_multi_async, [key], for_cas=True).get(key), client
+
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        return self._store(memcache.Client().add_multi_async, key, data, seconds)
+
+    def _replace(self, key: str, data: bytes, version: memcache.Client) -> bool:
+        return self._store(version.cas_multi_async, key, data, KEPT_SECONDS)
 
     def _store(self, call: Callable[..., Any], key: str, data: bytes, seconds: int) -> bool:
         return bool(self._call(call, {key: data}, time=seconds)[key] == memcache.STORED)

@@ -40,11 +40,7 @@ class Bar:
         self._ownership = ownership
 
     def report(self, message: str, step: float = 0, total_steps: float = 0) -> None:
-        """Store the reported progress.
-
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-        """
+        """Store the reported progress, or raise `TaskCancelled` if the attempt no longer owns the task."""
         if self._ownership.lost is not None:
             self._ownership.check()
         loop = self._innermost
@@ -54,16 +50,12 @@ class Bar:
         elif step or total_steps:
             self._latest = (message, step, total_steps or self._latest[2])
         else:
-            self._latest = (message, self._latest[1], self._latest[2])
+            self._latest = (message, *self._latest[1:])
 
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
     ) -> Iterator[T]:
-        """Yield the items of `iterable` after the first `start` ones, and count them.
-
-        Raises:
-            TaskCancelled: the attempt no longer owns the task.
-        """
+        """Yield and count the items after the first `start` ones. Raise `TaskCancelled` as `report` does."""
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else 0
         outer, said = self._innermost, self._latest[0]

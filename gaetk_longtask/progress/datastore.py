@@ -23,8 +23,6 @@ class DatastoreProgressStore(ProgressStore):
 
     interval_seconds = 5.0
 
-    _ERRORS = STORE_ERRORS
-
     def __init__(self, ndb_context: Callable[[], AbstractContextManager[Any]]) -> None:
         """Create the store. `ndb_context` enters an NDB context outside any transaction, on any thread."""
         self._ndb_context = ndb_context
@@ -34,7 +32,7 @@ class DatastoreProgressStore(ProgressStore):
         try:
             with self._ndb_context():
                 return self._load(task_id, retries=0, timeout=_READ_SECONDS)
-        except self._ERRORS:
+        except STORE_ERRORS:
             return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -42,7 +40,7 @@ class DatastoreProgressStore(ProgressStore):
         try:
             with self._ndb_context():
                 found = LongTaskProgress.load_all(list(task_ids), retries=0, timeout=_READ_SECONDS)
-        except self._ERRORS:
+        except STORE_ERRORS:
             return {}
         return readable((entity.key.id(), entity.snapshot) for entity in found if entity)
 
@@ -52,13 +50,15 @@ class DatastoreProgressStore(ProgressStore):
         def transact() -> Written:
             if is_later(self._load(snapshot.info.id), snapshot):
                 return Written.OUTDATED
-            self._save(snapshot, KEPT_SECONDS)
+            expires_at = datetime.now(UTC) + timedelta(seconds=KEPT_SECONDS)
+            key = LongTaskProgress.key_of(snapshot.info.id)
+            LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()
             return Written.YES
 
         try:
             with self._ndb_context():
                 return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
-        except self._ERRORS:
+        except STORE_ERRORS:
             return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
@@ -67,8 +67,3 @@ class DatastoreProgressStore(ProgressStore):
     def _load(self, task_id: str, **options: float) -> Snapshot | None:
         entity = LongTaskProgress.load(task_id, **options)
         return Snapshot.from_json(entity.snapshot, task_id) if entity else None
-
-    def _save(self, snapshot: Snapshot, seconds: int) -> None:
-        expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
-        key = LongTaskProgress.key_of(snapshot.info.id)
-        LongTaskProgress(key=key, snapshot=snapshot.to_json(), expires_at=expires_at).save()

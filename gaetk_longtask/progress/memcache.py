@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
@@ -12,16 +11,7 @@ import pymemcache
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
-from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import (
-    KEPT_SECONDS,
-    PATIENCE_SECONDS,
-    ProgressStore,
-    Written,
-    compare_and_set,
-    memcache_key,
-    readable,
-)
+from gaetk_longtask.progress.stores import KEPT_SECONDS, PATIENCE_SECONDS, KeyValueStore
 
 
 def _hash(text: str, seed: int) -> int:
@@ -29,10 +19,8 @@ def _hash(text: str, seed: int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) ^ seed
 
 
-class MemcacheProgressStore(ProgressStore):
+class MemcacheProgressStore(KeyValueStore):
     """Stores snapshots in memcached, through pymemcache."""
-
-    interval_seconds = 0.5
 
     # RuntimeError: the pool is exhausted, or another thread has just removed a dead server from the ring.
     _ERRORS = (OSError, MemcacheError, RuntimeError, ValueError, IndexError, KeyError)
@@ -53,37 +41,17 @@ class MemcacheProgressStore(ProgressStore):
             dead_timeout=5,
         )
 
-    def read(self, task_id: str) -> Snapshot | None:
-        """Return the latest snapshot; one memcache get."""
-        try:
-            return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
-        except self._ERRORS:
-            return None
+    def _get(self, key: str) -> bytes | None:
+        return self._client.get(key)  # type: ignore[no-any-return]  # pymemcache is untyped
 
-    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots; one memcache get for each server."""
-        keys = {memcache_key(task_id): task_id for task_id in task_ids}
-        try:
-            found = self._client.get_many(list(keys))
-        except self._ERRORS:
-            return {}
-        return readable((keys[key], data) for key, data in found.items())
+    def _get_many(self, keys: list[str]) -> dict[str, bytes]:
+        return self._client.get_many(keys)  # type: ignore[no-any-return]  # the same
 
-    def write(self, snapshot: Snapshot) -> Written:
-        """Store the snapshot; two round trips, more only with concurrent writes."""
-        key = memcache_key(snapshot.info.id)
-        try:
-            return compare_and_set(
-                snapshot,
-                # For a skipped server, gets returns None instead of a pair.
-                load=lambda: self._client.gets(key) or (None, None),
-                add=lambda data: self._client.add(key, data, expire=KEPT_SECONDS, noreply=False),
-                replace=lambda data, cas: self._client.cas(key, data, cas, expire=KEPT_SECONDS, noreply=False),
-            )
-        except self._ERRORS:
-            return Written.LOST
+    def _load(self, key: str) -> tuple[bytes | None, Any]:
+        return self._client.gets(key) or (None, None)  # None instead of a pair if the server is skipped
 
-    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Store the snapshot if none exists; one round trip."""
-        with contextlib.suppress(*self._ERRORS):
-            self._client.add(memcache_key(snapshot.info.id), snapshot.to_json(), expire=seconds, noreply=False)
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        return bool(self._client.add(key, data, expire=seconds, noreply=False))
+
+    def _replace(self, key: str, data: bytes, version: Any) -> bool:
+        return bool(self._client.cas(key, data, version, expire=KEPT_SECONDS, noreply=False))

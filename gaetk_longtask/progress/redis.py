@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,16 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import (
-    KEPT_SECONDS,
-    PATIENCE_SECONDS,
-    ProgressStore,
-    Written,
-    compare_and_set,
-    memcache_key,
-    readable,
-)
+from gaetk_longtask.progress.stores import KEPT_SECONDS, PATIENCE_SECONDS, KeyValueStore
 
 # Redis has no compare-and-set. A script needs one call. WATCH needs another round trip and its own connection, and
 # proxies refuse it. The script only compares bytes; Python decides which snapshot is later.
@@ -33,20 +22,14 @@ return 1
 """
 
 
-class RedisProgressStore(ProgressStore):
+class RedisProgressStore(KeyValueStore):
     """Stores snapshots in Redis or Valkey, through redis-py. Supports one server, not a cluster."""
-
-    interval_seconds = 0.5
 
     # The client's own errors, and what it raises for malformed responses.
     _ERRORS = (redis.RedisError, OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
     def __init__(self, url: str) -> None:
-        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's.
-
-        Raises:
-            ConfigurationError: the URL or one of its options is invalid.
-        """
+        """Use the server at a URL for ``redis.Redis.from_url``. Options in the URL's query override the library's."""
         if reason := _problem(url):
             raise _invalid(reason)
         try:
@@ -64,43 +47,18 @@ class RedisProgressStore(ProgressStore):
         except (ValueError, TypeError, redis.RedisError) as exc:
             raise _invalid(str(exc).rstrip(".")) from exc
 
-    def read(self, task_id: str) -> Snapshot | None:
-        """Return the latest snapshot; one GET."""
-        try:
-            return Snapshot.from_json(self._client.get(memcache_key(task_id)), task_id)
-        except self._ERRORS:
-            return None
+    def _get_many(self, keys: list[str]) -> dict[str, bytes | None]:
+        return dict(zip(keys, self._client.mget(keys), strict=True))
 
-    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots; one MGET."""
-        try:
-            found = self._client.mget([memcache_key(task_id) for task_id in task_ids])
-            return readable(zip(task_ids, found, strict=True))
-        except self._ERRORS:
-            return {}
+    def _load(self, key: str) -> tuple[bytes | None, bytes | None]:
+        stored = self._client.get(key)
+        return stored, stored
 
-    def write(self, snapshot: Snapshot) -> Written:
-        """Store the snapshot; two round trips, more only with concurrent writes."""
-        key = memcache_key(snapshot.info.id)
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        return bool(self._client.set(key, data, ex=seconds, nx=True))
 
-        def load() -> tuple[bytes | None, bytes | None]:
-            stored = self._client.get(key)
-            return stored, stored
-
-        try:
-            return compare_and_set(
-                snapshot,
-                load=load,
-                add=lambda data: bool(self._client.set(key, data, ex=KEPT_SECONDS, nx=True)),
-                replace=lambda data, stored: self._client.eval(_REPLACE, 1, key, stored, data, KEPT_SECONDS) == 1,
-            )
-        except self._ERRORS:
-            return Written.LOST
-
-    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
-        """Store the snapshot if none exists; one round trip."""
-        with contextlib.suppress(*self._ERRORS):
-            self._client.set(memcache_key(snapshot.info.id), snapshot.to_json(), ex=seconds, nx=True)
+    def _replace(self, key: str, data: bytes, version: bytes) -> bool:
+        return bool(self._client.eval(_REPLACE, 1, key, version, data, KEPT_SECONDS) == 1)
 
 
 def _problem(url: str) -> str | None:

@@ -74,13 +74,9 @@ class Reporter:
     @property
     def progress(self) -> Progress:
         """The latest reported progress, with the time left."""
-        step, total_steps = self.bar.position()
-        return Progress(
-            message=self.bar.message,
-            step=step,
-            total_steps=total_steps,
-            eta_seconds=self._time_left.seconds(total_steps),
-        )
+        step, total = self.bar.position()
+        left = self._time_left.seconds(total)
+        return Progress(message=self.bar.message, step=step, total_steps=total, eta_seconds=left)
 
     def stored(self) -> dict[str, Any]:
         """Return the progress, with time left and pace, as the entity stores it for the next attempt."""
@@ -96,14 +92,13 @@ class Reporter:
             self.ownership.renew(now, within=self._patience(written))
 
     def _patience(self, written: Written) -> timedelta:
-        renew_every = self.ownership.renew_every
         match written:
             case Written.OUTDATED:
                 return timedelta(0)
             case Written.LOST:
-                return min(BLIND_CHECK, renew_every)
+                return min(BLIND_CHECK, self.ownership.renew_every)
             case Written.YES:
-                return renew_every
+                return self.ownership.renew_every
 
     def _run(self) -> None:
         while not self._stopped.wait(self._store.interval_seconds):

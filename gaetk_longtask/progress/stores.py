@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
@@ -79,29 +81,66 @@ def memcache_key(task_id: str) -> str:
     return f"longtask_status_{task_id}"
 
 
-def compare_and_set(
-    snapshot: Snapshot,
-    *,
-    load: Callable[[], tuple[bytes | None, Any]],
-    add: Callable[[bytes], bool],
-    replace: Callable[[bytes, Any], bool],
-) -> Written:
-    """Store a snapshot unless a later one is stored; two round trips, more only with concurrent writes.
+class KeyValueStore(ProgressStore):
+    """Stores snapshots in a service that keeps bytes by key. The calls of a subclass may raise its `_ERRORS`."""
 
-    `load` returns the stored bytes or None, and their version. `replace` only replaces this version. `add` and
-    `replace` return whether they stored the data. All three may raise.
-    """
-    data = snapshot.to_json()
-    for _ in range(_TRIES):
-        stored, version = load()
-        if stored is None:
-            if add(data):
-                return Written.YES
-        elif is_later(Snapshot.from_json(stored, snapshot.info.id), snapshot):
-            return Written.OUTDATED
-        elif replace(data, version):
-            return Written.YES
-    return Written.LOST
+    interval_seconds = 0.5
+
+    _ERRORS: tuple[type[Exception], ...]
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Return the latest snapshot; one round trip."""
+        try:
+            return Snapshot.from_json(self._get(memcache_key(task_id)), task_id)
+        except self._ERRORS:
+            return None
+
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Return the latest snapshots; one round trip, to each server that has some of them."""
+        keys = {memcache_key(task_id): task_id for task_id in task_ids}
+        try:
+            return readable((keys[key], data) for key, data in self._get_many(list(keys)).items())
+        except self._ERRORS:
+            return {}
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Store the snapshot; two round trips, more only with concurrent writes."""
+        with suppress(*self._ERRORS):
+            key, data = memcache_key(snapshot.info.id), snapshot.to_json()
+            for _ in range(_TRIES):
+                stored, version = self._load(key)
+                if stored is None:
+                    if self._add(key, data, KEPT_SECONDS):
+                        return Written.YES
+                elif is_later(Snapshot.from_json(stored, snapshot.info.id), snapshot):
+                    return Written.OUTDATED
+                elif self._replace(key, data, version):
+                    return Written.YES
+        return Written.LOST
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Store the snapshot if none exists; one round trip."""
+        with suppress(*self._ERRORS):
+            self._add(memcache_key(snapshot.info.id), snapshot.to_json(), seconds)
+
+    def _get(self, key: str) -> bytes | None:
+        return self._load(key)[0]
+
+    @abstractmethod
+    def _get_many(self, keys: list[str]) -> Mapping[str, bytes | None]:
+        """Return the stored bytes by key."""
+
+    @abstractmethod
+    def _load(self, key: str) -> tuple[bytes | None, Any]:
+        """Return the stored bytes or None, and their version."""
+
+    @abstractmethod
+    def _add(self, key: str, data: bytes, seconds: int) -> bool:
+        """Store the bytes if the key has none, and return whether they are stored."""
+
+    @abstractmethod
+    def _replace(self, key: str, data: bytes, version: Any) -> bool:
+        """Store the bytes if the key still has this version, and return whether they are stored."""
 
 
 def readable(stored: Iterable[tuple[str, bytes | None]]) -> dict[str, Snapshot]:

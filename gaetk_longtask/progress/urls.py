@@ -17,43 +17,33 @@ _KEY = "LONGTASK_PROGRESS_URL"
 
 
 def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager[Any]]) -> ProgressStore:
-    """Return the store for a URL, without connecting.
-
-    Raises:
-        ConfigurationError: there is no such store, its address is invalid, or a package that it needs is missing.
-    """
+    """Return the store for a URL, without connecting. Raise `ConfigurationError` if that is impossible."""
     scheme, _, rest = url.partition(":")
-    match scheme:
-        case "memcached" if _SERVERS.fullmatch(rest):
-            return MemcacheProgressStore(rest.strip("/").split(","))
-        case "redis" | "rediss" | "unix":
-            try:
+    try:
+        match scheme:
+            case "memcached" if _SERVERS.fullmatch(rest):
+                return MemcacheProgressStore(rest.strip("/").split(","))
+            case "redis" | "rediss" | "unix":
                 from gaetk_longtask.progress.redis import RedisProgressStore  # noqa: PLC0415 - needs an extra
-            except ImportError as exc:
-                raise _missing("redis", url) from exc
-            return RedisProgressStore(url)
-        case "appengine" if not rest:
-            try:
+
+                return RedisProgressStore(url)
+            case "appengine" if not rest:
                 from gaetk_longtask.progress.appengine import AppEngineProgressStore  # noqa: PLC0415 - needs an extra
-            except ImportError as exc:
-                raise _missing("appengine", url) from exc
-            return AppEngineProgressStore()
-        case "datastore" if not rest:
-            return DatastoreProgressStore(ndb_context)
-        case _:
-            message = (
-                f"{_KEY} is invalid: {without_password(url)!r}. Use memcached://host:port[,host:port], "
-                "redis://host:port (also rediss:// and unix://), appengine: or datastore:."
-            )
-            raise ConfigurationError(message, key=_KEY)
 
-
-def _missing(extra: str, url: str) -> ConfigurationError:
+                return AppEngineProgressStore()
+            case "datastore" if not rest:
+                return DatastoreProgressStore(ndb_context)
+    except ImportError as exc:
+        message = (
+            f"{_KEY} is {without_password(url)!r}, but a package is missing. "
+            f"Install it with: pip install gaetk-longtask[{'appengine' if scheme == 'appengine' else 'redis'}]"
+        )
+        raise ConfigurationError(message, key=_KEY) from exc
     message = (
-        f"{_KEY} is {without_password(url)!r}, but a package is missing. "
-        f"Install it with: pip install gaetk-longtask[{extra}]"
+        f"{_KEY} is invalid: {without_password(url)!r}. Use memcached://host:port[,host:port], "
+        "redis://host:port (also rediss:// and unix://), appengine: or datastore:."
     )
-    return ConfigurationError(message, key=_KEY)
+    raise ConfigurationError(message, key=_KEY)
 
 
 def without_password(url: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,29 +37,10 @@ class RpcFault(grpc.RpcError, grpc.Call):  # the errors of the real client are b
         """Return a text that names the test as the cause."""
         return "a fault of the test's"
 
-    def initial_metadata(self) -> tuple[()]:
-        """Return none; the call has ended."""
-        return ()
+    def _nothing(self, *_: Any, **__: Any) -> Any:
+        """The call has ended: there is nothing left to read, to wait for or to cancel."""
 
-    def trailing_metadata(self) -> tuple[()]:
-        """Return none."""
-        return ()
-
-    def is_active(self) -> bool:
-        """Return False: the call has ended."""
-        return False
-
-    def time_remaining(self) -> float:
-        """Return zero: the call has ended."""
-        return 0.0
-
-    def cancel(self) -> bool:
-        """Return False: it is too late to cancel."""
-        return False
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Return False: the callback will not be called."""
-        return False
+    initial_metadata = trailing_metadata = is_active = time_remaining = cancel = add_callback = _nothing
 
 
 class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -69,18 +51,18 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
         self.calls: list[str] = []
         #: Called after a call was executed and before its reply is lost.
         self.before_loss: Callable[[], None] = lambda: None
-        self._lost_replies: dict[str, list[grpc.StatusCode]] = {}
-        self._lost_requests: dict[str, list[grpc.StatusCode]] = {}
+        self._lost_replies: defaultdict[str, list[grpc.StatusCode]] = defaultdict(list)
+        self._lost_requests: defaultdict[str, list[grpc.StatusCode]] = defaultdict(list)
         self._crash: tuple[Callable[[Any], bool], bool] | None = None
         self._rests = False
 
     def lose_reply(self, method: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         """Execute the next call of this method, but lose its reply."""
-        self._lost_replies.setdefault(method, []).append(code)
+        self._lost_replies[method].append(code)
 
     def lose_request(self, method: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, *, times: int = 1) -> None:
         """Lose the next calls of this method before they arrive."""
-        self._lost_requests.setdefault(method, []).extend([code] * times)
+        self._lost_requests[method] += [code] * times
 
     def crash(self, *, before: Status | None = None, after: Status | None = None) -> None:
         """Raise `Crash` before or after the next commit that writes a task in this status.
@@ -121,10 +103,10 @@ class Faults(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gen
                 if not before:
                     continuation(details, request).result()
                 raise Crash
-        if self._lost_requests.get(method):
+        if self._lost_requests[method]:
             raise RpcFault(self._lost_requests[method].pop(0))
         call = continuation(details, request)
-        if self._lost_replies.get(method):
+        if self._lost_replies[method]:
             code = self._lost_replies[method].pop(0)
             call.result()
             self.before_loss()

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import ProgressStore, Written
+from gaetk_longtask.progress.stores import ProgressStore, Written, is_later
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.web.requests import QUEUE_HEADER
 
@@ -133,8 +133,7 @@ class InMemoryProgressStore(ProgressStore):
         if self.is_down:
             return Written.LOST
         with self._lock:
-            stored = self.read(snapshot.info.id)
-            if stored is not None and stored.order > snapshot.order:
+            if is_later(self.read(snapshot.info.id), snapshot):
                 return Written.OUTDATED
             self.stored[snapshot.info.id] = snapshot.to_json()
             return Written.YES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,37 +14,39 @@ _LONGEST_KEPT = timedelta(days=36_525)
 
 def check_attributes(cls: Any) -> None:
     """Raise `TypeError` if an attribute of a handler class has an invalid type or value."""
-    name = cls.__qualname__
+    for problem in _problems(cls):
+        raise TypeError(f"{cls.__qualname__}.{problem}")
+
+
+def _problems(cls: Any) -> Iterator[str]:
+    """Yield what is wrong with a class; only the first one counts, because each check relies on those before it."""
     for attribute in ("time_limit", "keep_result"):
         value = getattr(cls, attribute)
         if not isinstance(value, timedelta) or value <= timedelta(0):
-            raise TypeError(f"{name}.{attribute} must be a positive datetime.timedelta, not {value!r}.")
+            yield f"{attribute} must be a positive datetime.timedelta, not {value!r}."
     if cls.keep_result > _LONGEST_KEPT:
-        message = f"{name}.keep_result is more than 100 years. Choose a shorter time, such as timedelta(days=30)."
-        raise TypeError(message)
+        yield "keep_result is more than 100 years. Choose a shorter time, such as timedelta(days=30)."
     if cls.time_limit > _LONGEST_TIME:
-        message = f"{name}.time_limit is more than 24 hours, App Engine's limit. Shorten it and call checkpoint()."
-        raise TypeError(message)
+        yield "time_limit is more than 24 hours, App Engine's limit. Shorten it and call checkpoint()."
     if cls.time_limit > _LONGEST_AUTOMATIC_TIME and cls.service is None:
-        message = (
-            f"{name}.time_limit is more than 10 minutes, App Engine's limit for a request on automatic scaling. "
+        yield (
+            "time_limit is more than 10 minutes, App Engine's limit for a request on automatic scaling. "
             "Use at most 10 minutes and call checkpoint(). Or set service to a service with basic or manual scaling, "
-            f"for instance {name}.service = 'worker', or 'default' if it is the only one."
+            f"for instance {cls.__qualname__}.service = 'worker', or 'default' if it is the only one."
         )
-        raise TypeError(message)
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
-        raise TypeError(f"{name}.max_attempts must be an int of at least 1, not {cls.max_attempts!r}.")
+        yield f"max_attempts must be an int of at least 1, not {cls.max_attempts!r}."
     if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        raise TypeError(f"{name}.serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}.")
+        yield f"serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)
         if isinstance(value, str):
-            raise TypeError(f"{name}.{attribute} must be a collection of names, not one string; write ({value!r},).")
+            yield f"{attribute} must be a collection of names, not one string; write ({value!r},)."
     unknown = set(cls.start_methods) - {"GET", "POST"}
     if unknown or not cls.start_methods:
-        raise TypeError(f"{name}.start_methods must contain GET, POST or both, not {sorted(unknown)}.")
+        yield f"start_methods must contain GET, POST or both, not {sorted(unknown)}."
     if not cls.init_every_request:
-        raise TypeError(f"{name}.init_every_request must stay True, because a handler is the state of one request.")
+        yield "init_every_request must stay True, because a handler is the state of one request."
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:

@@ -10,8 +10,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.hooks import Hooks
 
-#: The key of the application's `Runtime` in ``app.extensions``.
-EXTENSION = "gaetk_longtask"
+EXTENSION = "gaetk_longtask"  #: the key of the application's `Runtime` in ``app.extensions``
 
 
 def current_runtime() -> Runtime:

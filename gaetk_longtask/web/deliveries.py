@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from flask import Response, current_app, request
 
 from gaetk_longtask import execution
-from gaetk_longtask.checkpoints import Checkpoints
-from gaetk_longtask.models import LongTask
-from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
 from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task_id
 
-#: The reply to a delivery whose id can't be a task id.
-NO_SUCH_TASK = "no such task"
-
-#: Runs the handler's `execute_task` with the parameters that an attempt has loaded.
-Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
+NO_SUCH_TASK = "no such task"  #: the reply to a delivery whose id can't be a task id
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Job:
-    """The author's part of an attempt, for `execution`, which does not use Flask."""
-
-    execute: Work
-    report_exception: Callable[[BaseException], None] = report_exception
-
-
-def answer(hooks: Hooks, work: Work) -> Response:
+def answer(hooks: Hooks, work: execution.Work) -> Response:
     """Return the reply to the queue's current request; 403 if the request is not the queue's."""
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
-    if not is_task_id(delivery.task_id):
-        reply = execution.Reply(code=200, reason=NO_SUCH_TASK)
-    else:
-        reply = _deliver(hooks, delivery, work)
+    unknown = execution.Reply(code=200, reason=NO_SUCH_TASK)
+    reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
     return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
 
 
-def _deliver(hooks: Hooks, delivery: Delivery, work: Work) -> execution.Reply:
+def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> execution.Reply:
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
-            return execution.deliver(runtime, delivery, hooks.options(runtime.config), _Job(execute=work))
+            return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
         return execution.Reply(code=500, reason="the attempt failed, see the log")

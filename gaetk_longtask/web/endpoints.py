@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -61,19 +60,11 @@ def start(
     except (BuildError, ValueError) as exc:
         message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
         raise LongTaskError(message) from exc
-    origin = Origin(
-        endpoint=endpoint,
-        path=path,
-        base_url=runtime.config.base_url or base_url,
-        method="GET",
-        created_by=created_by,
-    )
+    base_url = runtime.config.base_url or base_url
+    origin = Origin(endpoint=endpoint, path=path, base_url=base_url, method="GET", created_by=created_by)
     with runtime.ndb_context.joining():
-        key = view.make_handler().unique_key(parameters)
-        if key is not None:
-            name = starting.unique_name(origin, key, shared=cls.unique_key_shared)
-            origin = replace(origin, unique_name=name)
-        return starting.start(runtime, origin, parameters, cls.options(runtime.config))
+        key, shared = view.make_handler().unique_key(parameters), cls.unique_key_shared
+        return starting.start(runtime, origin, parameters, cls.options(runtime.config), key=key, shared=shared)
 
 
 def unknown(endpoint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,8 +30,7 @@ from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.current import EXTENSION, current_runtime
 from gaetk_longtask.web.requests import current_trace
 
-#: The URL prefix of the static files and of all other pages that belong to no handler.
-URL_PREFIX = "/_longtask"
+URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
 
 
 def utcnow() -> datetime:
@@ -76,13 +76,11 @@ class LongTaskManager:
             raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
         config = Config.from_mapping(app.config, os.environ)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
-        progress, queue = self._progress, self._queue
-        if progress is None:
-            progress = progress_store_at(config.progress_url, contexts)
+        progress = progress_store_at(config.progress_url, contexts) if self._progress is None else self._progress
+        queue = self._queue
         if queue is None:
-            queue = CloudTasksQueue(
-                project=lambda: need_project(config), location=lambda: find_location(config, os.environ)
-            )
+            location = functools.partial(find_location, config, os.environ)
+            queue = CloudTasksQueue(project=lambda: need_project(config), location=location)
         store = TaskStore(progress, self._clock, trace=lambda: current_trace(config.project))
         app.extensions[EXTENSION] = Runtime(
             config=config,
@@ -97,8 +95,8 @@ class LongTaskManager:
         blueprint = Blueprint(
             "longtask", "gaetk_longtask", url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
         )
-        blueprint.add_url_rule("/sweep", view_func=_sweep)
-        blueprint.add_url_rule("/purge", view_func=_purge)
+        blueprint.add_url_rule("/sweep", "_sweep", lambda: _by_cron(maintenance.sweep))
+        blueprint.add_url_rule("/purge", "_purge", lambda: _by_cron(maintenance.purge))
         if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
@@ -106,11 +104,7 @@ class LongTaskManager:
 
     @staticmethod
     def start(
-        endpoint: str,
-        parameters: Any,
-        *,
-        url_values: Mapping[str, Any] | None = None,
-        created_by: str | None = None,
+        endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
     ) -> LongTask:
         """Start a task from code (cron, webhook, command line, test) and return it as it is stored.
 
@@ -124,14 +118,6 @@ class LongTaskManager:
             EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
-
-
-def _sweep() -> ResponseReturnValue:
-    return _by_cron(maintenance.sweep)
-
-
-def _purge() -> ResponseReturnValue:
-    return _by_cron(maintenance.purge)
 
 
 def _by_cron(work: Callable[[Runtime], maintenance.Report]) -> ResponseReturnValue:

@@ -43,24 +43,20 @@ class LongRunningTaskHandler(View):
     #: How long an attempt may take. Automatic scaling ends every request after 10 minutes. Basic and manual scaling
     #: allow 24 hours. For more than 10 minutes, set `service` to a service with basic or manual scaling.
     time_limit: ClassVar[timedelta] = timedelta(minutes=10)
-    #: How long a task is kept after it has ended.
-    keep_result: ClassVar[timedelta] = timedelta(days=30)
+    keep_result: ClassVar[timedelta] = timedelta(days=30)  #: how long a task is kept after it has ended
     #: The HTTP methods that start a task. Flask's own ``methods`` in a subclass means the same.
     start_methods: ClassVar[Collection[str]] = ("GET", "POST")
     #: Form fields that may appear in the status page's URL. Do not list passwords: URLs end up in logs and histories.
     bookmark_parameters: ClassVar[Collection[str]] = ()
     #: Whether equal requests of different users join one task, if `may_access` allows it.
     unique_key_shared: ClassVar[bool] = False
-    #: The queue; None for ``LONGTASK_QUEUE``.
-    queue: ClassVar[str | None] = None
-    #: The App Engine service that does the work; None for ``LONGTASK_SERVICE``.
-    service: ClassVar[str | None] = None
+    queue: ClassVar[str | None] = None  #: the queue; None for ``LONGTASK_QUEUE``
+    service: ClassVar[str | None] = None  #: the App Engine service that does the work; None for ``LONGTASK_SERVICE``
     #: Converts parameters and results to bytes, unless they are `str` or `bytes`.
     serializer: ClassVar[Serializer] = JSONSerializer()
     #: The template of the waiting page; it gets a `StatusPage` as ``page``.
     status_template: ClassVar[str] = "gaetk_longtask/status.html"
-    #: The heading of the waiting page.
-    title: ClassVar[str] = "Please wait"
+    title: ClassVar[str] = "Please wait"  #: the heading of the waiting page
 
     methods: ClassVar[Collection[str] | None] = ("GET", "POST")
 
@@ -245,9 +241,7 @@ class LongRunningTaskHandler(View):
         return self.execute_task(parameters)
 
     def _show(self, parameters: Any, result: Any, task: LongTask) -> ResponseReturnValue:
-        if self._display_takes_task:
-            return self.display_result(parameters, result, task)
-        return self.display_result(parameters, result)
+        return self.display_result(parameters, result, *([task] if self._display_takes_task else []))
 
     @classmethod
     def options(cls, config: Config) -> TaskOptions:

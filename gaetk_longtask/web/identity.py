@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from importlib.util import find_spec
 from typing import Any
@@ -31,17 +30,16 @@ log = logging.getLogger(__name__)
 HEADER = "X-Goog-IAP-JWT-Assertion"
 ISSUER = "https://cloud.google.com/iap"
 KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
-CLOCK_SKEW = timedelta(seconds=30)
+CLOCK_SKEW_SECONDS = 30
 
 #: The audience of App Engine itself, or of a load balancer in front of it.
 _AUDIENCE = re.compile(r"/projects/[0-9]+/(apps/[a-z0-9.:-]+|global/backendServices/[0-9]+)")
 
 #: When keys are refreshed. Google replaces its keys now and then, and announces new ones well before it uses them.
-_KEYS_AGE = timedelta(hours=1)
-#: How long old keys are used while new ones can't be fetched.
-_OLDEST_KEYS = timedelta(days=1)
+_KEYS_SECONDS = 3600
+_OLDEST_KEYS_SECONDS = 86_400  #: how long old keys are used while new ones can't be fetched
 #: The shortest time between two fetches, even if requests name unknown keys.
-_ASKING_PAUSE = timedelta(seconds=10)
+_ASKING_PAUSE_SECONDS = 10
 _ASKING_SECONDS = 5.0
 _LARGEST_ANSWER = 100_000
 
@@ -132,7 +130,7 @@ class IdentityAwareProxy:
                 assertion,
                 certs={key_id: self._keys.get(key_id)},
                 audience=self._audience,
-                clock_skew_in_seconds=CLOCK_SKEW.total_seconds(),
+                clock_skew_in_seconds=CLOCK_SKEW_SECONDS,
             )
         # A forged assertion may raise any of these; RecursionError comes from deeply nested JSON.
         except (GoogleAuthError, ValueError, TypeError, RecursionError) as exc:
@@ -157,32 +155,23 @@ class _Keys:
         self._got_at = self._asked_at = float("-inf")
 
     def get(self, key_id: str) -> str:
-        """Return the key with an id, as PEM.
-
-        Raises:
-            IdentityError: there is no such key.
-            KeysUnavailableError: the keys can't be fetched.
-        """
+        """Return the key with an id, as PEM; raise `IdentityError` if there is none."""
         # One thread fetches the keys. The others wait for it only if their key is not cached.
         if self._needs(key_id) and self._lock.acquire(blocking=key_id not in self._keys):
             try:
-                if self._needs(key_id) and self._monotonic() - self._asked_at >= _ASKING_PAUSE.total_seconds():
+                if self._needs(key_id) and self._monotonic() - self._asked_at >= _ASKING_PAUSE_SECONDS:
                     self._ask()
             finally:
                 self._lock.release()
-        if self._age() > _OLDEST_KEYS:
+        if self._monotonic() - self._got_at > _OLDEST_KEYS_SECONDS:
             raise KeysUnavailableError(f"Google's keys can't be fetched from {self._url}")
-        try:
-            return self._keys[key_id]
-        except KeyError:
-            raise IdentityError(f"there is no key {key_id[:80]!r}") from None
-
-    def _age(self) -> timedelta:
-        age = self._monotonic() - self._got_at
-        return timedelta.max if age == float("inf") else timedelta(seconds=age)
+        key = self._keys.get(key_id)
+        if key is None:
+            raise IdentityError(f"there is no key {key_id[:80]!r}")
+        return key
 
     def _needs(self, key_id: str) -> bool:
-        return key_id not in self._keys or self._age() > _KEYS_AGE
+        return key_id not in self._keys or self._monotonic() - self._got_at > _KEYS_SECONDS
 
     def _ask(self) -> None:
         """Fetch the keys; keep the old ones if that fails."""

@@ -16,8 +16,7 @@ from typing import Literal, Self
 
 DOMAIN = "gaetk_longtask"
 DIRECTORY = Path(__file__).parents[1] / "translations"
-#: The language that the templates are written in.
-SOURCE = "en"
+SOURCE = "en"  #: the language that the templates are written in
 
 _RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
 

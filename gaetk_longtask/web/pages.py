@@ -149,7 +149,9 @@ class StatusPage(Page):
     @property
     def refresh(self) -> int | None:
         """Poll again after this many seconds; None if the task has ended."""
-        return None if self.done else _pace(self.elapsed_seconds)
+        if self.done:
+            return None
+        return next((pace for younger_than, pace in _PACES if self.elapsed_seconds < younger_than), _SLOWEST_PACE)
 
     @property
     def error(self) -> str | None:
@@ -272,33 +274,21 @@ class StatusPage(Page):
 
     def document(self) -> dict[str, Any]:
         """Return the status document, one small JSON object for programs. Unknown numbers are None, never 0."""
+        eta_seconds = None if self.eta_seconds is None else round(self.eta_seconds)
         return {
             "id": self.task.id,
             "status": self.status.value,
             "done": self.done,
-            "progress": self.task.progress.document()
-            | {
-                "message": self.message,
-                "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
-            },
+            "progress": self.task.progress.document() | {"message": self.message, "eta_seconds": eta_seconds},
             "attempt": self.task.attempt,
             "elapsed_seconds": round(self.elapsed_seconds, 1),
             "created_at": self.task.created_at.isoformat(timespec="seconds"),
             "poll_after_seconds": self.refresh,
             "error": self._error(),
-            "links": {
-                "self": self.links.self,
-                "result": self.links.result,
-                "cancel": self.links.cancel,
-                "retry": self.links.retry,
-            },
+            "links": {name: getattr(self.links, name) for name in ("self", "result", "cancel", "retry")},
         }
 
     def _error(self) -> str | None:
         if self.status is not Status.FAILED:
             return None
         return self.error or self.gettext("The task failed. Reference: %(reference)s", reference=self.error_reference)
-
-
-def _pace(elapsed_seconds: float) -> int:
-    return next((pace for younger_than, pace in _PACES if elapsed_seconds < younger_than), _SLOWEST_PACE)

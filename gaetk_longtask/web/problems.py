@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from typing import Literal
 
@@ -18,51 +18,36 @@ from gaetk_longtask.web.requests import asked_language, wants_json
 
 log = logging.getLogger(__name__)
 
-#: The kinds of problems that the page distinguishes.
-Kind = Literal["unknown", "expired", "damaged", "problem"]
+Kind = Literal["unknown", "expired", "damaged", "problem"]  #: the kinds of problems that the page distinguishes
 
 
+@dataclass(eq=False)
 class ProblemError(Exception):
     """Ends a request with a problem document (RFC 9457), or with a page that says the same."""
 
-    def __init__(
-        self,
-        status: HTTPStatus,
-        message: str,
-        *,
-        values: Mapping[str, object] | None = None,
-        kind: Kind = "problem",
-        start_url: str | None = None,
-        retry_url: str | None = None,
-        reference: str | None = None,
-        allow: tuple[str, ...] = (),
-        retry_after_seconds: int | None = None,
-    ) -> None:
-        """Show `message` in the visitor's language; the values replace ``%(name)s``."""
-        super().__init__(message % values if values else message)
-        self.status = status
-        self.message = message
-        self.values = dict(values or {})
-        self.kind: Kind = kind
-        self.start_url = start_url  #: where the visitor may start again
-        self.retry_url = retry_url  #: where the visitor may retry the same task, by POST
-        self.reference = reference  #: the reference that is also in the log
-        self.allow = allow  #: the methods that are allowed instead
-        self.retry_after_seconds = retry_after_seconds
+    status: HTTPStatus
+    message: str  #: shown in the visitor's language
+    _: KW_ONLY
+    values: Mapping[str, object] = field(default_factory=dict)  #: replace ``%(name)s`` in the message
+    kind: Kind = "problem"
+    start_url: str | None = None  #: where the visitor may start again
+    retry_url: str | None = None  #: where the visitor may retry the same task, by POST
+    reference: str | None = None  #: the reference that is also in the log
+    allow: tuple[str, ...] = ()  #: the methods that are allowed instead
+    retry_after_seconds: int | None = None
+
+    def __str__(self) -> str:
+        return self.message % self.values if self.values else self.message
 
     def response(self) -> Response:
         """Return the answer to the current request."""
         page = ProblemPage.of(self, asked_language(request))
         if wants_json(request):
-            document = {
-                "type": "about:blank",
-                "title": self.status.phrase,
-                "status": self.status.value,
-                "detail": page.detail,
-                **({"reference": self.reference} if self.reference else {}),
-                **({"retry": self.retry_url} if self.retry_url else {}),
-            }
-            response = jsonify(document)
+            optional = {"reference": self.reference, "retry": self.retry_url}
+            response = jsonify(
+                {"type": "about:blank", "title": self.status.phrase, "status": self.status.value, "detail": page.detail}
+                | {name: value for name, value in optional.items() if value}
+            )
             response.mimetype = "application/problem+json"
         else:
             response = make_response(render_template("gaetk_longtask/problem.html", page=page))
@@ -78,13 +63,9 @@ class ProblemError(Exception):
 class ProblemPage(Page):
     """The data of `problem.html`."""
 
-    status: HTTPStatus
-    kind: Kind
+    problem: ProblemError
     detail: str  #: what went wrong, and what the visitor can do
-    start_url: str | None  #: where to start again, by GET
-    retry_url: str | None  #: where to retry the same task, by POST
     again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
-    reference: str | None  #: the reference that is also in the log
 
     @classmethod
     def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
@@ -93,13 +74,9 @@ class ProblemPage(Page):
         return cls(
             language=language,
             title=_title(language, problem),
-            status=problem.status,
-            kind=problem.kind,
+            problem=problem,
             detail=language.gettext(problem.message, **problem.values),
-            start_url=problem.start_url,
-            retry_url=problem.retry_url,
             again_seconds=problem.retry_after_seconds if passes else None,
-            reference=problem.reference,
         )
 
 

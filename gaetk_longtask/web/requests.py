@@ -30,8 +30,7 @@ _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
 #: 128 random bits or more in URL-safe base64; other ids are not looked up.
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 
-#: How many header values are cached with their meaning; browsers send the same few.
-_REMEMBERED = 128
+_REMEMBERED = 128  #: how many header values are cached with their meaning; browsers send the same few
 
 #: The headers of every answer about a task, because its URL is a secret and its state changes.
 HEADERS = {
@@ -145,11 +144,7 @@ def quoted_path(path: str) -> str:
 
 def protect(response: Response) -> Response:
     """Set the headers of every answer about a task, and encode the name of a download."""
-    for name, value in HEADERS.items():
-        response.headers[name] = value
-    if "Vary" in response.headers:
-        response.vary.add("Accept")
-    else:
-        response.headers["Vary"] = "Accept"
+    response.headers.update(HEADERS)
+    response.vary.add("Accept")
     encode_file_name(response.headers)
     return response

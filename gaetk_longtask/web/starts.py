@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -60,12 +59,13 @@ class Start:
             created_by=self._hooks.get_user_id(),
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
-        key = self._hooks.unique_key(parameters)
-        if key is not None:
-            origin = replace(origin, unique_name=self._unique_name(origin, key))
+        options = self._hooks.options(self._runtime.config)
+        key, shared = self._hooks.unique_key(parameters), self._hooks.unique_key_shared
         try:
             with reaching_the_store():
-                return starting.start(self._runtime, origin, parameters, self._hooks.options(self._runtime.config))
+                return starting.start(
+                    self._runtime, origin, parameters, options, key=key, shared=shared, may_join=self._may_join
+                )
         except TooLargeError as exc:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(exc)) from exc
         except SerializationError as exc:
@@ -74,14 +74,8 @@ class Start:
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
 
-    def _unique_name(self, origin: Origin, key: str) -> str:
-        if self._hooks.unique_key_shared:
-            name = starting.unique_name(origin, key, shared=True)
-            with reaching_the_store():
-                found = starting.find_joinable(self._runtime.store, name)
-            if found is None or self._hooks.may_access(found.info):
-                return name
-        return starting.unique_name(origin, key, shared=False)
+    def _may_join(self, task: LongTask) -> bool:
+        return self._hooks.may_access(task.info)
 
     def _lead_to(self, task: LongTask) -> Any:
         """Redirect the visitor to the task's own page; a program gets the status document."""

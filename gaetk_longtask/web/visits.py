@@ -6,13 +6,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, assert_never
 
 from flask import Request, Response, make_response, request
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
-from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -38,16 +38,13 @@ log = logging.getLogger(__name__)
 #: Returns the response that shows a result: calls the handler's `display_result`, with or without the task.
 Show = Callable[[Any, Any, LongTask], Any]
 
-#: How long later polls use the durable state that one poll has read.
-_READ_AHEAD_SECONDS = 5
+_READ_AHEAD_SECONDS = 5  #: how long later polls use the durable state that one poll has read
+#: The fields that access to a task depends on; they never change.
+_whose = attrgetter("endpoint", "path", "created_by", "namespace")
 
 
 def answer(hooks: Hooks, show: Show) -> Response:
-    """Return the answer to a visitor's current request.
-
-    Raises:
-        ConfigurationError: the application has no manager, or its project id is unknown.
-    """
+    """Return the answer to a visitor's request; raise `ConfigurationError` without a manager or a project id."""
     runtime = current_runtime()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with runtime.ndb_context():
@@ -79,10 +76,9 @@ class _Visit:
 
     def _dispatch(self) -> Any:
         try:
-            task_id = self._request.args.get(ID_FIELD)
+            task_id, job = self._request.args.get(ID_FIELD), self._request.args.get(JOB_FIELD)
         except UnicodeDecodeError as exc:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The query of this URL is not UTF-8.") from exc
-        job = self._request.args.get(JOB_FIELD)
         if task_id is None and job is None:
             return Start(self._hooks, self._request, self._runtime, self._answers).answer()
         if task_id is None:
@@ -116,8 +112,6 @@ class _Visit:
                     raise ProblemError(HTTPStatus.FORBIDDEN, "Only the task queue may send this request.")
                 case _:  # pragma: no cover  # mypy proves that there is none
                     assert_never(name)
-
-    # Watching.
 
     def _find(self, task_id: str) -> Snapshot:
         """Return the latest snapshot of the task; Datastore is read only if the progress store has no fresh one."""
@@ -163,8 +157,6 @@ class _Visit:
             return self._answers.see(JobName.SHOWRESULT, info.id)
         return self._hooks.render_status(self._answers.page(snapshot), info)
 
-    # Showing the result.
-
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._runtime.store, snapshot.info.id
         first = snapshot.info.status is Status.DONE and self._request.method != "HEAD"
@@ -178,9 +170,7 @@ class _Visit:
         if not task.status.has_result:
             if self._answers.as_json:
                 raise ProblemError(
-                    HTTPStatus.CONFLICT,
-                    "There is no result: the task is %(status)s.",
-                    values={"status": task.status},
+                    HTTPStatus.CONFLICT, "There is no result: the task is %(status)s.", values={"status": task.status}
                 )
             if snapshot.info.status.has_result:  # the waiting page would redirect here again
                 store.publish(task)
@@ -211,8 +201,6 @@ class _Visit:
                 retry_url=self._answers.url(JobName.RETRY, task_id),
             ) from exc
 
-    # Cancelling and retrying.
-
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if self._request.method != "POST":
             raise ProblemError(
@@ -221,16 +209,15 @@ class _Visit:
         if not is_same_origin(self._request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
         task_id = snapshot.info.id
-        task: LongTask | None
-        with reaching_the_store():
-            if name is JobName.CANCEL:
-                task = self._runtime.store.cancel(task_id)
-            else:
-                try:
+        try:
+            with reaching_the_store():
+                if name is JobName.CANCEL:
+                    task = self._runtime.store.cancel(task_id)
+                else:
                     fence = snapshot.fence if self._is_damaged(snapshot) else None
                     task = starting.retry(self._runtime, task_id, damaged_fence=fence)
-                except EnqueueRefusedError as exc:
-                    raise self._answers.refused(exc) from exc
+        except EnqueueRefusedError as exc:
+            raise self._answers.refused(exc) from exc
         if self._answers.as_json and task is not None:
             return self._answers.document(self._answers.snapshot(task))
         return self._answers.see(JobName.QUERY, task_id)
@@ -250,8 +237,3 @@ class _Visit:
 
 def _not_yours() -> ProblemError:
     return ProblemError(HTTPStatus.FORBIDDEN, "This task belongs to another user.")
-
-
-def _whose(info: TaskInfo) -> tuple[str | None, ...]:
-    """Return the fields that access to a task depends on; they never change."""
-    return info.endpoint, info.path, info.created_by, info.namespace

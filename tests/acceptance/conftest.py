@@ -3,111 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 
-from gaetk_longtask.dev.processes import StackError
 from gaetk_longtask.pytest_plugin import LocalStack
-from tests.chaos.battlefield import Battlefield
-from tests.conftest import missing
-from tests.endurance.runs import Course
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
 JOB_SECONDS = 120
-
-
-class Program:
-    """A module of the project that runs in its own process. Its output is read line by line."""
-
-    def __init__(self, module: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.lines: list[str] = []
-        self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._readers = [
-            threading.Thread(target=self._read, args=[self.process.stdout, self._unread.put], daemon=True),
-            threading.Thread(target=self._read, args=[self.process.stderr, lambda _: None], daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, output: IO[str], tell: Callable[[str | None], None]) -> None:
-        with output:
-            for line in output:
-                self.lines.append(line.rstrip())
-                tell(line)
-        tell(None)
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for(self, start: str, *, seconds: float = START_SECONDS) -> str:
-        """Wait for a line of standard output that begins with `start`, and return its rest."""
-        deadline = time.monotonic() + seconds
-        while line := self._next_line(deadline):
-            if line.startswith(start):
-                return line.removeprefix(start).rstrip()
-        if "is not installed" in self.output and self.process.poll() and os.environ.get("CI") != "true":
-            pytest.skip(self.output)
-        raise AssertionError(f"no line that starts with {start!r} in {seconds} seconds:\n{self.output}")
-
-    def _next_line(self, deadline: float) -> str | None:
-        """Return the next line with its line break, or None if there is no more line, or none in time."""
-        try:
-            return self._unread.get(timeout=max(0, deadline - time.monotonic()))
-        except queue.Empty:
-            return None
-
-    def wait(self, *, seconds: float) -> int:
-        """Wait for the end of the process and of its output, and return the exit code."""
-        code = self.process.wait(seconds)
-        self._join()
-        return code
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self._join()
-
-    def _join(self) -> None:
-        for reader in self._readers:
-            reader.join(10)
-
-
-@contextmanager
-def running(module: str, *arguments: str) -> Iterator[Program]:
-    program = Program(module, *arguments)
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,20 +115,3 @@ def bundled_import(visitor: Visitor) -> Answer:
 def report(visitor: Visitor, bundled_import: Answer) -> Answer:
     """The report for the month of the bundled invoices."""
     return visitor.collect(visitor.get("/intrastat?month=2010-12"))
-
-
-@pytest.fixture(scope="session")
-def course() -> Iterator[Course]:
-    """Processes that a test may kill. Long tasks are handed over every 1.5 seconds."""
-    try:
-        with Course.open(time_limit_seconds=1.5) as course:
-            yield course
-    except StackError as exc:
-        missing("A piece of the local stack", exc)
-        raise
-
-
-@pytest.fixture
-def field(course: Course) -> Battlefield:
-    """The processes of the course."""
-    return course.field

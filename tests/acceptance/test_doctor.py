@@ -8,8 +8,7 @@ import subprocess
 import sys
 
 from gaetk_longtask.pytest_plugin import LocalStack
-
-from .conftest import ROOT
+from tests.programs import ROOT
 
 
 def test_the_doctor_finds_nothing_wrong_with_the_sample_application(stack: LocalStack) -> None:

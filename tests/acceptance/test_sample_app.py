@@ -11,8 +11,9 @@ from decimal import Decimal
 
 from sample_app.importing import BUNDLED_FILE
 from sample_app.invoice_file import COLUMNS
+from tests.programs import Program
 
-from .conftest import Answer, Visitor, running
+from .conftest import Answer, Visitor
 
 HEADER = ",".join(COLUMNS)
 # In another month, so that the report of the bundled invoices does not change.
@@ -96,7 +97,7 @@ def is_open(port: int) -> bool:
 
 
 def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
-    with running("sample_app.demo", "--once", "--port", "0") as demo:
+    with Program("sample_app.demo", "--once", "--port", "0") as demo:
         demo.wait_for("Creating the INTRASTAT report")
         code = demo.wait(seconds=150)
 
@@ -112,7 +113,7 @@ def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
 
 
 def test_the_demo_keeps_the_site_running_until_ctrl_c() -> None:
-    with running("sample_app.demo", "--port", "0") as demo:
+    with Program("sample_app.demo", "--port", "0") as demo:
         site = demo.wait_for("The site is still running at ", seconds=150)
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
@@ -126,7 +127,7 @@ def test_the_demo_keeps_the_site_running_until_ctrl_c() -> None:
 def test_the_demo_says_why_it_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with running("sample_app.demo", "--once", "--port", str(port)) as demo:
+        with Program("sample_app.demo", "--once", "--port", str(port)) as demo:
             code = demo.wait(seconds=60)
 
     assert code == 1

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, render_template_string, request
 from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, transitions
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -150,15 +151,16 @@ class Stage:
         """Let the attempt fail."""
         task = self.find(task_id)
         with self.services.ndb_context():
-            self.services.store.fail(
-                task_id,
-                task.fence,
+            fail = partial(
+                transitions.fail,
+                fence=task.fence,
                 permanent=permanent,
                 error=error,
                 reference="00c0ffee",
                 progress=Progress(message="Reading invoices", step=3, total_steps=10),
                 max_attempts=5,
             )
+            self.services.store.change(task_id, fail)
 
     def finish(self, task_id: str) -> None:
         """Let the attempt commit its result."""

@@ -16,6 +16,7 @@ from gaetk_longtask import Status
 from tests.browser.stage import Stage
 from tests.browser.states import MORE_STATES, OVERVIEW, STATES, WORKING, open_state
 from tests.conftest import missing
+from tests.support import JSON
 
 #: WCAG 2.2 AA, and the rules that axe calls best practice.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -71,7 +72,7 @@ def test_the_first_load_is_small(stage: Stage) -> None:
 
 def test_a_poll_is_small(stage: Stage) -> None:
     path = stage.page(stage.task(Status.STARTED, **WORKING)).removeprefix(stage.url)
-    answer = stage.app.test_client().get(path, headers={"Accept": "application/json"})
+    answer = stage.app.test_client().get(path, headers=JSON)
     assert len(answer.data) <= POLL_BYTES
 
 

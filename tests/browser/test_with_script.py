@@ -173,7 +173,7 @@ def test_only_start_milestones_new_attempts_and_the_end_are_announced(page: Page
         "25% done",
         "50% done",
         "75% done",
-        "Attempt 2 has begun.",
+        "Attempt 2 has started.",
         "The task failed",
     ]
 

@@ -14,10 +14,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.dev.pieces import Piece
-from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.web.current import EXTENSION
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
+from tests.support import Work, start, tasks_in
 
 
 @pytest.fixture
@@ -69,6 +68,30 @@ def make_app(
 
 
 @pytest.fixture
+def work() -> type[Work]:
+    """The handler of this test at ``/work``. Its work is `work.do`."""
+    return type("Work", (Work,), {})
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    """An application with `work`; many test modules override it."""
+    return make_app(work)
+
+
+@pytest.fixture
+def task(app: Flask) -> LongTask:
+    """A task of `work` that was just started."""
+    return start(app)
+
+
+@pytest.fixture
+def faults(ndb_client: ndb.Client) -> Faults:
+    """Faults between the application and Datastore."""
+    return put_between(ndb_client)
+
+
+@pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
@@ -76,18 +99,7 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
     """A function that returns all stored tasks."""
-
-    def fetch() -> list[LongTask]:
-        with ndb_client.context():
-            return LongTask.query().fetch()
-
-    return fetch
-
-
-def services_of(app: Flask) -> Runtime:
-    services = app.extensions[EXTENSION]
-    assert isinstance(services, Runtime)
-    return services
+    return lambda: tasks_in(ndb_client)
 
 
 class Stock:

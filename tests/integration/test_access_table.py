@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from flask import Flask, request
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongTask, Status
 from gaetk_longtask.testing import InMemoryQueue
-from tests.integration.conftest import services_of
+from tests.support import Work, services_of, start
 
 #: The headers of each client. The task belongs to Anna.
 ACTORS: dict[str, dict[str, str]] = {
@@ -56,10 +55,7 @@ CELLS = [
 ]
 
 
-class Report(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        return "result"
-
+class Report(Work):
     def get_user_id(self) -> str | None:
         return request.headers.get("X-User")
 
@@ -70,8 +66,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask:
-    with app.app_context():
-        task = LongTaskManager.start("report", {}, created_by="anna")
+    task = start(app, "report", created_by="anna")
     if status is Status.DONE:
         queue.deliver_all(app.test_client())
     if status is Status.CANCELLED:

@@ -23,7 +23,8 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.models import UNCACHED
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import Stock, services_of
+from tests.integration.conftest import Stock
+from tests.support import load
 
 MANUAL = Path(__file__).parents[2] / "docs" / "operations.md"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
@@ -76,13 +77,6 @@ def start(app: Flask) -> Callable[..., LongTask]:
             return LongTaskManager.start(endpoint, parameters or {}, **more)
 
     return start
-
-
-def load(app: Flask, task_id: str) -> LongTask:
-    with services_of(app).ndb_context():
-        task = services_of(app).store.get(task_id)
-    assert task is not None
-    return task
 
 
 def text_of(page: str) -> str:

@@ -7,75 +7,32 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import grpc
 import pytest
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager, Status, TaskCancelled
+from gaetk_longtask import LongTask, LongTaskError, Status, TaskCancelled
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
-from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
+from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
 from gaetk_longtask.transitions import LEASE
-from tests.integration.conftest import services_of
+from tests.support import Work, deliver, job, load, press, services_of
 
 STEP = timedelta(seconds=20)
 LOST = grpc.StatusCode.DEADLINE_EXCEEDED  # ndb does not retry after this code
 
 
-class Work(LongRunningTaskHandler):
-    """A task whose work the test chooses."""
-
-    max_attempts = 3
-    time_limit = timedelta(minutes=2)
-    do: ClassVar[Callable[[Work], Any]]
-    clock: ClassVar[ManualClock]
-
-    def execute_task(self, parameters: Any) -> Any:
-        return type(self).do(self)
-
-
 @pytest.fixture(autouse=True)
-def work(clock: ManualClock) -> None:
-    Work.time_limit = timedelta(minutes=2)
-    Work.clock = clock
-
-
-@pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(Work)
-
-
-@pytest.fixture
-def task(app: Flask) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", {})
-
-
-@pytest.fixture
-def faults(ndb_client: ndb.Client) -> Faults:
-    return put_between(ndb_client)
-
-
-def load(app: Flask, task: LongTask) -> LongTask:
-    with services_of(app).ndb_context():
-        found = services_of(app).store.get(task.id)
-    assert found is not None
-    return found
-
-
-def deliver(app: Flask, queue: InMemoryQueue) -> int:
-    return queue.deliver(app.test_client()).status_code
+def work(work: type[Work]) -> type[Work]:
+    work.time_limit = timedelta(minutes=2)
+    return work
 
 
 def shown(app: Flask, task: LongTask) -> str:
-    return app.test_client().get(task.url.replace("=query", "=showresult")).text
-
-
-def retry(app: Flask, task: LongTask) -> None:
-    app.test_client().post(task.url.replace("=query", "=retry"), headers={"Accept": "application/json"})
+    return app.test_client().get(job(task.url, "showresult")).text
 
 
 def lose_sight(app: Flask) -> None:
@@ -92,7 +49,7 @@ def lose_sight(app: Flask) -> None:
 
 
 def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, faults: Faults
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, faults: Faults, work: type[Work]
 ) -> None:
     noise = [os.urandom(2_100_000) for _ in range(3)]
     losses = iter(["once"])
@@ -112,17 +69,17 @@ def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
         generators.append(pieces(handler))
         return generators[-1]
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 500
     with services_of(app).ndb_context(), suppress(TaskCancelled):
         generators[0].close()  # as the garbage collector does, sooner or later
     clock.advance(LEASE)
     assert deliver(app, queue) == 200
-    assert app.test_client().get(task.url.replace("=query", "=showresult")).data == b"".join(noise)
+    assert app.test_client().get(job(task.url, "showresult")).data == b"".join(noise)
 
 
 def test_an_error_in_cleanup_after_a_lost_piece_does_no_harm(
-    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults
+    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults, work: type[Work]
 ) -> None:
     def do(handler: Work) -> Iterator[bytes]:
         faults.lose_request("Commit", LOST)
@@ -131,13 +88,13 @@ def test_an_error_in_cleanup_after_a_lost_piece_does_no_harm(
         finally:
             raise ValueError
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 500
     assert (load(app, task).status, load(app, task).failures) == (Status.STARTED, 0)
 
 
 def test_an_earlier_state_after_an_uncertain_checkpoint_is_durable(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     begins = []
 
@@ -154,7 +111,7 @@ def test_an_earlier_state_after_an_uncertain_checkpoint_is_durable(
         handler.checkpoint("a")
         raise Crash
 
-    Work.do = do
+    work.do = do
     with pytest.raises(Crash):
         deliver(app, queue)
     clock.advance(LEASE)
@@ -163,7 +120,7 @@ def test_an_earlier_state_after_an_uncertain_checkpoint_is_durable(
 
 
 def test_states_of_the_same_bytes_and_another_type_differ(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     begins = []
 
@@ -176,14 +133,14 @@ def test_states_of_the_same_bytes_and_another_type_differ(
                 raise ValueError
         return "done"
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 500
     assert deliver(app, queue) == 200
     assert begins == [None, 7]
 
 
 def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_uncertain(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     def do(handler: Work) -> None:
         if handler.resumed_from is None:
@@ -195,7 +152,7 @@ def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_
             handler.checkpoint("stuck")
             clock.advance(STEP)
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 200
     assert load(app, task).failures == 0
     assert deliver(app, queue) == 200
@@ -203,7 +160,7 @@ def test_a_hand_over_without_new_state_counts_once_even_if_its_first_commit_was_
 
 
 def test_a_task_with_a_damaged_state_starts_over_when_it_is_retried(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     begins = []
 
@@ -215,20 +172,20 @@ def test_a_task_with_a_damaged_state_starts_over_when_it_is_retried(
             raise ValueError
         return "done"
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 500
     with services_of(app).ndb_context():
         ndb.delete_multi(LongTaskChunk.query().fetch(keys_only=True))
     assert deliver(app, queue) == 200
     assert load(app, task).status is Status.FAILED
-    retry(app, task)
+    press(app.test_client(), task.url, "retry")
     assert deliver(app, queue) == 200
     assert load(app, task).status is Status.DONE
     assert begins == [True, True]
 
 
 def test_damaged_pieces_are_yielded_again_when_the_task_is_retried(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
     fails = iter([ValueError()])
 
@@ -240,7 +197,7 @@ def test_damaged_pieces_are_yielded_again_when_the_task_is_retried(
             if step == 1 and (error := next(fails, None)):
                 raise error
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 500
     with services_of(app).ndb_context():
         damaged = load(app, task)
@@ -248,15 +205,15 @@ def test_damaged_pieces_are_yielded_again_when_the_task_is_retried(
         damaged.save()
     assert deliver(app, queue) == 200
     assert load(app, task).status is Status.FAILED
-    retry(app, task)
+    press(app.test_client(), task.url, "retry")
     assert deliver(app, queue) == 200
     assert shown(app, task) == "0 1 2 "
 
 
 def test_a_store_that_is_slow_to_fail_is_not_tried_at_every_call(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
-    Work.time_limit = timedelta(minutes=10)
+    work.time_limit = timedelta(minutes=10)
     keep = services_of(app).store.keep
     tries = []
 
@@ -274,13 +231,13 @@ def test_a_store_that_is_slow_to_fail_is_not_tried_at_every_call(
         services_of(app).store.keep = keep  # type: ignore[method-assign]  # that has recovered
         return "done"
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 200
     assert len(tries) == 1
 
 
 def test_on_another_thread_a_checkpoint_is_refused(
-    app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client
+    app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, work: type[Work]
 ) -> None:
     refusals = []
 
@@ -297,45 +254,50 @@ def test_on_another_thread_a_checkpoint_is_refused(
         thread.join()
         return "done"
 
-    Work.do = do
+    work.do = do
     assert deliver(app, queue) == 200
     assert "on the thread that runs execute_task" in refusals[0]
 
 
-def hand_over_after_five_steps(handler: Work) -> str:
-    for step in range(1, 100):
-        Work.clock.advance(STEP)
-        handler.log_progress("Counting", step, 100)
-        handler.checkpoint(step)
-    return "never"
+def count_until_handed_over(clock: ManualClock) -> Callable[[Work], str]:
+    """Reach the time limit after five steps."""
+
+    def do(handler: Work) -> str:
+        for step in range(1, 100):
+            clock.advance(STEP)
+            handler.log_progress("Counting", step, 100)
+            handler.checkpoint(step)
+        return "never"
+
+    return do
 
 
 def test_only_the_attempt_that_continues_at_once_inherits_the_pace(
-    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
-    Work.do = hand_over_after_five_steps
+    work.do = count_until_handed_over(clock)
     assert deliver(app, queue) == 200
     assert "pace" in load(app, task).progress_stored
 
     def die(handler: Work) -> None:
         raise Crash
 
-    Work.do = die
+    work.do = die
     with pytest.raises(Crash):
         deliver(app, queue)
     clock.advance(LEASE)
     kept = []
-    Work.do = lambda handler: kept.append(load(app, task).progress_stored)
+    work.do = lambda handler: kept.append(load(app, task).progress_stored)
     assert deliver(app, queue) == 200
     assert kept == [{"message": "Counting", "step": 5, "total_steps": 100}]
 
 
 def test_a_task_that_is_retried_long_after_its_cancellation_has_no_old_time_left(
-    app: Flask, task: LongTask, queue: InMemoryQueue
+    app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, work: type[Work]
 ) -> None:
-    Work.do = hand_over_after_five_steps
+    work.do = count_until_handed_over(clock)
     assert deliver(app, queue) == 200
     with services_of(app).ndb_context():
         services_of(app).store.cancel(task.id)
-    retry(app, task)
+    press(app.test_client(), task.url, "retry")
     assert load(app, task).progress_stored == {"message": "Counting", "step": 5, "total_steps": 100}

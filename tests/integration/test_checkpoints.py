@@ -16,7 +16,6 @@ from gaetk_longtask import (
     LongRunningTaskHandler,
     LongTask,
     LongTaskError,
-    LongTaskManager,
     PermanentTaskFailure,
     Status,
     TaskCancelled,
@@ -27,7 +26,7 @@ from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import READY_PATIENCE
-from tests.integration.conftest import services_of
+from tests.support import deliver, job, load, polled, press, services_of, start
 
 STEP = timedelta(seconds=20)
 
@@ -71,19 +70,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     return make_app(Work, Lines)
 
 
-@pytest.fixture
-def task(app: Flask) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", {})
-
-
-def load(app: Flask, task: LongTask) -> LongTask:
-    with services_of(app).ndb_context():
-        found = services_of(app).store.get(task.id)
-    assert found is not None
-    return found
-
-
 def chunks(app: Flask) -> list[str]:
     with services_of(app).ndb_context():
         return [key.id() for key in LongTaskChunk.query().fetch(keys_only=True)]
@@ -97,10 +83,6 @@ def crash_once(at: int) -> Callable[[Work, int], None]:
             raise Crash
 
     return do
-
-
-def deliver(app: Flask, queue: InMemoryQueue) -> int:
-    return queue.deliver(app.test_client()).status_code
 
 
 # Checkpoints.
@@ -336,7 +318,7 @@ def test_a_task_that_is_retried_goes_on_from_its_last_state(app: Flask, task: Lo
     assert deliver(app, queue) == 200
     assert load(app, task).status is Status.FAILED
     Work.on_the_way = lambda handler, step: None
-    app.test_client().post(task.url.replace("=query", "=retry"), headers={"Accept": "application/json"})
+    press(app.test_client(), task.url, "retry")
     assert deliver(app, queue) == 200
     assert Work.begins == [None, {"step": 2}]
 
@@ -546,7 +528,7 @@ def test_the_visitor_sees_progress_go_on_across_a_hand_over(
     seen = []
 
     def look() -> None:
-        document = client.get(task.url, headers={"Accept": "application/json"}).json
+        document = polled(client, task.url)
         assert document is not None
         seen.append(
             (document["status"], document["attempt"], document["progress"]["step"], document["elapsed_seconds"])
@@ -686,10 +668,9 @@ class Lines(LongRunningTaskHandler):
 
 
 @pytest.fixture
-def lines(app: Flask) -> Iterator[LongTask]:
+def lines(app: Flask) -> LongTask:
     Lines.size, Lines.encode = 10, lambda line: line
-    with app.app_context():
-        yield LongTaskManager.start("lines", {})
+    return start(app, "lines")
 
 
 def whole() -> str:
@@ -710,7 +691,7 @@ def test_what_was_yielded_across_hand_overs_and_crashes_is_one_result(
         deliver(app, queue)
     clock.advance(timedelta(minutes=3))
     queue.deliver_all(app.test_client())
-    shown = app.test_client().get(lines.url.replace("=query", "=showresult"))
+    shown = app.test_client().get(job(lines.url, "showresult"))
     assert shown.text == whole()
 
 
@@ -730,13 +711,13 @@ def test_pieces_that_were_yielded_after_the_last_checkpoint_are_yielded_again_an
         deliver(app, queue)
     clock.advance(timedelta(minutes=3))
     assert deliver(app, queue) == 200
-    assert app.test_client().get(lines.url.replace("=query", "=showresult")).text == whole()
+    assert app.test_client().get(job(lines.url, "showresult")).text == whole()
 
 
 def test_a_task_that_is_retried_keeps_what_was_yielded(app: Flask, lines: LongTask, queue: InMemoryQueue) -> None:
     Work.on_the_way = lambda handler, step: _raise(PermanentTaskFailure("no")) if step == 2 else None
     assert deliver(app, queue) == 200
     Work.on_the_way = lambda handler, step: None
-    app.test_client().post(lines.url.replace("=query", "=retry"), headers={"Accept": "application/json"})
+    press(app.test_client(), lines.url, "retry")
     assert deliver(app, queue) == 200
-    assert app.test_client().get(lines.url.replace("=query", "=showresult")).text == whole()
+    assert app.test_client().get(job(lines.url, "showresult")).text == whole()

@@ -52,7 +52,7 @@ def test_incompressible_bytes_of_every_size_come_back(size: int) -> None:
     data = os.urandom(size)
     stored = write(data)
     assert stored.manifest.size == size
-    assert chunks.read(stored, task_id="t") == data
+    assert chunks.Reader(stored, task_id="t").read() == data
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES + 1, BLOCK_BYTES + 1])
@@ -81,13 +81,13 @@ def test_compressible_blocks_share_a_request_and_others_do_not(ndb_client: ndb.C
     faults = put_between(ndb_client)
     noise = os.urandom(4 * BLOCK_BYTES)
     stored = write(noise)
-    assert chunks.read(stored, task_id="t") == noise
+    assert chunks.Reader(stored, task_id="t").read() == noise
     assert faults.calls == 4 * ["Commit"] + 4 * ["Lookup"]
     faults.calls.clear()
     squeezable = b"".join(noise[start : start + 90_000].rjust(BLOCK_BYTES) for start in range(0, 8 * 90_000, 90_000))
     stored = write(squeezable)
     assert stored.manifest.chunks == 6
-    assert chunks.read(stored, task_id="t") == squeezable
+    assert chunks.Reader(stored, task_id="t").read() == squeezable
     assert faults.calls == 2 * ["Commit"] + ["Lookup"]
 
 
@@ -95,7 +95,7 @@ def test_a_missing_chunk_is_damage() -> None:
     stored = write(os.urandom(2 * BLOCK_BYTES))
     entities()[1].key.delete()
     with pytest.raises(DamagedDataError, match="missing"):
-        chunks.read(stored, task_id="t")
+        chunks.Reader(stored, task_id="t").read()
 
 
 def test_an_altered_chunk_is_damage() -> None:
@@ -104,15 +104,15 @@ def test_an_altered_chunk_is_damage() -> None:
     chunk.data = bytes(len(chunk.data))
     chunk.put()
     with pytest.raises(DamagedDataError, match="not what was stored"):
-        chunks.read(stored, task_id="t")
+        chunks.Reader(stored, task_id="t").read()
 
 
 def test_two_attempts_do_not_share_chunks() -> None:
     first, second = os.urandom(BLOCK_BYTES), os.urandom(BLOCK_BYTES)
     earlier = write(first, fence=1)
     later = write(second, fence=2)
-    assert chunks.read(earlier, task_id="t") == first
-    assert chunks.read(later, task_id="t") == second
+    assert chunks.Reader(earlier, task_id="t").read() == first
+    assert chunks.Reader(later, task_id="t").read() == second
 
 
 # Writing, sealing, and continuing after a seal.
@@ -161,7 +161,7 @@ def test_every_seal_has_exactly_its_bytes(
         assert len(writer._cutter.rest) < SMALL_BLOCK
     seal()
     for whole, stored in sealed:
-        assert chunks.read(stored, task_id=task_id) == whole
+        assert chunks.Reader(stored, task_id=task_id).read() == whole
 
 
 @pytest.mark.parametrize("lose", ["lose_request", "lose_reply"])
@@ -174,4 +174,4 @@ def test_a_failed_seal_can_be_repeated_and_writing_can_continue(lose: str, ndb_c
     with pytest.raises(STORE_ERRORS):
         writer.seal()
     writer.write(more)
-    assert chunks.read(writer.seal(), task_id="t") == data + more
+    assert chunks.Reader(writer.seal(), task_id="t").read() == data + more

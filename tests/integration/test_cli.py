@@ -22,7 +22,7 @@ from click.testing import Result
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
@@ -30,7 +30,8 @@ from gaetk_longtask.operators import cli
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import READY_PATIENCE
-from tests.integration.conftest import Stock, services_of
+from tests.integration.conftest import Stock
+from tests.support import load, start
 
 Invoke = Callable[..., Result]
 
@@ -78,16 +79,8 @@ def ask(invoke: Invoke) -> Callable[..., Any]:
     return ask
 
 
-def load(app: Flask, task_id: str) -> LongTask:
-    with services_of(app).ndb_context():
-        task = services_of(app).store.get(task_id)
-    assert task is not None
-    return task
-
-
 def started(app: Flask, parameters: Any = None) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("report", parameters or {})
+    return start(app, "report", parameters or {})
 
 
 # list

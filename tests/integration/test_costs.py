@@ -25,7 +25,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.integration.conftest import services_of
+from tests.support import JSON, polled, services_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cost-and-scale.md").read_text(encoding="utf-8")
 COLUMNS = ("reads", "writes", "deletes", "queries", "Cloud Tasks", "progress reads", "progress writes")
@@ -33,7 +33,6 @@ ROWS = {
     name: [int(number) for number in numbers.split("|")]
     for name, numbers in re.findall(rf"^\| ([^|]+) \| ((?:\d+ \| ){{{len(COLUMNS) - 1}}}\d+) \|$", PAGE, re.MULTILINE)
 }
-JSON = {"Accept": "application/json"}
 
 
 class Meter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -197,7 +196,7 @@ def next_display(stage: Stage) -> None:
 def poll(stage: Stage) -> None:
     def do(handler: Work) -> None:
         with stage.counted():
-            assert stage.client.get(url, headers=JSON).json["status"] == "started"
+            assert polled(stage.client, url)["status"] == "started"
 
     Work.do = do
     url = stage.start()

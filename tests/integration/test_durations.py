@@ -10,12 +10,12 @@ import pytest
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.progress.durations import REMEMBERED
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import services_of
+from tests.support import services_of, start
 
 
 @pytest.fixture
@@ -48,8 +48,7 @@ def services(app: Flask) -> Runtime:
 def run(app: Flask, queue: InMemoryQueue) -> Callable[..., None]:
     def run(*seconds: float, endpoint: str = "report", **more: bool) -> None:
         for each in seconds:
-            with app.app_context():
-                LongTaskManager.start(endpoint, {"seconds": each, **more})
+            start(app, endpoint, {"seconds": each, **more})
             queue.deliver(app.test_client())
             queue.tasks.clear()
 

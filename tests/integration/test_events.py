@@ -5,36 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import grpc
 import pytest
 from flask import Flask
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, TaskInfo, events
+from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailure, TaskInfo, events
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.testing import InMemoryQueue, ManualClock, put_between
+from tests import support
+from tests.support import Work, press, raising
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 Told = list[tuple[str, str, dict[str, Any]]]
 
 
-class Work(LongRunningTaskHandler):
-    max_attempts = 2
-    time_limit = timedelta(minutes=2)
-    keep_result = timedelta(days=1)
-    do: ClassVar[Callable[[LongRunningTaskHandler], Any]]
-
-    def execute_task(self, parameters: dict[str, Any]) -> Any:
-        return type(self).do(self)
+@pytest.fixture
+def work(work: type[Work]) -> type[Work]:
+    work.max_attempts = 2
+    work.time_limit = timedelta(minutes=2)
+    work.keep_result = timedelta(days=1)
+    work.do = lambda handler: "secret result"
+    return work
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Flask:
-    Work.do = lambda handler: "secret result"
-    return make_app(Work, LONGTASK_PROJECT="demo")
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    return make_app(work, LONGTASK_PROJECT="demo")
 
 
 @pytest.fixture
@@ -66,12 +66,7 @@ def names(told: Told) -> list[str]:
 
 
 def start(app: Flask) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", {"password": "swordfish"})
-
-
-def raise_(error: Exception) -> Any:
-    raise error
+    return support.start(app, "work", {"password": "swordfish"})
 
 
 def test_a_run_without_trouble(app: Flask, queue: InMemoryQueue, told: Told, lines: Callable[[], list[str]]) -> None:
@@ -99,9 +94,9 @@ def test_a_signal_has_the_task_as_it_is_by_then(app: Flask, queue: InMemoryQueue
 
 
 def test_a_task_that_fails_again_and_again(
-    app: Flask, queue: InMemoryQueue, told: Told, caplog: pytest.LogCaptureFixture
+    app: Flask, queue: InMemoryQueue, told: Told, caplog: pytest.LogCaptureFixture, work: type[Work]
 ) -> None:
-    Work.do = lambda handler: raise_(ValueError("swordfish"))
+    work.do = raising(ValueError("swordfish"))
     start(app)
     queue.deliver_all(app.test_client())
     assert names(told) == ["created", "enqueued", "claimed", "attempt_failed", "claimed", "failed"]
@@ -111,21 +106,21 @@ def test_a_task_that_fails_again_and_again(
     assert levels[-1] == "ERROR"
 
 
-def test_a_permanent_failure(app: Flask, queue: InMemoryQueue, told: Told) -> None:
-    Work.do = lambda handler: raise_(PermanentTaskFailure("no"))
+def test_a_permanent_failure(app: Flask, queue: InMemoryQueue, told: Told, work: type[Work]) -> None:
+    work.do = raising(PermanentTaskFailure("no"))
     start(app)
     queue.deliver_all(app.test_client())
     assert names(told)[2:] == ["claimed", "failed"]
 
 
-def test_a_hand_over(app: Flask, queue: InMemoryQueue, told: Told, clock: ManualClock) -> None:
-    def work(handler: LongRunningTaskHandler) -> str:
+def test_a_hand_over(app: Flask, queue: InMemoryQueue, told: Told, clock: ManualClock, work: type[Work]) -> None:
+    def count(handler: LongRunningTaskHandler) -> str:
         for step in range(handler.resumed_from or 0, 3):
             clock.advance(timedelta(seconds=50))
             handler.checkpoint(step + 1)
         return "done"
 
-    Work.do = work
+    work.do = count
     start(app)
     queue.deliver_all(app.test_client())
     assert names(told)[2:] == ["claimed", "handed_over", "enqueued", "claimed", "resumed", "finished"]
@@ -137,7 +132,7 @@ def test_a_cancelled_task(app: Flask, told: Told) -> None:
     task = start(app)
     client = app.test_client()
     for _ in range(2):
-        client.post(task.url.replace("=query", "=cancel"), headers={"Accept": "application/json"})
+        press(client, task.url, "cancel")
     assert names(told)[2:] == ["cancelled"]
 
 
@@ -176,12 +171,12 @@ def test_an_event_is_sent_after_its_commit(app: Flask, queue: InMemoryQueue) -> 
 
 
 def test_a_commit_whose_reply_was_lost_is_one_event(
-    app: Flask, queue: InMemoryQueue, told: Told, ndb_client: ndb.Client
+    app: Flask, queue: InMemoryQueue, told: Told, ndb_client: ndb.Client, work: type[Work]
 ) -> None:
     start(app)
     faults = put_between(ndb_client)
     faults.lose_reply("Commit")
-    Work.do = lambda handler: faults.lose_reply("Commit", grpc.StatusCode.DEADLINE_EXCEEDED) or "result"
+    work.do = lambda handler: faults.lose_reply("Commit", grpc.StatusCode.DEADLINE_EXCEEDED) or "result"
     queue.deliver_all(app.test_client())
     assert names(told)[2:] == ["claimed", "finished"]
 
@@ -189,7 +184,7 @@ def test_a_commit_whose_reply_was_lost_is_one_event(
 def test_in_a_transaction_that_fails_nothing_was_created(app: Flask, told: Told, ndb_client: ndb.Client) -> None:
     def transact() -> None:
         start(app)
-        raise_(ZeroDivisionError())
+        raise ZeroDivisionError
 
     with ndb_client.context(), pytest.raises(ZeroDivisionError):
         ndb.transaction(transact)

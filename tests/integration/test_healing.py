@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, config, maintenance
+from gaetk_longtask import LongTask, LongTaskManager, Status, config, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE
-from tests.integration.conftest import services_of
-
-JSON = {"Accept": "application/json"}
-
-
-class Work(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        return "result"
+from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE, fail
+from tests.support import JSON, Work, services_of, start
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(Work, LONGTASK_VERSION="v1")
-
-
-def start(app: Flask) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", {})
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Flask:
+    return make_app(work, LONGTASK_VERSION="v1")
 
 
 def poll(app: Flask, task: LongTask) -> dict[str, Any]:
@@ -117,7 +106,7 @@ def test_what_is_too_old_can_be_tried_again_by_hand(app: Flask, queue: InMemoryQ
 
 
 @pytest.fixture
-def lost_instance(app: Flask, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Flask:
+def lost_instance(app: Flask, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, work: type[Work]) -> Flask:
     """Another instance of the application, which does not know the location of its queues."""
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(config, "METADATA_URL", "http://127.0.0.1:1/")
@@ -125,7 +114,7 @@ def lost_instance(app: Flask, clock: ManualClock, monkeypatch: pytest.MonkeyPatc
     lost = Flask("tests")
     lost.config["LONGTASK_PROJECT"] = "tests"
     LongTaskManager(lost, ndb_client=services.ndb_context.given, progress=services.progress, clock=clock)
-    lost.add_url_rule("/work", view_func=Work.as_view("work"))
+    lost.add_url_rule("/work", view_func=work.as_view("work"))
     return lost
 
 
@@ -183,9 +172,8 @@ def test_a_failed_attempt_that_the_queue_forgets_is_repeated_when_it_is_due(
     with services_of(app).ndb_context():
         store = services_of(app).store
         claimed = store.claim(Delivery(task_id=task.id, execute_key=task.execute_key), max_attempts=5).task
-        store.fail(
-            task.id, claimed.fence, permanent=False, error=None, reference="r", progress=Progress(), max_attempts=5
-        )
+        outcome = {"permanent": False, "error": None, "reference": "r", "progress": Progress(), "max_attempts": 5}
+        store.change(task.id, partial(fail, fence=claimed.fence, **outcome))
     queue.tasks.clear()
     assert poll(app, task)["status"] == "error"
     clock.advance(ERROR_PATIENCE)

@@ -21,9 +21,9 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.identity import HEADER, IapUser, IdentityAwareProxy, IdentityError, KeysUnavailableError
 from gaetk_longtask.testing.runner import TaskRunner
+from tests.support import JSON
 
 AUDIENCE = "/projects/123456789/apps/shop"
-JSON = {"Accept": "application/json"}
 
 
 class KeyServer:

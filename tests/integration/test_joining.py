@@ -5,22 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask, request
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, TaskInfo
+from gaetk_longtask import LongTask, LongTaskManager, TaskInfo
 from gaetk_longtask.models import LongTaskUnique
 from gaetk_longtask.testing import InMemoryQueue
-from tests.integration.conftest import services_of
+from tests.support import Work, id_of, services_of, start, started
 
 
-class Report(LongRunningTaskHandler):
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        return "result"
-
+class Report(Work):
     def unique_key(self, parameters: dict[str, Any]) -> str | None:
         return parameters.get("month")
 
@@ -40,20 +36,16 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     return make_app(Report, Shared)
 
 
-def start(app: Flask, url: str, **headers: str) -> str:
-    answer = app.test_client().get(url, headers={f"X-{name.title()}": value for name, value in headers.items()})
-    assert answer.status_code == 307
-    return parse_qs(urlsplit(answer.headers["Location"]).query)["_longtaskid"][0]
+def visit(app: Flask, url: str, **headers: str) -> str:
+    sent = {f"X-{name.title()}": value for name, value in headers.items()}
+    return id_of(started(app.test_client(), url, headers=sent))
 
 
-def tasks(app: Flask) -> list[LongTask]:
-    with services_of(app).ndb_context():
-        return LongTask.query().fetch()
-
-
-def test_an_equal_request_joins_the_running_task(app: Flask, queue: InMemoryQueue) -> None:
-    assert start(app, "/report?month=1", user="a") == start(app, "/report?month=1", user="a")
-    assert len(queue.tasks) == len(tasks(app)) == 1
+def test_an_equal_request_joins_the_running_task(
+    app: Flask, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
+) -> None:
+    assert visit(app, "/report?month=1", user="a") == visit(app, "/report?month=1", user="a")
+    assert len(queue.tasks) == len(stored()) == 1
 
 
 def test_a_key_that_is_no_text_is_an_error(
@@ -70,49 +62,48 @@ def test_a_key_that_is_no_text_is_an_error(
 
 
 def test_another_key_starts_another_task(app: Flask) -> None:
-    assert start(app, "/report?month=1") != start(app, "/report?month=2")
+    assert visit(app, "/report?month=1") != visit(app, "/report?month=2")
 
 
 def test_another_user_starts_another_task(app: Flask) -> None:
-    assert start(app, "/report?month=1", user="a") != start(app, "/report?month=1", user="b")
+    assert visit(app, "/report?month=1", user="a") != visit(app, "/report?month=1", user="b")
 
 
 def test_without_a_key_every_request_starts_a_task_and_pays_nothing(app: Flask) -> None:
-    assert start(app, "/report") != start(app, "/report")
+    assert visit(app, "/report") != visit(app, "/report")
     with services_of(app).ndb_context():
         assert LongTaskUnique.query().fetch() == []
 
 
 @pytest.mark.parametrize("ending", ["done", "cancelled"])
 def test_the_key_is_free_again_when_its_task_ends(ending: str, app: Flask, queue: InMemoryQueue) -> None:
-    first = start(app, "/report?month=1")
+    first = visit(app, "/report?month=1")
     if ending == "done":
         queue.deliver_all(app.test_client())
     else:
         app.test_client().post(f"/report?_longtaskjob=cancel&_longtaskid={first}")
-    assert start(app, "/report?month=1") != first
+    assert visit(app, "/report?month=1") != first
 
 
 def test_a_shared_key_joins_users_with_access(app: Flask) -> None:
-    first = start(app, "/shared?month=1", user="a", team="ours")
-    assert start(app, "/shared?month=1", user="b", team="ours") == first
+    first = visit(app, "/shared?month=1", user="a", team="ours")
+    assert visit(app, "/shared?month=1", user="b", team="ours") == first
 
 
 def test_a_shared_key_does_not_lead_a_stranger_to_a_task(app: Flask) -> None:
-    first = start(app, "/shared?month=1", user="a", team="ours")
-    stranger = start(app, "/shared?month=1", user="b")
+    first = visit(app, "/shared?month=1", user="a", team="ours")
+    stranger = visit(app, "/shared?month=1", user="b")
     assert stranger != first
-    assert start(app, "/shared?month=1", user="b") == stranger
+    assert visit(app, "/shared?month=1", user="b") == stranger
 
 
 def test_code_joins_what_a_visitor_has_started(app: Flask) -> None:
-    first = start(app, "/report?month=1", user="a")
-    with app.app_context():
-        assert LongTaskManager.start("report", {"month": "1"}, created_by="a").id == first
+    first = visit(app, "/report?month=1", user="a")
+    assert start(app, "report", {"month": "1"}, created_by="a").id == first
 
 
 def test_a_task_of_another_namespace_is_not_joined(app: Flask, ndb_client: ndb.Client) -> None:
-    first = start(app, "/report?month=1")
+    first = visit(app, "/report?month=1")
     with app.app_context(), ndb_client.context(namespace="other"):
         assert LongTaskManager.start("report", {"month": "1"}).id != first
 
@@ -128,16 +119,18 @@ def test_inside_the_authors_transaction_joining_is_part_of_it(
     with app.app_context(), ndb_client.context():
         first, _ = ndb.transaction(twice)
     assert len(queue.tasks) == 1
-    assert start(app, "/report?month=1") == first
+    assert visit(app, "/report?month=1") == first
 
 
-def test_twenty_simultaneous_equal_starts_make_one_task(app: Flask, queue: InMemoryQueue) -> None:
+def test_twenty_simultaneous_equal_starts_make_one_task(
+    app: Flask, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
+) -> None:
     ready = threading.Barrier(20)
     found: list[str] = []
 
     def click() -> None:
         ready.wait()
-        found.append(start(app, "/report?month=1"))
+        found.append(visit(app, "/report?month=1"))
 
     threads = [threading.Thread(target=click) for _ in range(20)]
     for thread in threads:
@@ -146,4 +139,4 @@ def test_twenty_simultaneous_equal_starts_make_one_task(app: Flask, queue: InMem
         thread.join()
     assert len(found) == 20
     assert len(set(found)) == 1
-    assert len(queue.tasks) == len(tasks(app)) == 1
+    assert len(queue.tasks) == len(stored()) == 1

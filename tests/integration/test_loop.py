@@ -11,8 +11,7 @@ from flask import Flask
 
 from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.testing import InMemoryQueue
-
-JSON = {"Accept": "application/json"}
+from tests.support import JSON, job, polled
 
 
 class Report(LongRunningTaskHandler):
@@ -84,7 +83,7 @@ def test_a_program_starts_a_task_and_follows_its_status_document(app: Flask, que
     assert started.json["status"] == "ready"
     assert started.json["progress"]["percent"] is None
     queue.deliver_all(client)
-    document = client.get(started.headers["Location"], headers=JSON).json
+    document = polled(client, started.headers["Location"])
     assert document["status"] == "done"
     assert document["done"] is True
     assert document["progress"] == {
@@ -101,6 +100,6 @@ def test_pieces_that_are_yielded_become_the_result(app: Flask, queue: InMemoryQu
     client = app.test_client()
     started = client.get("/yielding", headers=JSON)
     queue.deliver_all(client)
-    result = client.get(started.json["links"]["self"].replace("=query", "=showresult"))
+    result = client.get(job(started.json["links"]["self"], "showresult"))
     assert result.data == b"\x00\x01\x02"
     assert result.headers["Content-Disposition"] == "attachment"

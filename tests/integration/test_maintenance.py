@@ -16,8 +16,8 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, St
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import READY_PATIENCE
-from tests.integration.conftest import services_of
+from gaetk_longtask.transitions import READY_PATIENCE, begin_purge
+from tests.support import services_of, start
 
 CRON = {"X-Appengine-Cron": "true"}
 
@@ -35,11 +35,6 @@ class Work(LongRunningTaskHandler):
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
     return make_app(Work)
-
-
-def start(app: Flask, **parameters: str) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", parameters)
 
 
 def load(app: Flask, task: LongTask) -> LongTask | None:
@@ -117,7 +112,7 @@ def test_a_sweep_finds_tasks_of_every_namespace(
 def test_a_purge_deletes_what_has_expired_with_all_that_belongs_to_it(
     app: Flask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:
-    task = start(app, key="k")
+    task = start(app, "work", {"key": "k"})
     queue.deliver_all(app.test_client())
     assert count(app, LongTaskChunk) == 3
     clock.advance(timedelta(days=1))
@@ -141,12 +136,12 @@ def test_a_purge_keeps_tasks_that_have_not_expired_or_ended(
 
 
 def test_a_purge_leaves_the_key_to_a_later_task(app: Flask, queue: InMemoryQueue, clock: ManualClock) -> None:
-    start(app, key="k")
+    start(app, "work", {"key": "k"})
     queue.deliver_all(app.test_client())
     clock.advance(timedelta(days=1))
-    later = start(app, key="k")
+    later = start(app, "work", {"key": "k"})
     cron(app, "purge")
-    assert start(app, key="k").id == later.id
+    assert start(app, "work", {"key": "k"}).id == later.id
 
 
 def test_a_purge_continues_where_the_last_one_was_interrupted(
@@ -187,7 +182,7 @@ def test_a_task_whose_purge_was_interrupted_can_not_be_retried(app: Flask, clock
         store = services_of(app).store
         store.cancel(task.id)
         clock.advance(timedelta(days=1))
-        assert store.begin_purge(task.id)
+        assert store.change(task.id, begin_purge).applied
         clock.advance(timedelta(days=-1))  # even by an instance whose clock is behind
         assert store.retry(task.id).applied is False
 
@@ -195,7 +190,7 @@ def test_a_task_whose_purge_was_interrupted_can_not_be_retried(app: Flask, clock
 def test_a_purge_does_not_take_the_name_of_a_task_that_begins_meanwhile(
     app: Flask, queue: InMemoryQueue, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = start(app, key="a")
+    old = start(app, "work", {"key": "a"})
     queue.deliver_all(app.test_client())
     clock.advance(timedelta(days=1))
     load_unique = LongTaskUnique.load
@@ -206,11 +201,11 @@ def test_a_purge_does_not_take_the_name_of_a_task_that_begins_meanwhile(
         def load_and_be_overtaken(name: str) -> LongTaskUnique | None:
             found = load_unique(name)
             if not later:
-                later.append(other.submit(start, app, key="a"))
+                later.append(other.submit(start, app, "work", {"key": "a"}))
                 wait(later, timeout=5)  # a Datastore with locks makes it wait for us instead
             return found  # type: ignore[no-any-return]  # ndb is untyped
 
         monkeypatch.setattr(LongTaskUnique, "load", load_and_be_overtaken)
         cron(app, "purge")
     assert load(app, old) is None
-    assert start(app, key="a").id == later[0].result().id
+    assert start(app, "work", {"key": "a"}).id == later[0].result().id

@@ -21,6 +21,7 @@ from gaetk_longtask.testing import ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
 from tests.contracts.stores import Served, store_at
 from tests.relay import Relay, relay_to
+from tests.support import job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ def test_an_undisturbed_run_costs_3_reads_and_4_writes_and_1_create_task(client:
 
 
 def test_a_further_display_costs_1_read(client: FlaskClient, meter: Meter) -> None:
-    result = client.get("/report").headers["Location"].replace("=query", "=showresult")
+    result = job(client.get("/report").headers["Location"], "showresult")
     meter.deliver(client)
     client.get(result)
     meter.read()

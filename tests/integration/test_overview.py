@@ -27,7 +27,8 @@ from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import Stock, services_of
+from tests.integration.conftest import Stock
+from tests.support import services_of, start
 
 INDEX_YAML = Path(__file__).parents[2] / "index.yaml"
 HOUR = timedelta(hours=1)
@@ -128,8 +129,7 @@ def test_an_invalid_cursor_is_refused(services: Runtime, stock: Stock, cursor: s
 def test_a_task_at_work_has_its_latest_progress(
     app: Flask, services: Runtime, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {})
+    task = start(app, "report")
     snapshot = Snapshot.of(task, now=clock(), beat_seconds=0.5)
     progress.write(snapshot.beating(Progress(message="Reading", step=3, total_steps=4), clock()))
     with services.ndb_context():
@@ -174,8 +174,7 @@ def test_the_progress_of_all_listed_tasks_is_one_request_more_where_datastore_ha
     services = services_of(app)
     assert isinstance(services.progress, DatastoreProgressStore)
     app.add_url_rule("/report", view_func=Report.as_view("report"))
-    with app.app_context():
-        ids = {LongTaskManager.start("report", {}).id for _ in range(3)}
+    ids = {start(app, "report").id for _ in range(3)}
     faults = put_between(ndb_client)
     with services.ndb_context():
         found = overview.tasks(services, Filter())
@@ -312,8 +311,7 @@ def test_an_id_that_others_begin_with_is_found_all_the_same(services: Runtime, s
 def test_a_stale_snapshot_does_not_hide_the_durable_state(
     app: Flask, services: Runtime, progress: InMemoryProgressStore, clock: ManualClock
 ) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {})
+    task = start(app, "report")
     stale = progress.stored[task.id]
     with services.ndb_context():
         services.store.cancel(task.id)
@@ -329,16 +327,14 @@ def parameters_of(services: Runtime, task: LongTask) -> dict[str, str]:
 
 
 def test_parameters_are_described_shortly(app: Flask, services: Runtime) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", {"month": "March", "file": b"x" * 100_000, "rows": list(range(5000))})
+    task = start(app, "report", {"month": "March", "file": b"x" * 100_000, "rows": list(range(5000))})
     shown = parameters_of(services, task)
     assert shown["month"] == "'March'"
     assert all(len(text) < 1000 for text in shown.values())
 
 
 def test_parameters_that_are_no_dict_have_no_name(app: Flask, services: Runtime) -> None:
-    with app.app_context():
-        task = LongTaskManager.start("report", [1, 2])
+    task = start(app, "report", [1, 2])
     assert parameters_of(services, task) == {"": "[1, 2]"}
 
 

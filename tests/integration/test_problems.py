@@ -15,9 +15,9 @@ from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, put_between
+from tests.support import JSON, polled
 
 HTML = {"Accept": "text/html"}
-JSON = {"Accept": "application/json"}
 GERMAN = {"Accept-Language": "de-DE,de;q=0.9"}
 UNKNOWN = "/report?_longtaskjob=query&_longtaskid=AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -44,7 +44,7 @@ def test_a_page_speaks_the_visitors_language(client: FlaskClient) -> None:
 
 
 def test_a_document_is_translated_in_what_is_for_people_alone(client: FlaskClient) -> None:
-    english = client.get(UNKNOWN, headers=JSON).json
+    english = polled(client, UNKNOWN)
     german = client.get(UNKNOWN, headers=JSON | GERMAN).json
     assert english["detail"] == "We can't find this task. Check the address, or start again."
     assert german["detail"] == "Diese Aufgabe wurde nicht gefunden. Prüfen Sie die Adresse, oder beginnen Sie neu."

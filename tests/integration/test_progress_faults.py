@@ -12,6 +12,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
 from tests.contracts.stores import Served, store_at
 from tests.relay import HANGS, HANGS_UP, NONSENSE, Relay, relay_to
+from tests.support import JSON, job
 
 
 class Report(LongRunningTaskHandler):
@@ -35,7 +36,7 @@ def test_the_work_does_not_notice(
         LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=progress)
         app.add_url_rule("/report", view_func=type("Faulty", (Report,), {"relay": relay}).as_view("report"))
         client = app.test_client()
-        links = client.get("/report", headers={"Accept": "application/json"}).get_json()["links"]
+        links = client.get("/report", headers=JSON).json["links"]
         assert queue.deliver(client).status_code == 200
-        result = client.get(links["self"].replace("=query", "=showresult"))
+        result = client.get(job(links["self"], "showresult"))
     assert result.get_json() == [HANGS.name, HANGS_UP.name, *(fault.name for fault in NONSENSE[:2])]

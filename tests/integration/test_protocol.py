@@ -22,8 +22,8 @@ from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, StatusPage, TaskInfo
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import JSON, Work, id_of, job, polled, started
 
-JSON = {"Accept": "application/json"}
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
 
 
@@ -108,17 +108,6 @@ def query_of(answer: TestResponse) -> dict[str, list[str]]:
     return parse_qs(urlsplit(answer.headers["Location"]).query, keep_blank_values=True)
 
 
-def job(url: str, name: str) -> str:
-    return url.replace("_longtaskjob=query", f"_longtaskjob={name}")
-
-
-def started(client: FlaskClient, url: str = "/report", **kwargs: Any) -> str:
-    """Start a task, and return the URL of its status page."""
-    answer = client.get(url, **kwargs)
-    assert answer.status_code == 307
-    return answer.headers["Location"]
-
-
 def parameters_of(client: FlaskClient, queue: InMemoryQueue, answer: TestResponse) -> Any:
     """Run the task, and return its parameters, which are its result."""
     queue.deliver_all(client)
@@ -127,7 +116,7 @@ def parameters_of(client: FlaskClient, queue: InMemoryQueue, answer: TestRespons
 
 def failed(client: FlaskClient, queue: InMemoryQueue) -> str:
     Report.fails = True
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
     Report.fails = False
     return url
@@ -224,7 +213,7 @@ def test_a_browser_that_takes_json_as_well_gets_html(client: FlaskClient) -> Non
 def test_job_and_id_are_read_from_the_query_string_alone(
     client: FlaskClient, stored: Callable[[], list[LongTask]]
 ) -> None:
-    url = started(client)
+    url = started(client, "/report")
     body = {"_longtaskjob": "cancel", "_longtaskid": query_of(client.get("/report"))["_longtaskid"][0]}
     assert client.post("/report", data=body).status_code == 307
     assert {task.status for task in stored()} == {Status.READY}
@@ -332,7 +321,7 @@ def test_a_page_of_our_own_site_starts_at_once(client: FlaskClient) -> None:
 
 
 def test_a_bookmark_works_from_a_foreign_page_for_it_changes_nothing(client: FlaskClient) -> None:
-    answer = client.get(started(client), headers=CROSS_SITE)
+    answer = client.get(started(client, "/report"), headers=CROSS_SITE)
     assert answer.status_code == 200
     assert "Making the report" in answer.text
 
@@ -351,13 +340,13 @@ def test_a_re_sent_post_is_redirected_to_the_same_url(
 
 
 def test_a_program_that_posts_to_query_gets_the_status_document(client: FlaskClient) -> None:
-    answer = client.post(started(client), headers=JSON)
+    answer = client.post(started(client, "/report"), headers=JSON)
     assert answer.status_code == 200
     assert answer.json["status"] == "ready"
 
 
 def test_an_id_without_a_job_is_a_query(client: FlaskClient) -> None:
-    url = started(client)
+    url = started(client, "/report")
     assert client.get(url.replace("_longtaskjob=query&", "")).status_code == 200
 
 
@@ -372,7 +361,7 @@ def test_a_task_that_is_done_forwards_to_its_result_with_the_bookmarks_parameter
 
 
 def test_a_program_is_not_forwarded(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
     answer = client.get(url, headers=JSON)
     assert answer.status_code == 200
@@ -380,7 +369,7 @@ def test_a_program_is_not_forwarded(client: FlaskClient, queue: InMemoryQueue) -
 
 
 def test_a_finished_task_links_to_its_result_instead_of_forwarding(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
     client.get(job(url, "showresult"))
     page = client.get(url)
@@ -389,7 +378,7 @@ def test_a_finished_task_links_to_its_result_instead_of_forwarding(client: Flask
 
 
 def test_the_status_document_says_all_that_is_known_and_nothing_that_is_not(client: FlaskClient) -> None:
-    answer = client.get(started(client), headers=JSON)
+    answer = client.get(started(client, "/report"), headers=JSON)
     task_id = answer.json["id"]
     assert answer.json == {
         "id": task_id,
@@ -419,10 +408,10 @@ def test_the_status_document_has_at_most_650_bytes(client: FlaskClient, queue: I
 def test_what_has_ended_without_a_result_is_done_too_and_need_not_be_polled(
     client: FlaskClient, queue: InMemoryQueue, status: str
 ) -> None:
-    url = failed(client, queue) if status == "failed" else started(client)
+    url = failed(client, queue) if status == "failed" else started(client, "/report")
     if status == "cancelled":
         client.post(job(url, "cancel"))
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert (document["status"], document["done"], document["poll_after_seconds"]) == (status, True, None)
     assert document["links"]["retry"] == job(document["links"]["self"], "retry")
     assert document["links"]["cancel"] is None
@@ -434,16 +423,16 @@ def test_the_page_of_a_failed_task_offers_another_try_and_a_reference(
 ) -> None:
     url = failed(client, queue)
     page = client.get(url)
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["error"].rpartition(" ")[2] in page.text
     assert urlsplit(_Form(page.text).action).query == urlsplit(job(url, "retry")).query
 
 
 def test_the_pace_of_the_polls_slows_down(client: FlaskClient, clock: ManualClock) -> None:
-    url = started(client)
-    early = client.get(url, headers=JSON).json["poll_after_seconds"]
+    url = started(client, "/report")
+    early = polled(client, url)["poll_after_seconds"]
     clock.advance(timedelta(seconds=50))
-    assert client.get(url, headers=JSON).json["poll_after_seconds"] > early
+    assert polled(client, url)["poll_after_seconds"] > early
 
 
 def test_the_visitor_sees_how_far_the_work_is_while_it_runs(
@@ -459,7 +448,7 @@ def test_the_visitor_sees_how_far_the_work_is_while_it_runs(
             assert self._reporter is not None
             self._reporter.beat()  # as its thread does twice a second
             assert isinstance(self.task, LongTask)
-            seen.append(app.test_client().get(self.task.url, headers=JSON).json)
+            seen.append(polled(app.test_client(), self.task.url))
 
     app = make_app(Watched)
     client = app.test_client()
@@ -481,7 +470,7 @@ def test_the_result_before_the_end_leads_a_browser_back_to_the_page(client: Flas
 
 
 def test_the_result_before_the_end_is_a_conflict_for_a_program(client: FlaskClient) -> None:
-    answer = client.get(job(started(client), "showresult"), headers=JSON)
+    answer = client.get(job(started(client, "/report"), "showresult"), headers=JSON)
     assert answer.status_code == 409
     assert answer.mimetype == "application/problem+json"
     assert answer.json["status"] == 409
@@ -497,21 +486,21 @@ def test_a_failed_task_has_no_result_to_show(client: FlaskClient, queue: InMemor
 def test_the_first_display_finishes_the_task(
     client: FlaskClient, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
 ) -> None:
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
     client.get(job(url, "showresult"))
-    assert client.get(url, headers=JSON).json["status"] == "finished"
+    assert polled(client, url)["status"] == "finished"
     assert stored()[0].status is Status.FINISHED
 
 
 def test_head_of_the_result_does_not_finish_the_task(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
     answer = client.head(job(url, "showresult"))
     assert answer.status_code == 200
     assert answer.data == b""
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_a_result_can_be_shown_again_and_again(client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -528,24 +517,24 @@ def test_cancel_ends_a_task_and_leads_back_to_its_page(client: FlaskClient) -> N
     answer = client.post(job(url, "cancel"))
     assert answer.status_code == 303
     assert answer.headers["Location"] == url
-    assert client.get(url, headers=JSON).json["status"] == "cancelled"
+    assert polled(client, url)["status"] == "cancelled"
 
 
 def test_cancel_answers_a_program_with_the_status_document(client: FlaskClient) -> None:
-    answer = client.post(job(started(client), "cancel"), headers=JSON)
+    answer = client.post(job(started(client, "/report"), "cancel"), headers=JSON)
     assert answer.status_code == 200
     assert answer.json["status"] == "cancelled"
 
 
 def test_a_cancelled_task_is_not_executed_any_more(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     client.post(job(url, "cancel"))
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "cancelled"
+    assert polled(client, url)["status"] == "cancelled"
 
 
 def test_cancelling_what_is_done_changes_nothing(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     queue.deliver_all(client)
     answer = client.post(job(url, "cancel"), headers=JSON)
     assert answer.json["status"] == "done"
@@ -557,20 +546,20 @@ def test_retry_starts_a_failed_task_again_under_the_same_url(client: FlaskClient
     assert answer.status_code == 303
     assert answer.headers["Location"] == url
     queue.deliver_all(client)
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_retry_starts_a_cancelled_task_again(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     client.post(job(url, "cancel"))
     answer = client.post(job(url, "retry"), headers=JSON)
     assert (answer.status_code, answer.json["status"]) == (200, "ready")
     queue.deliver_all(client)
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_retrying_what_is_not_over_changes_nothing(client: FlaskClient, queue: InMemoryQueue) -> None:
-    url = started(client)
+    url = started(client, "/report")
     assert client.post(job(url, "retry"), headers=JSON).json["status"] == "ready"
     assert len(queue.tasks) == 1
 
@@ -578,11 +567,11 @@ def test_retrying_what_is_not_over_changes_nothing(client: FlaskClient, queue: I
 @pytest.mark.parametrize("method", ["get", "head"])
 @pytest.mark.parametrize("name", ["cancel", "retry"])
 def test_cancel_and_retry_take_post_alone(client: FlaskClient, name: str, method: str) -> None:
-    url = started(client)
+    url = started(client, "/report")
     answer = getattr(client, method)(job(url, name))
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "POST"
-    assert client.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(client, url)["status"] == "ready"
 
 
 @pytest.mark.parametrize(
@@ -599,31 +588,31 @@ def test_cancel_and_retry_take_post_alone(client: FlaskClient, name: str, method
     ],
 )
 def test_cancel_is_refused_unless_it_comes_from_our_own_pages(client: FlaskClient, headers: dict[str, str]) -> None:
-    url = started(client)
+    url = started(client, "/report")
     assert client.post(job(url, "cancel"), headers=headers).status_code == 403
-    assert client.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(client, url)["status"] == "ready"
 
 
 def test_retry_is_refused_unless_it_comes_from_our_own_pages(client: FlaskClient, queue: InMemoryQueue) -> None:
     url = failed(client, queue)
     assert client.post(job(url, "retry"), headers=CROSS_SITE).status_code == 403
-    assert client.get(url, headers=JSON).json["status"] == "failed"
+    assert polled(client, url)["status"] == "failed"
 
 
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}, {"Origin": "https://localhost"}, {}]
 )
 def test_cancel_works_from_our_own_pages_and_for_programs(client: FlaskClient, headers: dict[str, str]) -> None:
-    url = started(client)
+    url = started(client, "/report")
     assert client.post(job(url, "cancel"), headers=headers).status_code == 303
-    assert client.get(url, headers=JSON).json["status"] == "cancelled"
+    assert polled(client, url)["status"] == "cancelled"
 
 
 # Headers of every response.
 
 
 def _answers(client: FlaskClient, queue: InMemoryQueue) -> dict[str, TestResponse]:
-    url = started(client)
+    url = started(client, "/report")
     answers = {
         "start": client.get("/report"),
         "start, JSON": client.get("/report", headers=JSON),
@@ -686,10 +675,7 @@ def test_an_answer_by_which_a_hook_aborts_is_private_and_not_kept_either(
 def test_an_answer_by_which_a_hook_fails_is_private_and_not_kept_either(
     make_app: Callable[..., Flask], queue: InMemoryQueue
 ) -> None:
-    class Failing(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> str:
-            return "result"
-
+    class Failing(Work):
         def display_result(self, parameters: dict[str, Any], result: str) -> str:
             raise ValueError
 
@@ -702,10 +688,7 @@ def test_an_answer_by_which_a_hook_fails_is_private_and_not_kept_either(
 
 
 def test_what_a_result_adds_to_vary_is_kept(make_app: Callable[..., Flask], queue: InMemoryQueue) -> None:
-    class Varying(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> str:
-            return "result"
-
+    class Varying(Work):
         def display_result(self, parameters: dict[str, Any], result: str) -> Response:
             return Response(result, headers={"Vary": "Cookie"})
 
@@ -796,10 +779,8 @@ def test_a_handler_may_take_a_json_body_itself(make_app: Callable[..., Flask], q
 
 
 def test_render_status_makes_the_page_as_in_the_original(make_app: Callable[..., Flask]) -> None:
-    class Original(LongRunningTaskHandler):
+    class Original(Work):
         title = "Old and good"
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
         def render_status(self, display: StatusPage, task: TaskInfo) -> str:
             assert isinstance(task, TaskInfo)
@@ -817,9 +798,7 @@ def test_render_status_makes_the_page_as_in_the_original(make_app: Callable[...,
 
 
 def test_a_name_that_the_status_page_does_not_have_is_a_key_error(make_app: Callable[..., Flask]) -> None:
-    class Misspelt(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
-
+    class Misspelt(Work):
         def render_status(self, display: StatusPage, task: TaskInfo) -> str:
             with pytest.raises(KeyError):
                 display["inof"]
@@ -832,11 +811,9 @@ def test_a_name_that_the_status_page_does_not_have_is_a_key_error(make_app: Call
 
 
 def test_a_status_template_of_the_applications_gets_the_page(make_app: Callable[..., Flask]) -> None:
-    class Styled(LongRunningTaskHandler):
+    class Styled(Work):
         title = "Ours"
         status_template = "waiting.html"
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     app = make_app(Styled)
     app.jinja_loader = DictLoader({"waiting.html": "{{ page.title }}: {{ page.message }} {{ page['status'].value }}"})
@@ -852,11 +829,9 @@ def test_who_asked_is_kept_with_the_task(client: FlaskClient, stored: Callable[[
 def test_a_user_id_that_is_no_text_is_not_mistaken_for_a_database_that_is_silent(
     make_app: Callable[..., Flask],
 ) -> None:
-    class Numbered(LongRunningTaskHandler):
+    class Numbered(Work):
         def get_user_id(self) -> Any:
             return 7
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     assert make_app(Numbered).test_client().get("/numbered").status_code != 503
 
@@ -887,7 +862,7 @@ def test_a_forged_snapshot_does_not_give_access_to_the_result(
 ) -> None:
     url = started(client, "/personal", headers={"X-User": "anna"})
     queue.deliver_all(client)
-    known = progress.read(parse_qs(urlsplit(url).query)["_longtaskid"][0])
+    known = progress.read(id_of(url))
     assert known is not None
     progress.write(replace(known, info=replace(known.info, created_by=owner)))
     for method in (client.get, client.post, client.head):
@@ -908,9 +883,7 @@ def test_an_anonymous_task_is_for_everyone_with_its_url(client: FlaskClient) -> 
 
 
 def test_may_access_decides_with_what_is_known_of_the_task(make_app: Callable[..., Flask]) -> None:
-    class Guarded(LongRunningTaskHandler):
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
-
+    class Guarded(Work):
         def may_access(self, task: TaskInfo) -> bool:
             assert isinstance(task, TaskInfo)
             assert self.task == task

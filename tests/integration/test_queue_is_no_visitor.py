@@ -26,10 +26,7 @@ from gaetk_longtask import (
     is_queue_request,
 )
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-
-JSON = {"Accept": "application/json"}
-#: The headers that make a request look like a delivery.
-FORGED = {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22}
+from tests.support import FORGED, JSON, Work, id_of, job, polled, raising, started
 
 
 def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,19 +135,9 @@ def google(app: Flask) -> FlaskClient:
 def load(ndb_client: ndb.Client) -> Callable[[str], LongTask]:
     def get(url: str) -> LongTask:
         with ndb_client.context():
-            return LongTask.key_of(parse_qs(urlsplit(url).query)["_longtaskid"][0]).get()
+            return LongTask.key_of(id_of(url)).get()
 
     return get
-
-
-def job(url: str, name: str) -> str:
-    return url.replace("_longtaskjob=query", f"_longtaskjob={name}")
-
-
-def started(client: FlaskClient, url: str = "/report") -> str:
-    answer = client.get(url)
-    assert answer.status_code == 307
-    return answer.headers["Location"]
 
 
 def action_of(page: TestResponse) -> tuple[str, dict[str, str]]:
@@ -160,20 +147,13 @@ def action_of(page: TestResponse) -> tuple[str, dict[str, str]]:
     return html.unescape(action), {html.unescape(name): html.unescape(value) for name, value in fields}
 
 
-def fail(error: BaseException) -> Callable[[LongRunningTaskHandler], Any]:
-    def do(handler: LongRunningTaskHandler) -> Any:
-        raise error
-
-    return do
-
-
 # Deliveries.
 
 
 def test_a_delivery_passes_login_csrf_protection_and_redirects(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     assert queue.deliver(google).status_code == 200
     assert anna.get(job(url, "showresult")).text == "the report"
 
@@ -186,7 +166,7 @@ def test_the_work_knows_no_user_but_who_has_started_it(
         return [dict(session), handler.task.created_by]
 
     Report.do = look
-    url = started(anna)
+    url = started(anna, "/report")
     queue.deliver(google)
     assert anna.get(job(url, "showresult")).json == [{}, "anna"]
 
@@ -195,26 +175,26 @@ def test_the_work_knows_no_user_but_who_has_started_it(
 def test_what_execute_task_raises_is_answered_500_whatever_the_application_makes_of_errors(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue, error: Exception
 ) -> None:
-    Report.do = fail(error)
-    url = started(anna)
+    Report.do = raising(error)
+    url = started(anna, "/report")
     assert queue.deliver(google).status_code == 500
-    assert anna.get(url, headers=JSON).json["status"] == "error"
+    assert polled(anna, url)["status"] == "error"
 
 
 def test_an_http_error_that_execute_task_raises_is_answered_500(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
     Report.do = lambda handler: abort(404)
-    url = started(anna)
+    url = started(anna, "/report")
     assert queue.deliver(google).status_code == 500
-    assert anna.get(url, headers=JSON).json["status"] == "error"
+    assert polled(anna, url)["status"] == "error"
 
 
 def test_what_execute_task_raises_is_logged_with_its_traceback(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Report.do = fail(ValueError("what went wrong"))
-    started(anna)
+    Report.do = raising(ValueError("what went wrong"))
+    started(anna, "/report")
     queue.deliver(google)
     assert "what went wrong" in caplog.text
     assert "Traceback" in caplog.text
@@ -231,8 +211,8 @@ def test_what_execute_task_raises_reaches_error_reporting(
         assert sender is app
         told.append(exception)
 
-    Report.do = fail(error)
-    started(anna)
+    Report.do = raising(error)
+    started(anna, "/report")
     with got_request_exception.connected_to(tell, app):
         queue.deliver(google)
     assert told == [error]
@@ -241,16 +221,16 @@ def test_what_execute_task_raises_reaches_error_reporting(
 def test_the_answer_to_a_delivery_does_not_contain_the_exception(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    Report.do = fail(ValueError("secret"))
-    started(anna)
+    Report.do = raising(ValueError("secret"))
+    started(anna, "/report")
     assert "secret" not in queue.deliver(google).text
 
 
 def test_a_failed_attempt_is_repeated_until_it_succeeds(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    Report.do = fail(ValueError())
-    url = started(anna)
+    Report.do = raising(ValueError())
+    url = started(anna, "/report")
     queue.deliver(google)
     Report.do = lambda handler: "at last"
     assert queue.deliver(google).status_code == 200
@@ -260,14 +240,14 @@ def test_a_failed_attempt_is_repeated_until_it_succeeds(
 def test_the_last_attempt_and_a_permanent_failure_are_answered_200(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    Report.do = fail(ValueError())
-    url = started(anna)
+    Report.do = raising(ValueError())
+    url = started(anna, "/report")
     assert [queue.deliver(google).status_code for _ in range(2)] == [500, 200]
-    assert anna.get(url, headers=JSON).json["status"] == "failed"
-    Report.do = fail(PermanentTaskFailure("No such month."))
-    url = started(anna)
+    assert polled(anna, url)["status"] == "failed"
+    Report.do = raising(PermanentTaskFailure("No such month."))
+    url = started(anna, "/report")
     assert queue.deliver(google).status_code == 200
-    assert anna.get(url, headers=JSON).json["error"] == "No such month."
+    assert polled(anna, url)["error"] == "No such month."
 
 
 def test_error_reporting_that_fails_itself_does_not_turn_a_failed_attempt_into_a_success(
@@ -276,11 +256,11 @@ def test_error_reporting_that_fails_itself_does_not_turn_a_failed_attempt_into_a
     def break_down(sender: Flask, exception: Exception, **kwargs: Any) -> None:
         raise RuntimeError
 
-    Report.do = fail(ValueError())
-    url = started(anna)
+    Report.do = raising(ValueError())
+    url = started(anna, "/report")
     with got_request_exception.connected_to(break_down, app):
         assert queue.deliver(google).status_code == 500
-        assert anna.get(url, headers=JSON).json["status"] == "error"
+        assert polled(anna, url)["status"] == "error"
 
 
 def test_a_serializer_that_breaks_its_law_does_not_make_a_delivery_a_success(
@@ -297,8 +277,8 @@ def test_an_application_that_propagates_exceptions_answers_the_queue_all_the_sam
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.testing = True
-    Report.do = fail(ValueError())
-    started(anna)
+    Report.do = raising(ValueError())
+    started(anna, "/report")
     assert queue.deliver(google).status_code == 500
 
 
@@ -309,7 +289,7 @@ def test_an_application_that_propagates_exceptions_answers_the_queue_all_the_sam
 def test_a_visitor_without_login_is_redirected(
     app: Flask, anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue, name: str
 ) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     queue.deliver(google)
     answer = app.test_client().get(job(url, name))
     assert answer.status_code == 302
@@ -337,15 +317,15 @@ def test_decorators_alone_keep_visitors_out_too(make_app: Callable[..., Flask], 
 
 
 def test_a_forged_delivery_is_forbidden(app: Flask, anna: FlaskClient) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     assert app.test_client().get(job(url, "execute"), headers=FORGED).status_code == 403
-    assert anna.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(anna, url)["status"] == "ready"
 
 
 def test_a_delivery_without_the_queues_header_is_a_visitor_and_has_to_log_in(
     app: Flask, anna: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    started(anna)
+    started(anna, "/report")
     [task] = queue.tasks
     answer = app.test_client().get(task.request.uri, headers=task.request.headers)
     assert answer.headers["Location"] == "/login"
@@ -369,7 +349,7 @@ def test_a_delivery_without_the_queues_header_is_a_visitor_and_has_to_log_in(
 def test_a_forged_delivery_does_not_bypass_the_login_for_other_views(
     app: Flask, anna: FlaskClient, queue: InMemoryQueue, target: str
 ) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     headers = queue.tasks[0].headers  # even the right ones
     [task_id] = parse_qs(urlsplit(url).query)["_longtaskid"]
     answer = app.test_client().get(target.format(task_id=task_id), headers=headers)
@@ -380,7 +360,7 @@ def test_a_forged_delivery_does_not_bypass_the_login_for_other_views(
 def test_a_forged_delivery_that_hides_another_job_behind_execute_gets_nothing(
     app: Flask, anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     queue.deliver(google)
     target = job(url, "execute") + "&_longtaskjob=showresult"
     answer = app.test_client().get(target, headers=FORGED)
@@ -391,10 +371,10 @@ def test_a_forged_delivery_that_hides_another_job_behind_execute_gets_nothing(
 def test_a_forged_delivery_by_post_is_stopped_by_csrf_protection_or_login(
     app: Flask, anna: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     answer = app.test_client().post(job(url, "execute"), headers=queue.tasks[0].headers)
     assert answer.text == "We are sorry." or answer.headers["Location"] == "/login"
-    assert anna.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(anna, url)["status"] == "ready"
 
 
 def test_is_queue_request_is_false_where_no_view_is_found(app: Flask) -> None:
@@ -414,24 +394,24 @@ def test_is_queue_request_is_true_of_get_alone(app: Flask, method: str) -> None:
 
 
 def test_the_cancel_button_works_with_csrf_protection_on(anna: FlaskClient) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     action, fields = action_of(anna.get(url))
     assert action == job(url, "cancel")
     answer = anna.post(action, data=fields)
     assert answer.status_code == 303
-    assert anna.get(url, headers=JSON).json["status"] == "cancelled"
+    assert polled(anna, url)["status"] == "cancelled"
 
 
 def test_the_retry_button_works_with_csrf_protection_on(
     anna: FlaskClient, google: FlaskClient, queue: InMemoryQueue
 ) -> None:
-    Report.do = fail(PermanentTaskFailure())
-    url = started(anna)
+    Report.do = raising(PermanentTaskFailure())
+    url = started(anna, "/report")
     queue.deliver(google)
     action, fields = action_of(anna.get(url))
     assert action == job(url, "retry")
     assert anna.post(action, data=fields).status_code == 303
-    assert anna.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(anna, url)["status"] == "ready"
 
 
 def test_the_buttons_work_with_csrf_protection_over_https(app: Flask) -> None:
@@ -448,9 +428,9 @@ def test_the_buttons_work_with_csrf_protection_over_https(app: Flask) -> None:
 
 
 def test_without_the_token_csrf_protection_does_its_work(anna: FlaskClient) -> None:
-    url = started(anna)
+    url = started(anna, "/report")
     assert anna.post(job(url, "cancel")).text == "We are sorry."
-    assert anna.get(url, headers=JSON).json["status"] == "ready"
+    assert polled(anna, url)["status"] == "ready"
 
 
 def test_a_form_that_is_sent_again_by_the_redirect_passes_csrf_protection(anna: FlaskClient) -> None:
@@ -496,17 +476,15 @@ def test_methods_do_not_restrict_the_other_jobs(anna: FlaskClient, google: Flask
 
 
 def test_methods_that_leave_out_post_do_not_restrict_cancel(make_app: Callable[..., Flask]) -> None:
-    class Got(LongRunningTaskHandler):
+    class Got(Work):
         methods = ("GET",)
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     client = make_app(Got).test_client()
     assert client.post("/got").status_code == 405
     url = started(client, "/got")
     assert client.post(url).status_code == 303
     assert client.post(job(url, "cancel")).status_code == 303
-    assert client.get(url, headers=JSON).json["status"] == "cancelled"
+    assert polled(client, url)["status"] == "cancelled"
 
 
 def test_methods_that_a_mixin_brings_restrict_starting_alone_too(
@@ -537,10 +515,8 @@ def test_methods_are_inherited(make_app: Callable[..., Flask]) -> None:
 
 
 def test_start_methods_mean_the_same(make_app: Callable[..., Flask]) -> None:
-    class Starting(LongRunningTaskHandler):
+    class Starting(Work):
         start_methods = ("POST",)
-
-        def execute_task(self, parameters: dict[str, Any]) -> None: ...
 
     client = make_app(Starting).test_client()
     assert client.get("/starting").status_code == 405

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -24,8 +23,7 @@ from gaetk_longtask import (
 )
 from gaetk_longtask.exceptions import ConfigurationError, SerializationError
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-
-JSON = {"Accept": "application/json"}
+from tests.support import id_of, job, polled, started
 
 
 @dataclass
@@ -88,33 +86,22 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     return make_app(Pickling, Plain)
 
 
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-def started(client: FlaskClient, url: str = "/pickling") -> str:
-    answer = client.get(url)
-    assert answer.status_code == 307
-    return answer.headers["Location"]
-
-
 def done(client: FlaskClient, queue: InMemoryQueue, result: Any, url: str = "/pickling") -> str:
     """Run a task with this result, and return the URL of its status page."""
     Pickling.result = Plain.result = result
     status = started(client, url)
     assert queue.deliver(client).status_code == 200
-    assert client.get(status, headers=JSON).json["status"] == "done"
+    assert polled(client, status)["status"] == "done"
     return status
 
 
 def show(client: FlaskClient, url: str) -> TestResponse:
-    return client.get(url.replace("=query", "=showresult"))
+    return client.get(job(url, "showresult"))
 
 
 def load(url: str) -> LongTask:
     """Return the task's entity. A context must be active."""
-    return LongTask.key_of(parse_qs(urlsplit(url).query)["_longtaskid"][0]).get()
+    return LongTask.key_of(id_of(url)).get()
 
 
 # Opting in.
@@ -148,9 +135,9 @@ def test_text_and_bytes_are_never_pickled(
 
 def test_what_can_not_be_pickled_fails_the_task_at_once(client: FlaskClient, queue: InMemoryQueue) -> None:
     Pickling.result = lambda: None
-    url = started(client)
+    url = started(client, "/pickling")
     assert queue.deliver(client).status_code == 200
-    document = client.get(url, headers=JSON).json
+    document = polled(client, url)
     assert document["status"] == "failed"
     assert "function" in document["error"]
 
@@ -221,15 +208,15 @@ def test_parameters_are_not_accepted_as_a_result(
 def test_another_tasks_parameters_are_not_executed(
     client: FlaskClient, queue: InMemoryQueue, ndb_client: ndb.Client
 ) -> None:
-    first, second = started(client), started(client)
+    first, second = started(client, "/pickling"), started(client, "/pickling")
     with ndb_client.context():
         source, target = load(first), load(second)
         target.parameters_manifest, target.parameters_blob = source.parameters_manifest, source.parameters_blob
         target.put()
     assert [queue.deliver(client).status_code for _ in range(2)] == [200, 200]
     assert len(Pickling.seen) == 1
-    assert client.get(first, headers=JSON).json["status"] == "done"
-    assert client.get(second, headers=JSON).json["status"] == "failed"
+    assert polled(client, first)["status"] == "done"
+    assert polled(client, second)["status"] == "failed"
 
 
 def test_another_applications_secret_key_is_not_accepted(app: Flask, client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -254,10 +241,10 @@ def test_a_task_that_waits_while_the_key_is_rotated_is_executed(
     app: Flask, client: FlaskClient, queue: InMemoryQueue
 ) -> None:
     old = app.config["SECRET_KEY"]
-    url = started(client)
+    url = started(client, "/pickling")
     app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=[old])
     assert queue.deliver(client).status_code == 200
-    assert client.get(url, headers=JSON).json["status"] == "done"
+    assert polled(client, url)["status"] == "done"
 
 
 def test_after_a_rotation_the_new_key_signs(app: Flask, client: FlaskClient, queue: InMemoryQueue) -> None:
@@ -293,7 +280,7 @@ def test_a_secret_key_that_is_missing_where_the_work_runs_is_logged_and_the_task
     assert "SECRET_KEY" in caplog.text
     app.config["SECRET_KEY"] = key
     assert queue.deliver(client).status_code == 200
-    assert client.get(task.url, headers=JSON).json["status"] == "done"
+    assert polled(client, task.url)["status"] == "done"
 
 
 def test_json_needs_no_secret_key(

@@ -47,8 +47,8 @@ from gaetk_longtask.testing import (
     put_between,
 )
 from gaetk_longtask.web.current import EXTENSION
+from tests.support import JSON
 
-JSON = {"Accept": "application/json"}
 LOSSES = st.sampled_from([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
 BIG = 300_000  # bytes; too large for the entity
 PIECES = 4
@@ -315,7 +315,7 @@ class Machine(RuleBasedStateMachine):
         if task.purged:
             return
         with self.services.ndb_context():
-            kept = json.loads(chunks.read(Stored.of(task, "state"), task_id=task.id))
+            kept = json.loads(chunks.Reader(Stored.of(task, "state"), task_id=task.id).read())
             pieces = numbers_in(read_result(task), task.id)
         assert [number for number, _ in pieces] == list(range(kept)), "state and pieces do not fit"
 
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def read_result(task: LongTask) -> bytes:
-    return chunks.read(Stored.of(task, "result"), task_id=task.id)
+    return chunks.Reader(Stored.of(task, "result"), task_id=task.id).read()
 
 
 # A crash leaves ndb's generators behind half-way, and they complain when they are thrown away.

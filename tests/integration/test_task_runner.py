@@ -10,7 +10,7 @@ from flask import Flask
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, Status
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.testing.runner import TaskRunner
-from tests.integration.conftest import services_of
+from tests.support import services_of
 
 
 class Fragile(LongRunningTaskHandler):

@@ -5,63 +5,31 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
-from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, put_between
-from tests.integration.conftest import services_of
+from gaetk_longtask import LongTask, Status
+from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
+from tests.support import Work, load
 
 # A crash leaves ndb's generators behind half-way, and they complain when they are thrown away.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-class Work(LongRunningTaskHandler):
-    runs: ClassVar[int] = 0
-
-    def execute_task(self, parameters: dict[str, Any]) -> str:
-        type(self).runs += 1
-        return "result"
-
-
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Iterator[Flask]:
-    Work.runs = 0
-    yield make_app(Work)
+def app(make_app: Callable[..., Flask], work: type[Work]) -> Iterator[Flask]:
+    yield make_app(work)
     gc.collect()
 
 
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-@pytest.fixture
-def faults(app: Flask, ndb_client: ndb.Client) -> Faults:
-    return put_between(ndb_client)
-
-
-@pytest.fixture
-def task(app: Flask) -> LongTask:
-    with app.app_context():
-        return LongTaskManager.start("work", {})
-
-
-def status(app: Flask, task: LongTask) -> Status:
-    with services_of(app).ndb_context():
-        found = services_of(app).store.get(task.id)
-    assert found is not None
-    return found.status
-
-
-def test_what_was_delivered_can_be_delivered_again(client: FlaskClient, task: LongTask, queue: InMemoryQueue) -> None:
+def test_what_was_delivered_can_be_delivered_again(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, work: type[Work]
+) -> None:
     queue.deliver(client)
     assert queue.deliver_again(client).status_code == 200
-    assert Work.runs == 1
+    assert work.runs == 1
 
 
 @pytest.mark.parametrize(
@@ -84,14 +52,15 @@ def test_a_worker_crashes_at_a_named_point_and_the_queue_goes_on(
     task: LongTask,
     queue: InMemoryQueue,
     clock: ManualClock,
+    work: type[Work],
 ) -> None:
     faults.crash(**point)
     with pytest.raises(Crash):
         queue.deliver(client)
-    assert (Work.runs, status(app, task)) == (runs, found)
+    assert (work.runs, load(app, task).status) == (runs, found)
     clock.advance(timedelta(minutes=3))
     queue.deliver_all(client)
-    assert status(app, task) is Status.DONE
+    assert load(app, task).status is Status.DONE
 
 
 def test_a_lost_reply_does_no_harm(
@@ -99,4 +68,4 @@ def test_a_lost_reply_does_no_harm(
 ) -> None:
     faults.lose_reply("Commit")
     assert queue.deliver(client).status_code == 200
-    assert status(app, task) is Status.DONE
+    assert load(app, task).status is Status.DONE

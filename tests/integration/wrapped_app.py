@@ -19,6 +19,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
 from gaetk_longtask.web.current import current_runtime
 from tests.api_server import TICKET
+from tests.support import JSON, job
 
 SECONDS = 10
 
@@ -57,9 +58,9 @@ def main() -> None:
         threading._start_new_thread = start_new_thread  # type: ignore[attr-defined]  # as from Python 3.13 on
     client = app.test_client()
     client.environ_base["HTTP_X_APPENGINE_API_TICKET"] = TICKET
-    document = client.get("/report", headers={"Accept": "application/json"}).get_json()
+    document = client.get("/report", headers=JSON).json
     queue.deliver(client)
-    print(client.get(document["links"]["self"].replace("=query", "=showresult")).text)
+    print(client.get(job(document["links"]["self"], "showresult")).text)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,12 @@ def test_every_ignore_comment_has_a_code_and_a_reason():
     assert bare == []
 
 
+def test_ci_runs_both_sessions_of_tests():
+    for name in (".ci/run", ".github/workflows/ci.yml"):
+        named = re.findall(r"\bnox -s ([a-z_]+(?: [a-z_]+)*)", (ROOT / name).read_text())
+        assert {"tests", "tests_dev"} <= {each for names in named for each in names.split()}
+
+
 def test_the_workflows_run_sessions_that_exist():
     workflows = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
     named = set(re.findall(r"\bnox -s ([a-z_]+)$", workflows, re.MULTILINE))

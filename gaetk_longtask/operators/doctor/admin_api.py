@@ -15,15 +15,13 @@ FIRESTORE_URL = "https://firestore.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 15
 
-LOGIN = "Log in: gcloud auth application-default login."
-
 
 class NoAnswerError(Exception):
     """Google gave no answer; the message says why."""
 
 
 class AdminApi:
-    """Reads from Google's REST APIs."""
+    """Reads from Google's REST APIs. Every call may raise `NoAnswerError`."""
 
     def __init__(
         self, *, session: Any = None, app_engine_url: str = APP_ENGINE_URL, firestore_url: str = FIRESTORE_URL
@@ -33,28 +31,13 @@ class AdminApi:
         self._app_engine_url = app_engine_url
         self._firestore_url = firestore_url
 
-    def service(self, project: str, service: str) -> Any:
-        """Return the description of a service, or None if it does not exist.
-
-        Raises:
-            NoAnswerError: Google gave no answer.
-        """
-        return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}")
-
-    def version(self, project: str, service: str, version: str) -> Any:
-        """Return the description of a version of a service, or None if it does not exist.
-
-        Raises:
-            NoAnswerError: Google gave no answer.
-        """
-        return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}/versions/{version}")
+    def service(self, project: str, service: str, version: str | None = None) -> Any:
+        """Return the description of a service, or of one of its versions, or None if it does not exist."""
+        path = f"/versions/{version}" if version else ""
+        return self._get(f"{self._app_engine_url}/v1/apps/{project}/services/{service}{path}")
 
     def field(self, project: str, kind: str, name: str) -> Any:
-        """Return the description of a property's indexes and TTL policy.
-
-        Raises:
-            NoAnswerError: Google gave no answer.
-        """
+        """Return the description of a property's indexes and TTL policy."""
         database = f"projects/{project}/databases/(default)"
         return self._get(f"{self._firestore_url}/v1/{database}/collectionGroups/{kind}/fields/{name}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +18,7 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
-from gaetk_longtask.operators.doctor.admin_api import LOGIN
-from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
@@ -78,11 +78,11 @@ def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
             f"location, correct LONGTASK_QUEUE, LONGTASK_LOCATION or the handler's queue = {name!r}.",
         )
     except (api_exceptions.PermissionDenied, api_exceptions.Unauthenticated, GoogleAuthError) as exc:
-        yield not_checked(check, _short(exc), f"You need the role roles/cloudtasks.viewer. {LOGIN}")
+        yield not_checked(check, one_line(exc), f"You need the role roles/cloudtasks.viewer. {LOGIN}")
     except api_exceptions.GoogleAPIError as exc:
         yield problem(
             check,
-            f"Cloud Tasks does not answer about {path}: {_short(exc)}",
+            f"Cloud Tasks does not answer about {path}: {one_line(exc)}",
             "Switch it on: gcloud services enable cloudtasks.googleapis.com. Locally, CLOUD_TASKS_EMULATOR_HOST must "
             "name a running emulator.",
         )
@@ -97,11 +97,8 @@ def _check_queue(subject: Subject, name: str) -> Iterator[Finding]:
 def _judge_state(check: str, name: str, queue: Any) -> Iterator[Finding]:
     state = tasks_v2.Queue.State(queue.state)
     if state is not tasks_v2.Queue.State.RUNNING:
-        yield problem(
-            check,
-            f"It is {state.name.lower()}, so no task starts.",
-            f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list.",
-        )
+        remedy = f"gcloud tasks queues resume {name}. Deploying a queue.yaml pauses every queue that it does not list."
+        yield problem(check, f"It is {state.name.lower()}, so no task starts.", remedy)
 
 
 def _judge_retries(check: str, name: str, queue: Any) -> Iterator[Finding]:
@@ -165,26 +162,20 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
                 yield problem("datastore", "A written entity can't be read.", "Is this Firestore in Datastore mode?")
                 return
             yield ok("datastore", "Written, read and deleted.")
-            yield from _check_index(subject)
+            yield _check_index(subject)
     except ConfigurationError:
         yield not_checked("datastore", "The project is not known.")
-    except GoogleAuthError as exc:
-        yield not_checked("datastore", _short(exc), LOGIN)
     except STORE_ERRORS as exc:
-        yield problem("datastore", _short(exc), _datastore_remedy(exc))
+        yield problem("datastore", one_line(exc), _datastore_remedy(exc))
 
 
-def _check_index(subject: Subject) -> Iterator[Finding]:
+def _check_index(subject: Subject) -> Finding:
     try:
         subject.runtime.store.last_runs("doctor", 1)
     except api_exceptions.FailedPrecondition:
-        yield problem(
-            "index",
-            "The index for the usual durations of tasks is missing or not ready yet.",
-            "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.",
-        )
-    else:
-        yield ok("index", "The query for usual durations works.")
+        text = "The index for the usual durations of tasks is missing or not ready yet."
+        return problem("index", text, "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.")
+    return ok("index", "The query for usual durations works.")
 
 
 def _datastore_remedy(exc: Exception) -> str:
@@ -208,27 +199,24 @@ def _datastore_remedy(exc: Exception) -> str:
 
 def check_progress(subject: Subject) -> Iterator[Finding]:
     """Check that progress that was written can be read."""
-    try:
-        yield from _check_progress(subject)
-    except ConfigurationError:
-        yield not_checked("progress", "The project is not known.")
-    except GoogleAuthError as exc:
-        yield not_checked("progress", _short(exc), LOGIN)
-
-
-def _check_progress(subject: Subject) -> Iterator[Finding]:
     where, store = subject.config.progress_url, subject.runtime.progress
     text = f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
         # Several ids: memcached servers share them.
         task_id = f"doctor-{new_token()}"
-        written = store.write(_snapshot(task_id))
-        read = store.read(task_id)
+        try:
+            written, read = store.write(_snapshot(task_id)), store.read(task_id)
+        except ConfigurationError:
+            yield not_checked("progress", "The project is not known.")
+            return
         if where == "datastore:":
-            _forget(subject, task_id)
+            # Another check reports what fails here.
+            with suppress(*STORE_ERRORS, GoogleAuthError, ConfigurationError), subject.runtime.ndb_context():
+                LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
         if written is Written.YES and read is not None and read.info.progress.message == task_id:
             continue
-        if where.startswith("memcached:") and not (subject.is_deployed or _is_local(where)):
+        deployed = os.environ.get("GAE_ENV") == "standard"
+        if where.startswith("memcached:") and not (deployed or urlsplit(where).netloc.startswith(_LOOPBACK)):
             yield not_checked("progress", f"No answer: {text}. An address inside a VPC answers only there.")
         else:
             yield problem(
@@ -255,20 +243,3 @@ def _snapshot(task_id: str) -> Snapshot:
         requested_at=now,
     )
     return Snapshot(info=info, fence=1)
-
-
-def _forget(subject: Subject, task_id: str) -> None:
-    try:
-        with subject.runtime.ndb_context():
-            LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
-    except (*STORE_ERRORS, GoogleAuthError, ConfigurationError):
-        pass  # another check reports that
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).netloc.startswith(_LOOPBACK)
-
-
-def _short(exc: Exception) -> str:
-    """Return an error in one line."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"

@@ -17,8 +17,7 @@ from google.cloud import tasks_v2
 
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import job_url
-from gaetk_longtask.operators.doctor.admin_api import LOGIN
-from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import HandlerRule, Subject
 from gaetk_longtask.queues import KEY_HEADER, CloudTasksQueue, QueueRequest, cloud_task
 from gaetk_longtask.store import new_token
@@ -153,13 +152,10 @@ def _check_way(subject: Subject, rule: HandlerRule, check: str) -> Finding:
     except api_exceptions.NotFound:
         return not_checked(check, "There is no such queue.")
     except (api_exceptions.GoogleAPIError, GoogleAuthError) as exc:
-        text = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
-        return not_checked(check, text, f"You need the right to create, read and delete tasks. {LOGIN}")
+        return not_checked(check, one_line(exc), f"You need the right to create, read and delete tasks. {LOGIN}")
 
 
-def _try(
-    client: tasks_v2.CloudTasksClient, queue: str, rule: HandlerRule, patience: timedelta
-) -> tuple[_Probe, _Probe]:
+def _try(client: tasks_v2.CloudTasksClient, queue: str, rule: HandlerRule, patience: timedelta) -> list[_Probe]:
     """Send a delivery with a key and one without; only the library tells them apart."""
     uri = job_url(rule.path or "/", new_token(), JobName.EXECUTE)
     probes: list[_Probe] = []
@@ -185,8 +181,7 @@ def _try(
         for probe in probes:
             with suppress(api_exceptions.GoogleAPIError):
                 client.delete_task(name=probe.name, retry=None, timeout=_SECONDS)
-    proper, bare = probes
-    return proper, bare
+    return probes
 
 
 def _look(client: tasks_v2.CloudTasksClient, probe: _Probe) -> None:
@@ -203,19 +198,12 @@ def _look(client: tasks_v2.CloudTasksClient, probe: _Probe) -> None:
 def _judge(subject: Subject, check: str, rule: HandlerRule, proper: _Probe, bare: _Probe) -> Finding:
     match proper.code, bare.code:
         case None, _:
-            return problem(
-                check,
-                f"No answer from {rule.path} in {subject.patience.seconds} seconds. {proper.text}".strip(),
-                "Is the application deployed, and does it start? See its log and gcloud tasks queues describe "
-                f"{rule.options.queue}.",
-            )
+            text = f"No answer from {rule.path} in {subject.patience.seconds} seconds. {proper.text}".strip()
+            logs = f"See its log and gcloud tasks queues describe {rule.options.queue}."
+            return problem(check, text, f"Is the application deployed, and does it start? {logs}")
         case 200, 200:
-            return problem(
-                check,
-                f"Something else answers {rule.path} with 200, even if the request has no key. Cloud Tasks would "
-                "delete the task.",
-                _EXEMPT,
-            )
+            text = f"Something else answers {rule.path} with 200, even if the request has no key."
+            return problem(check, f"{text} Cloud Tasks would delete the task.", _EXEMPT)
         case 200, _:
             return ok(check, f"Requests reach {rule.path}.")
         case 404, _:
@@ -227,11 +215,8 @@ def _judge(subject: Subject, check: str, rule: HandlerRule, proper: _Probe, bare
                 "in app.config to that path.",
             )
         case 500, _:
-            return problem(
-                check,
-                f"{rule.path} answers with 500: Datastore does not answer there, or the application fails.",
-                "See the application's log.",
-            )
+            text = f"{rule.path} answers with 500: Datastore does not answer there, or the application fails."
+            return problem(check, text, "See the application's log.")
         case int() as code, _:
             text, remedy = _what_stops_it(code, "", "")
             return problem(check, f"{rule.path}: {text}", remedy)

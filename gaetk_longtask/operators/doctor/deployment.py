@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import LONGEST_URI
@@ -35,8 +35,8 @@ def check_files(subject: Subject) -> Iterator[Finding]:
     """Check that the files can be read."""
     for name, content in (subject.yaml_files or {}).items():
         if isinstance(content, Exception):
-            text = " ".join(str(content).split())[:300]
-            yield problem(name, f"It can't be read: {text}", "Correct it: gcloud app deploy would refuse it, too.")
+            remedy = "Correct it: gcloud app deploy would refuse it, too."
+            yield problem(name, f"It can't be read: {one_line(content)}", remedy)
 
 
 def check_entrypoints(subject: Subject) -> Iterator[Finding]:
@@ -52,25 +52,21 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
     check = f"entrypoint in {name}"
     entrypoint = content.get("entrypoint")
     if not entrypoint:
-        yield problem(
-            check,
-            "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time.",
-            f"Add one: {_ENTRYPOINT}",
-        )
+        text = "It is missing. App Engine's default has gunicorn's short timeout and serves one request at a time."
+        yield problem(check, text, f"Add one: {_ENTRYPOINT}")
         return
     env = {str(key): str(value) for key, value in (content.get("env_variables") or {}).items()}
     try:
         gunicorn = read_entrypoint(str(entrypoint), env, subject.directory)
     except NotUnderstoodError as exc:
-        yield not_checked(
-            check,
-            f"It can't be read: {exc}.",
-            f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time.",
-        )
+        remedy = f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time."
+        yield not_checked(check, f"It can't be read: {exc}.", remedy)
         return
     found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
-    yield from _check_headers(subject, name, gunicorn)
+    check = f"headers in {name}"
+    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
+    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
 
 
 def _no_file(subject: Subject, check: str, name: str) -> Finding:
@@ -85,11 +81,8 @@ def _longest(subject: Subject) -> timedelta:
 def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     longest = _longest(subject)
     if 0 < gunicorn.kills_after_seconds <= longest.total_seconds():
-        yield problem(
-            check,
-            f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}.",
-            "Add --timeout 0: App Engine ends requests that take too long.",
-        )
+        text = f"gunicorn kills a worker after {gunicorn.kills_after_seconds} seconds, but a task may take {longest}."
+        yield problem(check, text, "Add --timeout 0: App Engine ends requests that take too long.")
     if gunicorn.max_requests and gunicorn.graceful_timeout < longest.total_seconds():
         yield problem(
             check,
@@ -102,11 +95,8 @@ def _judge_time(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Fi
 def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iterator[Finding]:
     room = gunicorn.serves_at_once
     if room == 1:
-        yield problem(
-            check,
-            "An instance serves one request at a time. While it works on a task, all other requests wait.",
-            "Add --worker-class gthread --threads 8.",
-        )
+        text = "An instance serves one request at a time. While it works on a task, all other requests wait."
+        yield problem(check, text, "Add --worker-class gthread --threads 8.")
         return
     if "basic_scaling" in content or "manual_scaling" in content:
         return
@@ -121,12 +111,6 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
         )
 
 
-def _check_headers(subject: Subject, name: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    check = f"headers in {name}"
-    found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
-    yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
-
-
 def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     limits = (
         ("limit-request-line", gunicorn.limit_request_line, _REQUEST_LINE),
@@ -135,11 +119,8 @@ def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     )
     for option, limit, least in limits:
         if 0 < limit < least:
-            yield problem(
-                check,
-                f"--{option} {limit} refuses requests that the queue may send.",
-                f"Remove it, or allow at least {least}.",
-            )
+            text = f"--{option} {limit} refuses requests that the queue may send."
+            yield problem(check, text, f"Remove it, or allow at least {least}.")
 
 
 def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
@@ -149,21 +130,15 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
     )
     named = [name for name in gunicorn.forwarder_headers if name.upper().startswith("X_APPENGINE")]
     if gunicorn.header_map == "dangerous" or named:
-        yield problem(
-            check,
-            "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue.",
-            f"Remove --header-map and --forwarder-headers. {remedy}",
-        )
+        text = "gunicorn treats underscores in header names as hyphens, so anybody can pose as the queue."
+        yield problem(check, text, f"Remove --header-map and --forwarder-headers. {remedy}")
     try:
         installed = version("gunicorn")
     except PackageNotFoundError:
         return
     if int(installed.split(".")[0]) < _SAFE_GUNICORN:
-        yield problem(
-            check,
-            f"gunicorn {installed} treats underscores in header names as hyphens.",
-            f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}",
-        )
+        text = f"gunicorn {installed} treats underscores in header names as hyphens."
+        yield problem(check, text, f"Install gunicorn {_SAFE_GUNICORN} or later. {remedy}")
 
 
 def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
+from google.auth.exceptions import GoogleAuthError
 from jinja2 import TemplateError, TemplateNotFound
 
 from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
-from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
+from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
 from gaetk_longtask.web.current import current_runtime
@@ -27,11 +28,8 @@ def check_secret(subject: Subject) -> Iterator[Finding]:
     if subject.runtime.secret_keys():
         yield ok("SECRET_KEY", "It signs the pickles.")
     else:
-        yield problem(
-            "SECRET_KEY",
-            "It is not set, and a handler uses PickleSerializer.",
-            "Set SECRET_KEY in app.config, to the same value in all instances and versions.",
-        )
+        remedy = "Set SECRET_KEY in app.config, to the same value in all instances and versions."
+        yield problem("SECRET_KEY", "It is not set, and a handler uses PickleSerializer.", remedy)
 
 
 def check_templates(subject: Subject) -> Iterator[Finding]:
@@ -40,13 +38,10 @@ def check_templates(subject: Subject) -> Iterator[Finding]:
         try:
             subject.app.jinja_env.get_template(rule.handler.status_template)
         except TemplateError as exc:
-            yield problem(
-                f"waiting page of {rule.endpoint}",
-                f"There is no template {exc}."
-                if isinstance(exc, TemplateNotFound)
-                else f"Its template does not compile: {exc}",
-                f"Correct {rule.handler.__name__}.status_template, or the template that it names.",
-            )
+            missing = isinstance(exc, TemplateNotFound)
+            text = f"There is no template {exc}." if missing else f"Its template does not compile: {exc}"
+            remedy = f"Correct {rule.handler.__name__}.status_template, or the template that it names."
+            yield problem(f"waiting page of {rule.endpoint}", text, remedy)
 
 
 _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
@@ -69,24 +64,18 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 
 
 def examine(
-    app: Flask,
-    *,
-    directory: Path = Path(),
-    admin: AdminApi | None = None,
-    patience: timedelta = timedelta(seconds=30),
+    app: Flask, *, directory: Path = Path(), admin: AdminApi | None = None, patience: timedelta = timedelta(seconds=30)
 ) -> Iterator[Finding]:
-    """Yield the findings, one check after the other.
-
-    Raises:
-        ConfigurationError: the application has no `LongTaskManager`.
-    """
+    """Yield the findings, one check after the other. Raise `ConfigurationError` without a `LongTaskManager`."""
     with app.app_context():
         runtime = current_runtime()
     subject = Subject(app, runtime, directory=directory, admin=admin or AdminApi(), patience=patience)
     for check in _CHECKS:
+        name = check.__name__.removeprefix("check_")
         try:
             yield from check(subject)
+        except GoogleAuthError as exc:
+            yield not_checked(name, one_line(exc), LOGIN)
         except Exception as exc:  # the application's own code and files may raise anything
             log.exception("%s", check.__name__)
-            name = check.__name__.removeprefix("check_")
             yield problem(name, f"The check itself failed: {type(exc).__name__}: {exc}", "See the traceback.")

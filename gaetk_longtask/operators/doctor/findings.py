@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+
+LOGIN = "Log in: gcloud auth application-default login."
 
 
 class Outcome(StrEnum):
@@ -24,10 +25,6 @@ class Finding:
     text: str  #: what was found
     remedy: str = ""  #: what to do about it
 
-    def document(self) -> dict[str, Any]:
-        """Return the finding as JSON takes it."""
-        return asdict(self)
-
 
 def ok(check: str, text: str) -> Finding:
     """Return a finding that all is well."""
@@ -42,3 +39,8 @@ def problem(check: str, text: str, remedy: str) -> Finding:
 def not_checked(check: str, text: str, remedy: str = "") -> Finding:
     """Return a finding that nothing could be found out."""
     return Finding(check=check, outcome=Outcome.NOT_CHECKED, text=text, remedy=remedy)
+
+
+def one_line(exc: Exception) -> str:
+    """Return an error in one line."""
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"

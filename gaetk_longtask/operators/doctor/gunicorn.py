@@ -39,12 +39,8 @@ class Gunicorn:
     @property
     def serves_at_once(self) -> int:
         """How many requests an instance serves at a time; 0 for any number."""
-        return 0 if self.is_asynchronous else self.workers * self.threads
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether a worker serves many requests without a thread for each."""
-        return self.worker_class_str not in ("sync", "gthread")
+        # Other workers serve many requests without a thread for each.
+        return self.workers * self.threads if self.worker_class_str in ("sync", "gthread") else 0
 
     @property
     def kills_after_seconds(self) -> int:
@@ -53,11 +49,7 @@ class Gunicorn:
 
 
 def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) -> Gunicorn:
-    """Return the settings that gunicorn takes from an entrypoint, its environment and its configuration file.
-
-    Raises:
-        NotUnderstoodError: the entrypoint is not gunicorn's, or can't be read.
-    """
+    """Return the settings that gunicorn takes from an entrypoint, its environment and its configuration file."""
     try:
         from gunicorn.config import Config  # noqa: PLC0415  # of an extra that may be missing
     except ImportError as exc:

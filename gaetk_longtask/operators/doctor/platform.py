@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from gaetk_longtask.operators.doctor.admin_api import LOGIN, NoAnswerError
-from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
+from gaetk_longtask.operators.doctor.admin_api import NoAnswerError
+from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import EMULATOR_VARIABLE
 
@@ -36,7 +36,7 @@ def _check_service(subject: Subject, check: str, project: str, service: str, ver
                 f"Deploy it, or correct LONGTASK_SERVICE or the handler's service = {service!r}. "
                 f"gcloud app services list --project={project} shows the services.",
             )
-        if version and subject.admin.version(project, service, version) is None:
+        if version and subject.admin.service(project, service, version) is None:
             return problem(
                 check,
                 f"{service} has no version {version}.",
@@ -63,16 +63,12 @@ def check_ttl(subject: Subject) -> Iterator[Finding]:
         yield not_checked("TTL policy", str(exc), f"Run {show}. {LOGIN}")
         return
     if without:
-        yield problem(
-            "TTL policy",
-            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none: what purge misses is never deleted.",
-            "; ".join(
-                f"gcloud firestore fields ttls update expires_at --collection-group={kind} --enable-ttl "
-                f"--project={project}"
-                for kind in without
-            )
-            + ".",
+        text = (
+            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none: what purge misses is never deleted."
         )
+        update, options = "gcloud firestore fields ttls update expires_at", f"--enable-ttl --project={project}"
+        commands = (f"{update} --collection-group={kind} {options}" for kind in without)
+        yield problem("TTL policy", text, "; ".join(commands) + ".")
     else:
         yield ok("TTL policy", f"{', '.join(_KINDS)} are deleted when they expire.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,39 +46,30 @@ class HandlerRule:
         return self.options.service or _DEFAULT_SERVICE
 
 
+@dataclass(frozen=True)
 class Subject:
     """What the checks look at."""
 
-    def __init__(self, app: Flask, runtime: Runtime, *, directory: Path, admin: AdminApi, patience: timedelta) -> None:
-        self.app = app
-        self.runtime = runtime
-        self.directory = directory
-        self.admin = admin
-        #: How long to wait for a delivery by the queue; an instance may have to start first.
-        self.patience = patience
+    app: Flask
+    runtime: Runtime
+    directory: Path
+    admin: AdminApi
+    patience: timedelta  #: how long to wait for a delivery by the queue; an instance may have to start first
 
     @property
     def config(self) -> Config:
         """The settings."""
         return self.runtime.config
 
-    @property
-    def is_deployed(self) -> bool:
-        """Whether this process runs on App Engine."""
-        return os.environ.get("GAE_ENV") == "standard"
-
     @cached_property
     def rules(self) -> list[HandlerRule]:
         """Every rule that leads to a handler."""
-        return list(self._rules())
-
-    def _rules(self) -> Iterator[HandlerRule]:
+        found = []
         for rule in self.app.url_map.iter_rules():
-            cls = handler_class(self.app.view_functions.get(rule.endpoint))
-            if cls is not None:
-                yield HandlerRule(
-                    rule=rule, handler=cls, options=cls.options(self.config), path=_example(self.app, rule)
-                )
+            if cls := handler_class(self.app.view_functions.get(rule.endpoint)):
+                path, options = _example(self.app, rule), cls.options(self.config)
+                found.append(HandlerRule(rule=rule, handler=cls, options=options, path=path))
+        return found
 
     @cached_property
     def yaml_files(self) -> dict[str, Any] | None:
@@ -103,12 +93,13 @@ class Subject:
     def service_files(self) -> dict[str, dict[str, Any]]:
         """Return the files that describe a service which works on our tasks, by name."""
         served = {rule.service for rule in self.rules}
-        files = {name: content for name, content in (self.yaml_files or {}).items() if _describes_service(content)}
-        return {name: content for name, content in files.items() if content.get("service", _DEFAULT_SERVICE) in served}
-
-
-def _describes_service(content: Any) -> bool:
-    return isinstance(content, dict) and str(content.get("runtime", "")).startswith("python")
+        files = ((name, content) for name, content in (self.yaml_files or {}).items() if isinstance(content, dict))
+        return {
+            name: content
+            for name, content in files
+            if str(content.get("runtime", "")).startswith("python")
+            and content.get("service", _DEFAULT_SERVICE) in served
+        }
 
 
 def _example(app: Flask, rule: Rule) -> str | None:
@@ -124,10 +115,8 @@ def _example(app: Flask, rule: Rule) -> str | None:
     adapter = app.url_map.bind("localhost")
     try:
         built = rule.build(values)
-        if (
-            built is None
-            or adapter.match(unquote(built[1]), method=min(rule.methods or ()), return_rule=True)[0] is not rule
-        ):
+        method = min(rule.methods or ())
+        if built is None or adapter.match(unquote(built[1]), method=method, return_rule=True)[0] is not rule:
             return None
     except (HTTPException, RoutingException, ValueError):
         return None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +21,8 @@ from typing import Any
 import pytest
 
 from gaetk_longtask.dev.stack import Stack
+from tests.programs import ROOT, Program
 
-ROOT = Path(__file__).parents[3]
 SERVICES = ("DATASTORE_EMULATOR_HOST", "MEMCACHED_HOSTS", "CLOUD_TASKS_EMULATOR_HOST")
 APP = """
 import os, time, urllib.request
@@ -64,48 +62,20 @@ def note(text):
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 
 
-class Runner:
+class Runner(Program):
     """A runner in its own process. Its processes are recognized by a mark in their environment."""
 
     def __init__(self, directory: Path, *arguments: str, app: str = "main:app", env: dict[str, str]) -> None:
         self._mark = f"LONGTASK_TEST_MARK={uuid.uuid4()}"
         name, _, value = self._mark.partition("=")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gaetk_longtask.dev", app, "--port", "0", *arguments],
-            cwd=directory,
-            env={**env, "PYTHONPATH": str(ROOT), name: value},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self._stdout: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._stdout.put)),
-            threading.Thread(target=self._read, args=(self.process.stderr, lambda line: None)),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, stream: Any, put: Callable[[str], None]) -> None:
-        for line in stream:
-            self.lines.append(line.rstrip())
-            put(line.rstrip())
-
-    def next_line(self) -> str:
-        """Return the next line of standard output."""
-        return self._stdout.get(timeout=60)
+        env = {**env, "PYTHONPATH": str(ROOT), name: value}
+        super().__init__("gaetk_longtask.dev", app, "--port", "0", *arguments, cwd=directory, env=env)
 
     def wait_until_ready(self) -> str:
-        while not (line := self.next_line()).startswith("ready: "):
-            pass
-        return line.removeprefix("ready: ")
+        return self.wait_for("ready: ")
 
     def heard(self, text: str) -> bool:
         return eventually(lambda: any(text in line for line in self.lines), 30)
-
-    def wait(self) -> int:
-        return self.process.wait(30)
 
     def running(self) -> dict[int, str]:
         """Return the process ids and command lines of its running processes."""
@@ -122,16 +92,6 @@ class Runner:
 
     def pid_of(self, part: str) -> int:
         return min(pid for pid, command in self.running().items() if part in command and "guard.py" not in command)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        for thread in self._threads:
-            thread.join(10)
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
@@ -187,7 +147,7 @@ def start(directory: Path, env: dict[str, str]) -> Iterator[Callable[..., Runner
 
     yield start
     for runner in runners:
-        runner.close()
+        runner.kill()
 
 
 class TestRunning:
@@ -333,8 +293,7 @@ class TestEnding:
     @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
     def test_a_runner_interrupted_at_its_start_leaves_no_process(self, piece: str, start: Any) -> None:
         runner = start()
-        while not runner.next_line().startswith(piece):
-            pass
+        runner.wait_for(piece)
         runner.process.send_signal(signal.SIGINT)
         assert runner.wait() == 0
         # If the signal reaches a guard before its program runs, the guard ends a moment after the runner.
@@ -343,8 +302,7 @@ class TestEnding:
     @pytest.mark.parametrize("piece", ["datastore", "memcached", "tasks", "app"])
     def test_a_runner_killed_at_its_start_leaves_no_process(self, piece: str, start: Any) -> None:
         runner = start()
-        while not runner.next_line().startswith(piece):
-            pass
+        runner.wait_for(piece)
         runner.process.kill()
         assert eventually(lambda: not runner.running()), runner.running()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,40 +20,29 @@ from tests.dev.tasks_support import (
     connected,
     wait_until,
 )
+from tests.programs import Program
 
-COMMAND = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0"]
 Q = f"{PARENT}/queues/q"
 
 
-class Program:
+class Emulator(Program):
     """A running emulator."""
 
     def __init__(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("ready: 127.0.0.1:"), line
-        self.host = line.split()[1]
+        super().__init__("gaetk_longtask.dev.tasks_emulator", "--port", "0", *options)
+        self.host = self.wait_for("ready: ")
 
     def end(self, by: signal.Signals) -> str:
-        """Stop the emulator, and return its output on standard error."""
+        """Stop the emulator, and return all its output."""
         self.process.send_signal(by)
-        return self.process.communicate(timeout=PATIENCE_SECONDS)[1]
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self.wait()
+        return self.output
 
 
 @pytest.fixture
-def start(tasks_app: App) -> Iterator[Callable[..., Program]]:
+def start(tasks_app: App) -> Iterator[Callable[..., Emulator]]:
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(Program("--app", tasks_app.url, *options))
+        yield lambda *options: stack.enter_context(Emulator("--app", tasks_app.url, *options))
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])

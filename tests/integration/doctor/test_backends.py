@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from gaetk_longtask.dev.tasks_emulator import Emulator
 from gaetk_longtask.operators.doctor import Outcome, examine
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.testing import put_between
-from tests.integration.conftest import services_of
 from tests.integration.doctor.planting import (
     LOCATION,
     NOWHERE,
@@ -30,6 +30,7 @@ from tests.integration.doctor.planting import (
     make,
     problems,
 )
+from tests.support import services_of
 
 
 def no_project(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
@@ -144,7 +145,7 @@ def test_a_missing_index_is_found(doctor: Doctor) -> None:
 
 def test_the_password_of_the_progress_store_is_not_shown(doctor: Doctor) -> None:
     app = make(LONGTASK_PROGRESS_URL="redis://user:secret@127.0.0.1:1?socket_timeout=1")
-    said = [finding.document() for finding in doctor(app)]
+    said = [asdict(finding) for finding in doctor(app)]
     assert "127.0.0.1:1" in json.dumps(said)
     assert "secret" not in json.dumps(said)
 

@@ -11,11 +11,10 @@ import pytest
 from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.routing import BaseConverter
 
 from gaetk_longtask import LongTaskManager, is_queue_request
 from gaetk_longtask.dev.tasks_emulator import Emulator
-from gaetk_longtask.operators.doctor import Outcome, examine
+from gaetk_longtask.operators.doctor import examine
 from tests.integration.doctor.conftest import Server
 from tests.integration.doctor.planting import (
     DELIVERY,
@@ -122,28 +121,6 @@ def test_an_application_that_exempts_the_queue_is_well(doctor: Doctor) -> None:
     app = make()
     app.before_request(lambda: None if is_queue_request() else login())
     assert not problems(doctor(app))
-
-
-@pytest.mark.parametrize(
-    ("rule", "reached"),
-    [
-        ("/r/<name>", True),
-        ("/r/<path:name>", True),
-        ("/r/<string(length=3):name>", True),
-        ("/r/<int(min=7):name>", True),
-        ("/r/<float:name>", True),
-        ("/r/<uuid:name>", True),
-        ("/r/<any(a, b):name>", True),
-        ("/ä b/<name>", True),
-        ("/r/<own:name>", False),
-    ],
-)
-def test_urls_with_arguments_are_checked_with_sample_values(doctor: Doctor, rule: str, reached: bool) -> None:
-    app = make()
-    app.url_map.converters["own"] = BaseConverter.__class__("Own", (BaseConverter,), {})
-    app.add_url_rule(rule, view_func=Report.as_view("arguments"))
-    [found] = [finding for finding in doctor(app) if finding.check == "delivery to arguments"]
-    assert found.outcome is (Outcome.OK if reached else Outcome.NOT_CHECKED)
 
 
 def test_an_application_below_a_root_is_reached(doctor: Doctor) -> None:

@@ -15,7 +15,6 @@ from gaetk_longtask import PickleSerializer
 from gaetk_longtask.operators.doctor import Outcome, examine
 from gaetk_longtask.queues import CloudTasksQueue
 from sample_app.main import create_app
-from tests.integration.conftest import services_of
 from tests.integration.doctor import test_backends, test_deliveries, test_deployment
 from tests.integration.doctor.planting import (
     QUEUE,
@@ -28,6 +27,7 @@ from tests.integration.doctor.planting import (
     make,
     problems,
 )
+from tests.support import services_of
 
 
 def test_nothing_is_wrong_with_the_sample_application(

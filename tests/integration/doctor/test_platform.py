@@ -17,12 +17,12 @@ from flask import Flask
 from gaetk_longtask.operators.doctor import AdminApi, Outcome
 from gaetk_longtask.operators.doctor.platform import check_services, check_ttl
 from gaetk_longtask.operators.doctor.subject import Subject
-from tests.integration.conftest import services_of
 from tests.integration.doctor.planting import (
     PROJECT,
     Report,
     make,
 )
+from tests.support import services_of
 
 SERVICES = f"/v1/apps/{PROJECT}/services"
 FIELDS = f"/v1/projects/{PROJECT}/databases/(default)/collectionGroups"

@@ -32,7 +32,7 @@ def test_buffers_are_joined_wherever_they_are_cut(sizes: list[int], data: st.Dat
     wrap = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
     buffers = [wrap((bytes(noise) * (size // 1000 + 1))[:size]) for size in sizes]
     stored = write(*buffers)
-    assert chunks.read(stored, task_id="t") == b"".join(bytes(buffer) for buffer in buffers)
+    assert chunks.Reader(stored, task_id="t").read() == b"".join(bytes(buffer) for buffer in buffers)
     assert all(block.size == BLOCK_BYTES for block in stored.manifest.blocks[:-1])
 
 
@@ -41,7 +41,7 @@ def test_a_long_value_that_compresses_well_is_stored_in_the_entity() -> None:
     assert stored.manifest.chunks == 0
     assert stored.inline is not None
     assert len(stored.inline) < 100_000
-    assert chunks.read(stored, task_id="t") == b"again and again " * 500_000
+    assert chunks.Reader(stored, task_id="t").read() == b"again and again " * 500_000
 
 
 @given(st.lists(st.integers(0, BLOCK_BYTES), max_size=5))
@@ -86,7 +86,7 @@ def test_a_shortened_entity_is_damage() -> None:
     assert stored.inline is not None
     shortened = replace(stored, inline=stored.inline[:-1])
     with pytest.raises(DamagedDataError):
-        chunks.read(shortened, task_id="t")
+        chunks.Reader(shortened, task_id="t").read()
     with pytest.raises(DamagedDataError):
         chunks.check_presence(shortened, task_id="t")
     with pytest.raises(DamagedDataError):
@@ -97,4 +97,4 @@ def test_an_inconsistent_manifest_is_damage() -> None:
     stored = write(b"0123456789")
     wrong = replace(stored.manifest, blocks=(replace(stored.manifest.blocks[0], size=11),))
     with pytest.raises(DamagedDataError, match="add up"):
-        chunks.read(replace(stored, manifest=wrong), task_id="t")
+        chunks.Reader(replace(stored, manifest=wrong), task_id="t").read()

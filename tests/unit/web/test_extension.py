@@ -16,6 +16,7 @@ from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.web.current import EXTENSION
 from gaetk_longtask.web.extension import utcnow
+from tests.support import services_of
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +30,6 @@ def app_with(**settings: Any) -> Flask:
     app = Flask("tests")
     app.config.update(settings)
     return app
-
-
-def services_of(app: Flask) -> Runtime:
-    services = app.extensions[EXTENSION]
-    assert isinstance(services, Runtime)
-    return services
 
 
 def test_a_manager_can_be_given_its_application_at_once_or_later() -> None:

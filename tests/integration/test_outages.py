@@ -1,0 +1,91 @@
+"""While Datastore or memcache does not answer, requests are answered, and nothing is lost."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from google.cloud import ndb
+
+from gaetk_longtask import LongTaskManager
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import FORGED, JSON, UNKNOWN, Work, job, polled, started
+
+
+def silence(faults: Faults) -> None:
+    """Make all calls to Datastore fail, with a code after which ndb does not retry, so that tests don't wait."""
+    for method in ("Lookup", "BeginTransaction", "Commit", "Rollback", "RunQuery"):
+        faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED, times=100)
+
+
+@pytest.mark.parametrize("headers", [{}, JSON])
+def test_a_start_while_datastore_is_silent_is_answered_503_with_retry_after(
+    client: FlaskClient, queue: InMemoryQueue, faults: Faults, headers: dict[str, str]
+) -> None:
+    silence(faults)
+    answer = client.get("/work", headers=headers)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert not queue.tasks
+
+
+@pytest.mark.parametrize("name", ["query", "showresult", "cancel", "retry"])
+def test_a_visit_while_datastore_and_memcache_are_silent_is_answered_503(
+    client: FlaskClient, queue: InMemoryQueue, faults: Faults, progress: InMemoryProgressStore, name: str
+) -> None:
+    url = started(client)
+    silence(faults)
+    progress.is_down = True
+    answer = client.post(job(url, name))
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.mimetype == "text/html"
+
+
+@pytest.mark.parametrize("name", ["cancel", "retry"])
+def test_cancel_and_retry_while_datastore_is_silent_are_answered_503(
+    client: FlaskClient, faults: Faults, name: str
+) -> None:
+    url = started(client)
+    silence(faults)
+    answer = client.post(job(url, name), headers=JSON)
+    assert answer.status_code == 503
+    assert answer.mimetype == "application/problem+json"
+
+
+def test_the_page_is_shown_from_memcache_while_datastore_is_silent(client: FlaskClient, faults: Faults) -> None:
+    url = started(client)
+    silence(faults)
+    assert client.get(url).status_code == 200
+
+
+def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
+    client: FlaskClient, queue: InMemoryQueue, faults: Faults
+) -> None:
+    url = started(client)
+    faults.lose_request("BeginTransaction", grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert queue.deliver(client).status_code == 500
+    assert queue.deliver(client).status_code == 200
+    document = polled(client, url)
+    assert (document["status"], document["attempt"]) == ("done", 1)
+
+
+def test_without_a_database_the_answer_is_503(
+    queue: InMemoryQueue,
+    progress: InMemoryProgressStore,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    work: type[Work],
+) -> None:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
+    app = Flask("tests")
+    unreachable = ndb.Client(project="nowhere")
+    LongTaskManager(app, ndb_client=unreachable, queue=queue, progress=progress, clock=clock)
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    client = app.test_client()
+    assert client.get("/work").status_code == 503
+    assert client.get(f"/work?_longtaskjob=query&_longtaskid={UNKNOWN}").status_code == 503
+    assert client.get(f"/work?_longtaskjob=execute&_longtaskid={UNKNOWN}", headers=FORGED).status_code == 500
+    assert client.get(f"/work?_longtaskjob=execute&_longtaskid={UNKNOWN}").status_code == 403
