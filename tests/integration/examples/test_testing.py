@@ -42,3 +42,19 @@ def test_its_own_tests_pass(pytester: pytest.Pytester) -> None:
             file.write(block)
         tests += block.count("\ndef test_")
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=tests)
+
+
+def test_the_developers_own_datastore_is_not_touched(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
+    pytester.makeconftest('pytest_plugins = ["gaetk_longtask.pytest_plugin"]')
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_it_is_another_one(longtask_datastore):
+            assert longtask_datastore == os.environ["DATASTORE_EMULATOR_HOST"] != "127.0.0.1:1"
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
