@@ -10,16 +10,22 @@ A receiver of a signal is called in the request in which the event happened, wit
     @events.finished.connect_via("report")
     def send_mail(endpoint, task, **fields): ...
 
+The first argument is the endpoint, unless the first parameter has the name of another field. A receiver may leave out
+what it does not need.
+
 A process that dies between commit and signal sends none. So a signal may be missing, but is never sent twice.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from inspect import Parameter
 from logging import ERROR, INFO, WARNING
-from typing import Any
+from typing import Any, TypeVar
 
 import blinker
 
@@ -28,7 +34,7 @@ from gaetk_longtask.models import LongTask
 
 log = logging.getLogger(__name__)
 
-_namespace = blinker.Namespace()
+_Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
 
 
 class Event(StrEnum):
@@ -48,18 +54,36 @@ class Event(StrEnum):
     PURGED = "purged"  #: deleted, because it had expired
 
 
-created = _namespace.signal(Event.CREATED)
-enqueued = _namespace.signal(Event.ENQUEUED)
-claimed = _namespace.signal(Event.CLAIMED)
-resumed = _namespace.signal(Event.RESUMED)
-handed_over = _namespace.signal(Event.HANDED_OVER)
-attempt_failed = _namespace.signal(Event.ATTEMPT_FAILED)
-finished = _namespace.signal(Event.FINISHED)
-failed = _namespace.signal(Event.FAILED)
-cancelled = _namespace.signal(Event.CANCELLED)
-refused = _namespace.signal(Event.REFUSED)
-healed = _namespace.signal(Event.HEALED)
-purged = _namespace.signal(Event.PURGED)
+class _Signal(blinker.NamedSignal):
+    """A signal that keeps its receivers, also those that are defined in a function such as ``create_app``."""
+
+    def connect(self, receiver: _Receiver, sender: Any = blinker.ANY, weak: bool = False) -> _Receiver:  # noqa: FBT001, FBT002  # as in blinker
+        """Call `receiver` for the events of the endpoint `sender`, by default of all endpoints.
+
+        Raises:
+            TypeError: the receiver is async, or the sender is no endpoint. It would never receive anything.
+        """
+        if inspect.iscoroutinefunction(receiver):
+            raise TypeError(f"A receiver can't be async, because it is called and not awaited: {receiver!r}.")
+        if sender is not blinker.ANY and not isinstance(sender, str):
+            raise TypeError(f'The sender is the endpoint of a handler, such as "report", and not {sender!r}.')
+        return super().connect(receiver, sender, weak)
+
+
+_signals = {event: _Signal(event) for event in Event}
+
+created = _signals[Event.CREATED]
+enqueued = _signals[Event.ENQUEUED]
+claimed = _signals[Event.CLAIMED]
+resumed = _signals[Event.RESUMED]
+handed_over = _signals[Event.HANDED_OVER]
+attempt_failed = _signals[Event.ATTEMPT_FAILED]
+finished = _signals[Event.FINISHED]
+failed = _signals[Event.FAILED]
+cancelled = _signals[Event.CANCELLED]
+refused = _signals[Event.REFUSED]
+healed = _signals[Event.HEALED]
+purged = _signals[Event.PURGED]
 
 _LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
 
@@ -74,9 +98,28 @@ def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = Non
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
     level = WARNING if fields.get("permanent") else _LEVELS.get(event, INFO)
     log.log(level, "longtask.%s %s", event, line, extra=extra)
-    for receiver in list(_namespace[event].receivers_for(task.endpoint)):
+    signal = _signals[event]
+    for receiver in [] if signal.is_muted else list(signal.receivers_for(task.endpoint)):
         with logging_failures("a receiver of the event %s failed", event):
-            receiver(task.endpoint, task=task.info, **fields)
+            _call(receiver, task.endpoint, {"task": task.info, **fields})
+
+
+def _call(receiver: Callable[..., Any], endpoint: str, values: dict[str, Any]) -> None:
+    """Call a receiver with the values that its parameters name. Its first argument is the endpoint.
+
+    The endpoint is one of the values, too. So a first parameter with the name of a value gets that value instead.
+    """
+    parameters = list(inspect.signature(receiver).parameters.values())
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        names = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+        values = {name: value for name, value in values.items() if name in names}
+    match parameters:
+        case [Parameter(kind=Parameter.POSITIONAL_OR_KEYWORD, name=name), *_] if name in values:
+            receiver(**values)
+        case [Parameter(kind=Parameter.VAR_KEYWORD | Parameter.KEYWORD_ONLY), *_] | []:
+            receiver(**values)
+        case _:
+            receiver(endpoint, **values)
 
 
 def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:

@@ -70,9 +70,11 @@ class ReportRow:
 
 def days_of_month(month: object) -> list[date]:
     """Return the days of a month that is written like ``2010-12``."""
-    match = _MONTH.fullmatch(str(month))
+    if not isinstance(month, str):
+        raise PermanentTaskFailure("Choose one month. Write it as year and month, for example 2010-12.")
+    match = _MONTH.fullmatch(month)
     if match is None or match[1] == "0000":
-        raise PermanentTaskFailure(f"“{month}” is not a month. Write it as year and month, for example 2010-12.")
+        raise PermanentTaskFailure(f"“{month:.40}” is not a month. Write it as year and month, for example 2010-12.")
     year_number, month_number = int(match[1]), int(match[2])
     return [date(year_number, month_number, day + 1) for day in range(monthrange(year_number, month_number)[1])]
 

@@ -86,21 +86,25 @@ class RejectedRow:
 
 
 def split_rows(data: bytes) -> list[str]:
-    """Return the rows below the header as text.
+    """Return the rows below the header as text, with commas between the fields.
+
+    In some countries, spreadsheets separate fields by semicolons and write a price as 2,55. Such rows are converted.
 
     Raises `UnreadableFileError` if the file is not UTF-8 text with the right header.
     """
-    if not data.strip():
+    text = _decode(data)
+    if not text.strip():
         raise UnreadableFileError(f"The file is empty. {_REMEDY}")
-    header, *rows = [line.rstrip("\n") for line in io.StringIO(_decode(data), newline=None)]
-    if header.rstrip() != _HEADER:
+    header, *rows = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+    separator = _separator(header)
+    if separator is None:
         raise UnreadableFileError(
             f"The first line is {_excerpt(header)}, but it must list the columns, separated by commas: {_HEADER}. "
             "Correct this line, or choose another file."
         )
-    if not any(rows):
+    if not any(row.strip() for row in rows):
         raise UnreadableFileError("The file has no rows below its header. Choose a file that contains invoice lines.")
-    return rows
+    return rows if separator == "," else [_with_commas(row, separator) for row in rows]
 
 
 def read_rows(rows: Sequence[str]) -> Iterator[InvoiceRow | RejectedRow]:
@@ -129,6 +133,32 @@ def _decode(data: bytes) -> str:
     except UnicodeDecodeError as exc:
         line_number = data.count(b"\n", 0, exc.start) + 1
         raise UnreadableFileError(f"Line {line_number} of the file is not UTF-8 text. {_REMEDY}") from exc
+
+
+def _separator(header: str) -> str | None:
+    """Return what separates the columns in the header, or None if it does not list the right ones."""
+    for separator in ",;":
+        try:
+            names = next(csv.reader([header], delimiter=separator), [])
+        except csv.Error:  # it is too long
+            return None
+        if tuple(name.strip() for name in names) == COLUMNS:
+            return separator
+    return None
+
+
+def _with_commas(row: str, separator: str) -> str:
+    """Return a row with commas between its fields. What is no row stays as it is, and will be rejected."""
+    try:
+        fields = next(csv.reader([row], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return row
+    if len(fields) == len(COLUMNS):
+        price = COLUMNS.index("UnitPrice")
+        fields[price] = fields[price].replace(",", ".")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue()
 
 
 def _read_row(text: str, line_number: int) -> InvoiceRow:

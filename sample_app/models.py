@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -69,8 +69,9 @@ class Invoice(ndb.Model):
     @classmethod
     def of_day(cls, day: date) -> Iterator[Invoice]:
         """Yield the lines of one day. The query filters on one property only, so it needs no composite index."""
-        midnight = datetime.combine(day, time())
-        query = cls.query(cls.invoiced_at >= midnight, cls.invoiced_at < midnight + timedelta(days=1))
+        query = cls.query(
+            cls.invoiced_at >= datetime.combine(day, time.min), cls.invoiced_at <= datetime.combine(day, time.max)
+        )
         yield from query
 
 

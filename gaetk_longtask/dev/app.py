@@ -31,10 +31,11 @@ class AppSettings:
 
 
 def check_installed() -> None:
-    """Raise :class:`MissingPieceError` if a package that runs the app is not installed."""
-    for module, package in (("gunicorn", "gunicorn"), ("google.appengine", "appengine-python-standard")):
-        if find_spec(module) is None:
-            raise MissingPieceError(f'app: {package} is not installed; pip install "gaetk-longtask[dev]"')
+    """Raise :class:`MissingPieceError` if packages that run the app are not installed."""
+    packages = {"gunicorn": "gunicorn", "google.appengine": "appengine-python-standard"}
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
+    if missing:
+        raise MissingPieceError(f"app: {missing[0]} is not installed; pip install {' '.join(missing)}")
 
 
 def read_app_yaml(path: Path) -> AppSettings:

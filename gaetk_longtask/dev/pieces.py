@@ -112,10 +112,12 @@ def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
         component = jar_name.split("/")[0]
         raise MissingPieceError(
             f"datastore: the Cloud SDK's {component} is not installed; gcloud components install {component}"
-            f" (on Debian: apt install google-cloud-cli-{component})"
+            f" (on Debian: apt install google-cloud-cli-{component.removeprefix('cloud-')})"
         )
     if java is None:
-        raise MissingPieceError("datastore: the Cloud SDK's emulators need Java; install a Java runtime (17 or newer)")
+        raise MissingPieceError(
+            "datastore: the SDK's emulators need Java 17; apt install default-jre-headless, or brew install openjdk"
+        )
     # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
     jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
@@ -124,7 +126,7 @@ def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
 def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
     if find_spec("google.appengine") is None:
         raise MissingPieceError(
-            'datastore: appengine-python-standard is not installed; pip install "gaetk-longtask[dev]"'
+            "datastore: appengine-python-standard is not installed; pip install appengine-python-standard"
         )
     command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
     if data_dir is not None:

@@ -57,7 +57,7 @@ class Bar:
     ) -> Iterator[T]:
         """Yield and count the items after the first `start` ones. Raise `TaskCancelled` as `report` does."""
         if total is None:
-            total = len(iterable) if isinstance(iterable, Sized) else 0
+            total = _length(iterable)
         outer, said = self._innermost, self._latest[0]
         ownership = self._ownership
         ownership.check()
@@ -94,6 +94,14 @@ class Bar:
             step, total_steps = loop.done + max(loop.part, share), loop.total
             share = _share(step, total_steps)
         return _finite(step), _finite(total_steps)
+
+
+def _length(iterable: Iterable[object]) -> int:
+    """Return the length, or 0 if it is unknown or, like that of ``range(10**20)``, too large for Python."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else 0
+    except (OverflowError, TypeError):
+        return 0
 
 
 def _outward(loop: _Loop | None) -> Iterator[_Loop]:

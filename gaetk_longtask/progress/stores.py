@@ -38,7 +38,7 @@ class ProgressStore(Protocol):
     """
 
     #: The interval at which an attempt reports its progress. An attempt that misses three reports counts as dead.
-    interval_seconds: float
+    interval_seconds: float = 0.5
 
     def read(self, task_id: str) -> Snapshot | None:
         """Return the latest snapshot, or None if it is unknown, lost or unreadable.
@@ -47,7 +47,12 @@ class ProgressStore(Protocol):
         """
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots by task id, in one round trip. Tasks for which `read` finds none are left out."""
+        """Return the latest snapshots by task id. Tasks for which `read` finds none are left out.
+
+        The overview calls this. Override it if the service can read all of them in one round trip.
+        """
+        found = ((task_id, self.read(task_id)) for task_id in task_ids)
+        return {task_id: snapshot for task_id, snapshot in found if snapshot is not None}
 
     def write(self, snapshot: Snapshot) -> Written:
         """Store the snapshot, unless one with a higher `Snapshot.order` is stored.

@@ -36,7 +36,7 @@ def progress_store_at(url: str, ndb_context: Callable[[], AbstractContextManager
     except ImportError as exc:
         message = (
             f"{_KEY} is {without_password(url)!r}, but a package is missing. "
-            f"Install it with: pip install gaetk-longtask[{'appengine' if scheme == 'appengine' else 'redis'}]"
+            f"Install it with: pip install {'appengine-python-standard' if scheme == 'appengine' else 'redis'}"
         )
         raise ConfigurationError(message, key=_KEY) from exc
     message = (

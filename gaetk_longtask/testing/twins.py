@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -125,10 +124,6 @@ class InMemoryProgressStore(ProgressStore):
     def read(self, task_id: str) -> Snapshot | None:
         """Return the latest snapshot."""
         return None if self.is_down else Snapshot.from_json(self.stored.get(task_id), task_id)
-
-    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Return the latest snapshots."""
-        return {task_id: snapshot for task_id in task_ids if (snapshot := self.read(task_id)) is not None}
 
     def write(self, snapshot: Snapshot) -> Written:
         """Store the snapshot unless a later one is there."""

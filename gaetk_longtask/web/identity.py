@@ -86,7 +86,7 @@ class IdentityAwareProxy:
             )
             raise ConfigurationError(message)
         if find_spec("cryptography") is None:
-            raise ConfigurationError('cryptography is not installed. Run: pip install "gaetk-longtask[iap]"')
+            raise ConfigurationError("cryptography is not installed. Run: pip install cryptography")
         self._audience = audience
         self._keys = _Keys(keys_url, monotonic)
 

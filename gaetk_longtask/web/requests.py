@@ -14,6 +14,7 @@ from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.queues import KEY_HEADER, Delivery
+from gaetk_longtask.web.file_names import encode_file_name
 from gaetk_longtask.web.language import SOURCE, Language
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
@@ -142,7 +143,8 @@ def quoted_path(path: str) -> str:
 
 
 def protect(response: Response) -> Response:
-    """Set the headers of every answer about a task."""
+    """Set the headers of every answer about a task, and encode the name of a download."""
     response.headers.update(HEADERS)
     response.vary.add("Accept")
+    encode_file_name(response.headers)
     return response

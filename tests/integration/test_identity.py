@@ -140,7 +140,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    with pytest.raises(ConfigurationError, match=r"gaetk-longtask\[iap\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install cryptography$"):
         IdentityAwareProxy(AUDIENCE)
 
 

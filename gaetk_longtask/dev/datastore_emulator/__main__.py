@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         asyncio.run(_serve(options.port, path))
     except ModuleNotFoundError as exc:
-        print(f'{exc.name} is not installed; pip install "gaetk-longtask[dev]"', file=sys.stderr)
+        print(f"{exc.name} is not installed; pip install appengine-python-standard", file=sys.stderr)
         return 1
     except (OSError, sqlite3.Error) as exc:
         where = f" with the data in {options.data_dir}" if path else ""

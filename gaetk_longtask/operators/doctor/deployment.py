@@ -24,7 +24,7 @@ _CONCURRENT_REQUESTS = 10
 _SAFE_GUNICORN = 22
 _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
 
-_READ_THEM = "Install the extra dev, which reads YAML, and run this where the files are."
+_READ_THEM = "Run this where the files are, with a parser for YAML: pip install ruamel.yaml"
 _ENTRYPOINT = (
     "entrypoint: gunicorn -b :$PORT --workers 1 --worker-class gthread --threads 8 --timeout 0 "
     "--forwarded-allow-ips '*' main:app"

@@ -53,7 +53,7 @@ def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) ->
     try:
         from gunicorn.config import Config  # noqa: PLC0415  # of an extra that may be missing
     except ImportError as exc:
-        message = 'gunicorn, whose parser reads it, is not installed here (pip install "gaetk-longtask[dev]")'
+        message = "gunicorn, whose parser reads it, is not installed here (pip install gunicorn)"
         raise NotUnderstoodError(message) from exc
     config, names = Config(), [each.name for each in fields(Gunicorn)]
     try:

@@ -63,5 +63,12 @@ def test_a_broken_app_yaml_is_an_error_that_names_it(text: str, tmp_path: Path) 
 )
 def test_a_missing_package_says_how_to_install_it(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingPieceError, match=rf"{package} is not installed; pip install \"gaetk-longtask\[dev\]\""):
+    with pytest.raises(MissingPieceError, match=rf"{package} is not installed; pip install {package}$"):
+        check_installed()
+
+
+def test_all_missing_packages_are_installed_by_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("gunicorn", "google.appengine"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPieceError, match=r"pip install gunicorn appengine-python-standard$"):
         check_installed()

@@ -201,6 +201,16 @@ def test_tracking_without_length_and_total_counts_towards_the_unknown(reporter: 
     assert reporter.progress == Progress(message="Reading", step=3, total_steps=0)
 
 
+def test_a_length_that_python_can_not_tell_is_unknown(reporter: Reporter) -> None:
+    class Unsized(list[str]):
+        def __len__(self) -> int:
+            raise TypeError("object of type 'Unsized' has no len()")
+
+    for iterable in (range(10**20), Unsized("abc")):
+        assert next(iter(reporter.bar.track(iterable))) in (0, "a")
+        assert reporter.progress.total_steps == 0
+
+
 def test_tracking_without_a_message_keeps_the_last_one(reporter: Reporter) -> None:
     reporter.bar.report("Reading")
     list(reporter.bar.track("abc"))

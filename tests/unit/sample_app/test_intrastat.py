@@ -76,7 +76,9 @@ def test_the_report_is_csv_with_at_least_two_decimals() -> None:
     ]
 
 
-@pytest.mark.parametrize(("month", "number_of_days"), [("2010-12", 31), ("2011-02", 28), ("2012-02", 29)])
+@pytest.mark.parametrize(
+    ("month", "number_of_days"), [("2010-12", 31), ("2011-02", 28), ("2012-02", 29), ("9999-12", 31)]
+)
 def test_a_month_has_all_its_days(month: str, number_of_days: int) -> None:
     days = days_of_month(month)
 
@@ -84,7 +86,9 @@ def test_a_month_has_all_its_days(month: str, number_of_days: int) -> None:
     assert {f"{day:%Y-%m}" for day in days} == {month}
 
 
-@pytest.mark.parametrize("month", ["", "2010-13", "2010-00", "12/2010", "0000-01", "2010-12-01", ["2010-12"], None])
+@pytest.mark.parametrize(
+    "month", ["", "2010-13", "2010-00", "12/2010", "0000-01", "2010-12-01", "März", ["2010-12"], None]
+)
 def test_what_is_not_a_month_fails_for_good_and_says_what_to_write(month: object) -> None:
     with pytest.raises(PermanentTaskFailure, match="for example 2010-12"):
         days_of_month(month)

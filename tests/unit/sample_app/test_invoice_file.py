@@ -137,6 +137,35 @@ def test_a_byte_order_mark_is_no_part_of_the_header() -> None:
 
 
 @pytest.mark.parametrize(
+    "header",
+    ['"' + HEADER.replace(",", '","') + '"', HEADER.replace(",", ", "), f"{HEADER} ", f'"InvoiceNo"{HEADER[9:]}'],
+)
+def test_a_header_may_have_quotation_marks_and_blanks(header: str) -> None:
+    assert split_rows(f"{header}\n{ROW}".encode()) == [ROW]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("description", ["LANTERN", "Größe Łódź", "BOX, LARGE", "BOX; LARGE", 'BOX "LARGE"', ""])
+def test_semicolons_may_separate_the_fields(mark: str, description: str) -> None:
+    written = io.StringIO()
+    writer = csv.writer(written, delimiter=";")
+    writer.writerow(COLUMNS)
+    writer.writerow([*ROW.split(",")[:2], description, "6", "2010-12-01T08:26", "2,55", "17850", "Österreich"])
+    file = f"{mark}{written.getvalue()}\r\n\r\n".encode()
+    (row,) = read_rows(split_rows(file))
+    (same,) = read_good(row_with(Description=description, Country="Österreich"))
+    assert isinstance(row, InvoiceRow)
+    assert row.key_name == same.key_name
+
+
+def test_what_is_no_row_between_semicolons_is_rejected_with_its_line() -> None:
+    rows = [ROW.replace(",", ";"), "", "x;y", '536365;"85123A', ROW.replace(",", ";")]
+    read = list(read_rows(split_rows("\n".join([HEADER.replace(",", ";"), *rows]).encode())))
+    assert [row.line_number for row in read if isinstance(row, RejectedRow)] == [4, 5]
+    assert sum(isinstance(row, InvoiceRow) for row in read) == 2
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "The file is empty"),
@@ -144,10 +173,16 @@ def test_a_byte_order_mark_is_no_part_of_the_header() -> None:
         (b"PK\x03\x04\x14\x00\x06\x00workbook", "may be a workbook"),
         (f"{HEADER}\n{ROW}".encode("utf-16"), "is not a text file"),
         (f"{HEADER}\n{ROW}\n{row_with(Description='CAFÉ')}".encode("cp1252"), "Line 3 of the file is not UTF-8"),
-        (f"{HEADER.replace(',', ';')}\n".encode(), "separated by commas"),
+        (f"{HEADER.replace(',', ';')}\n".encode(), "no rows below its header"),
+        (f"{HEADER.replace(',', '|')}\n{ROW.replace(',', '|')}".encode(), "separated by commas"),
+        (f"\n{HEADER}\n{ROW}".encode(), "The first line is “”"),
+        (b"x" * 200_000, "separated by commas"),
+        (b"\xef\xbb\xbf", "The file is empty"),
+        (b"\xef\xbb\xbf\r\n", "The file is empty"),
         (b"<!doctype html>\n<title>Sign in</title>", "“<!doctype html>”"),
         (HEADER.encode(), "no rows below its header"),
         (f"{HEADER}\n\n\n".encode(), "no rows below its header"),
+        (f"\ufeff{HEADER}\r\n \r\n".encode(), "no rows below its header"),
     ],
 )
 def test_a_file_that_is_no_csv_file_of_invoices_is_refused_as_a_whole(data: bytes, message: str) -> None:

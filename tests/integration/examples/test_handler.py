@@ -1,0 +1,60 @@
+"""docs/handler.md and docs/requests.md: the table of squares, for visitors and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gaetk_longtask import LongTaskManager
+from tests.integration.examples.conftest import Example
+
+HANDLER = "handler.md"
+
+
+@pytest.mark.calls(HANDLER, "test_the_squares_are_right", "Squares.execute_task", "Squares.display_result")
+def test_its_own_test_passes(example: Example) -> None:
+    runner, names = example(HANDLER)
+    names["test_the_squares_are_right"](runner)
+
+
+@pytest.mark.parametrize(
+    ("query", "lines"), [("", 1000), ("?count=0", 0), ("?count=%201%20", 1), ("?count=100000", 100_000)]
+)
+def test_a_visitor_gets_as_many_squares_as_they_want(example: Example, query: str, lines: int) -> None:
+    runner, _ = example(HANDLER)
+    result = runner.run(f"/squares{query}")
+    assert len(result.text.splitlines()) == lines
+    assert result.mimetype == "text/csv"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["count=", "count=many", "count=1&count=2", "count=-1", "count=1.5", "count=100001", f"count={'9' * 1000}"],
+)
+def test_what_is_no_count_is_refused_at_once(example: Example, query: str) -> None:
+    runner, _ = example(HANDLER)
+    task = runner.start(f"/squares?{query}")
+    assert runner.deliver().status_code == 200
+    assert task.document["error"] == "Please give a whole number up to 100,000."
+
+
+@pytest.mark.parametrize("parameters", [{"count": 3}, {"count": "3"}])
+def test_the_task_may_be_started_from_code(example: Example, parameters: dict[str, Any]) -> None:
+    runner, _ = example(HANDLER)
+    with runner.app.app_context():
+        task = runner.started(LongTaskManager.start("squares", parameters, created_by="Jürgen"))
+    runner.deliver_all()
+    assert runner.queue.delivered
+    assert runner.client.get(task.url).status_code == 403  # it is Jürgen's
+
+
+def test_a_program_follows_the_links_of_the_status_document(example: Example) -> None:
+    runner, _ = example(HANDLER)
+    asks = {"Accept": "application/json"}
+    started = runner.client.get("/squares?count=3", headers=asks)
+    assert (started.status_code, started.json["status"], started.json["links"]["result"]) == (202, "ready", None)
+    runner.deliver_all()
+    document = runner.client.get(started.json["links"]["self"], headers=asks).json
+    assert document["done"]
+    assert runner.client.get(document["links"]["result"], headers=asks).text == "0,0\r\n1,1\r\n2,4\r\n"
