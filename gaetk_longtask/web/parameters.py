@@ -52,10 +52,15 @@ def bookmark(
     offered = [item for item in query.items(multi=True) if item[0] not in form]
     offered += [item for item in form.items(multi=True) if item[0] in named]
     chosen: list[tuple[str, str]] = []
+    room = _LONGEST_BOOKMARK
     for name, value in offered:
-        fits = len(value) < _LONGEST_VALUE and len(urlencode([*chosen, (name, value)])) <= _LONGEST_BOOKMARK
-        if fits and is_parameter(name, csrf_name):
+        # The lengths are compared before anything is quoted, because a form may have a field of megabytes.
+        if len(value) >= _LONGEST_VALUE or len(name) + len(value) >= room or not is_parameter(name, csrf_name):
+            continue
+        needed = len(urlencode([(name, value)])) + bool(chosen)  # the & between two of them
+        if needed <= room:
             chosen.append((name, value))
+            room -= needed
     return chosen
 
 
