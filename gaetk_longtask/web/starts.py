@@ -19,6 +19,8 @@ from gaetk_longtask.web.parameters import bookmark, csrf_field
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
 
+_MOST_FIELDS = 1000  #: how many fields the page with the start button repeats
+
 
 class Start:
     """A request without a task id; an NDB context must be active."""
@@ -100,6 +102,11 @@ class Start:
     def _ask_first(self) -> Any:
         """Return a page with a start button, because a page of another site must not start a task."""
         request, path = self._request, self._answers.path
+        if self._answers.as_json:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This request comes from another site, so nothing was started. Send it from our own site.",
+            )
         if request.files:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -107,6 +114,11 @@ class Start:
             )
         posted = request.method == "POST"
         source = request.form if posted else request.args
+        if sum(len(values) for _, values in source.lists()) > _MOST_FIELDS:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This request comes from another site, so nothing was started. Send it from our own site.",
+            )
         language = asked_language(request)
         page = StartPage(
             language=language,

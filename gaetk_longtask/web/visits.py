@@ -29,6 +29,7 @@ from gaetk_longtask.web.requests import (
     REFRESH_FIELD,
     JobName,
     asked_language,
+    has_possible_host,
     is_same_origin,
     is_task_id,
 )
@@ -76,6 +77,8 @@ class _Visit:
             ).response()
 
     def _dispatch(self) -> Any:
+        if not has_possible_host(self._request):
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The Host header of this request is not a host.")
         try:
             task_id, job = self._request.args.get(ID_FIELD), self._request.args.get(JOB_FIELD)
         except UnicodeDecodeError as exc:
