@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, assert_never
 
 from flask import Request, Response, make_response, request
+from werkzeug.exceptions import HTTPException
 
 from gaetk_longtask import starting
 from gaetk_longtask.contexts import STORE_ERRORS
@@ -19,6 +20,7 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
+from gaetk_longtask.web import forms
 from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import Hooks
@@ -69,6 +71,11 @@ class _Visit:
             return make_response(self._dispatch())
         except ProblemError as problem:
             return problem.response()
+        except HTTPException as exc:
+            bad_form = forms.problem_of(self._request, exc)
+            if bad_form is None:
+                raise
+            return bad_form.response()
         except ConfigurationError as exc:
             report_exception(exc)
             return ProblemError(
