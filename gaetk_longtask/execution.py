@@ -32,7 +32,7 @@ from gaetk_longtask.transitions import LEASE, Objection, new_reference
 
 log = logging.getLogger(__name__)
 
-_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.BUSY: 409}
+_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.ELSEWHERE: 404, Objection.BUSY: 409}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +101,37 @@ def deliver(
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
     if claim.objection is not None:
-        return Reply(code=_CODES[claim.objection], reason=claim.objection.value)
+        return _objecting(claim.objection, claim.task, delivery)
     assert claim.task is not None  # noqa: S101  # without an objection there is a task
     with runtime.ndb_context.namespace(claim.task.namespace):
         return _Attempt(runtime, claim.task, options, work, report_exception).run()
+
+
+def deliver_elsewhere(runtime: Runtime, delivery: Delivery) -> Reply:
+    """Return the reply to a delivery whose URL leads to no handler; an NDB context must be active."""
+    try:
+        task = runtime.store.get(delivery.task_id)
+    except STORE_ERRORS as exc:
+        log.warning("task %s not read, Datastore does not respond: %s", delivery.task_id[:8], exc)
+        return Reply(code=500, reason="Datastore does not respond")
+    found = transitions.objection(task, runtime.clock(), delivery) if task is not None else Objection.ENDED
+    return _objecting(found or Objection.ELSEWHERE, task, delivery)
+
+
+def _objecting(objection: Objection, task: LongTask | None, delivery: Delivery) -> Reply:
+    """Return the reply to a delivery that must not work."""
+    if objection is Objection.ELSEWHERE and task is not None:
+        # The queue forgets a delivery by healing, because the task is enqueued again when it is due.
+        log.error(
+            "%s is not worked on: its URL %s no longer leads to its handler %r but to %r",
+            task.id[:8],
+            task.path,
+            task.endpoint,
+            delivery.endpoint,
+        )
+        if delivery.healing:
+            return Reply(code=200, reason=objection.value)
+    return Reply(code=_CODES[objection], reason=objection.value)
 
 
 def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:

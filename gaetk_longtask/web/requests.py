@@ -13,7 +13,7 @@ from flask import request as current_request
 from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from gaetk_longtask.queues import KEY_HEADER, Delivery
+from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
 from gaetk_longtask.web.language import SOURCE, Language
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
@@ -155,6 +155,8 @@ def delivery_of(request: Request) -> Delivery | None:
         execute_key=key,
         task_name=request.headers.get("X-AppEngine-TaskName", ""),
         retry_count=int(retries) if re.fullmatch(r"[0-9]{1,9}", retries) else 0,
+        endpoint=request.endpoint or "",
+        healing=HEALING_HEADER in request.headers,
     )
 
 
