@@ -13,9 +13,11 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
+from gaetk_longtask.web.forms import check_query
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages import StartPage
 from gaetk_longtask.web.parameters import bookmark, csrf_field
+from gaetk_longtask.web.places import place_of
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
 
@@ -53,14 +55,18 @@ class Start:
 
     def _start(self) -> LongTask:
         request = self._request
+        check_query(request)
+        place = place_of(request)
         origin = Origin(
             endpoint=request.endpoint or "",
-            path=self._answers.path,
-            base_url=self._runtime.config.base_url or request.host_url.rstrip("/"),
+            path=place.path,
+            queue_path=place.queue_path,
+            base_url=self._runtime.config.base_url or place.base_url,
             method=request.method,
             created_by=self._hooks.get_user_id(),
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
+        request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
         options = self._hooks.options(self._runtime.config)
         key, shared = self._hooks.unique_key(parameters), self._hooks.unique_key_shared
         try:
