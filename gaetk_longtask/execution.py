@@ -26,22 +26,12 @@ from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.queues import Delivery
+from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.transitions import LEASE, Objection, new_reference
 
 log = logging.getLogger(__name__)
-
-_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.ELSEWHERE: 404, Objection.BUSY: 409}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
-    """The answer to a delivery: 2xx deletes the Cloud Tasks task, anything else has it delivered again."""
-
-    code: int
-    reason: str
-
 
 #: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
 Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
@@ -101,37 +91,10 @@ def deliver(
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
     if claim.objection is not None:
-        return _objecting(claim.objection, claim.task, delivery)
+        return objecting(claim.objection, claim.task, delivery)
     assert claim.task is not None  # noqa: S101  # without an objection there is a task
     with runtime.ndb_context.namespace(claim.task.namespace):
         return _Attempt(runtime, claim.task, options, work, report_exception).run()
-
-
-def deliver_elsewhere(runtime: Runtime, delivery: Delivery) -> Reply:
-    """Return the reply to a delivery whose URL leads to no handler; an NDB context must be active."""
-    try:
-        task = runtime.store.get(delivery.task_id)
-    except STORE_ERRORS as exc:
-        log.warning("task %s not read, Datastore does not respond: %s", delivery.task_id[:8], exc)
-        return Reply(code=500, reason="Datastore does not respond")
-    found = transitions.objection(task, runtime.clock(), delivery) if task is not None else Objection.ENDED
-    return _objecting(found or Objection.ELSEWHERE, task, delivery)
-
-
-def _objecting(objection: Objection, task: LongTask | None, delivery: Delivery) -> Reply:
-    """Return the reply to a delivery that must not work."""
-    if objection is Objection.ELSEWHERE and task is not None:
-        # The queue forgets a delivery by healing, because the task is enqueued again when it is due.
-        log.error(
-            "%s is not worked on: its URL %s no longer leads to its handler %r but to %r",
-            task.id[:8],
-            task.path,
-            task.endpoint,
-            delivery.endpoint,
-        )
-        if delivery.healing:
-            return Reply(code=200, reason=objection.value)
-    return Reply(code=_CODES[objection], reason=objection.value)
 
 
 def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:

@@ -9,8 +9,9 @@ from flask import Response, current_app, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import SecurityError
 
-from gaetk_longtask import execution
+from gaetk_longtask import execution, replies
 from gaetk_longtask.queues import Delivery
+from gaetk_longtask.replies import Reply
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
@@ -24,7 +25,7 @@ def answer(hooks: Hooks, work: execution.Work) -> Response:
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
-    unknown = execution.Reply(code=200, reason=NO_SUCH_TASK)
+    unknown = Reply(code=200, reason=NO_SUCH_TASK)
     reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
@@ -41,10 +42,10 @@ def answer_elsewhere() -> Response | None:
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
-            reply = execution.deliver_elsewhere(runtime, replace(delivery, endpoint=""))
+            reply = replies.elsewhere(runtime, replace(delivery, endpoint=""))
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        reply = execution.Reply(code=500, reason="the delivery can't be answered, see the log")
+        reply = Reply(code=500, reason="the delivery can't be answered, see the log")
     if reply.code == HTTPStatus.FORBIDDEN:
         return None  # not ours
     return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
@@ -66,14 +67,14 @@ def admit_host() -> None:
         request_ctx.match_request()
 
 
-def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> execution.Reply:
+def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> Reply:
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
             return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        return execution.Reply(code=500, reason="the attempt failed, see the log")
+        return Reply(code=500, reason="the attempt failed, see the log")
 
 
 def _forbidden() -> Response:
