@@ -26,22 +26,12 @@ from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.queues import Delivery
+from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 from gaetk_longtask.transitions import LEASE, Objection, new_reference
 
 log = logging.getLogger(__name__)
-
-_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.BUSY: 409}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
-    """The answer to a delivery: 2xx deletes the Cloud Tasks task, anything else has it delivered again."""
-
-    code: int
-    reason: str
-
 
 #: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
 Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
@@ -101,7 +91,7 @@ def deliver(
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
     if claim.objection is not None:
-        return Reply(code=_CODES[claim.objection], reason=claim.objection.value)
+        return objecting(claim.objection, claim.task, delivery)
     assert claim.task is not None  # noqa: S101  # without an objection there is a task
     with runtime.ndb_context.namespace(claim.task.namespace):
         return _Attempt(runtime, claim.task, options, work, report_exception).run()

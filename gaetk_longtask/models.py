@@ -67,6 +67,7 @@ class LongTask(_Own, ndb.Expando):
 
     endpoint = ndb.StringProperty()
     path = ndb.TextProperty()
+    queue_path = ndb.TextProperty()  #: where the queue delivers the task; empty in tasks of earlier versions: `path`
     base_url = ndb.TextProperty()
     method = ndb.TextProperty()
     namespace = ndb.TextProperty()

@@ -56,6 +56,8 @@ class Delivery:
     execute_key: str = field(repr=False)
     task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
     retry_count: int = 0  #: rises with each of its deliveries
+    endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
+    healing: bool = False  #: whether it was enqueued because the task was due; there will be another one
 
 
 class TaskQueue(Protocol):

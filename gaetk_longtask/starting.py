@@ -48,7 +48,8 @@ class Origin:
     """Where a task comes from."""
 
     endpoint: str
-    path: str  #: with the script root: the queue calls it from outside
+    path: str  #: the visitor's, with the script root
+    queue_path: str | None = None  #: the queue's, if a proxy in front of the service has added to the visitor's
     base_url: str
     method: str
     created_by: str | None = None
@@ -248,7 +249,7 @@ def _enqueue(runtime: Runtime, request: QueueRequest) -> None:
 def _request(task: LongTask) -> QueueRequest:
     return QueueRequest(
         queue=task.queue,
-        uri=job_url(task.path, task.id, "execute"),
+        uri=job_url(task.queue_path or task.path, task.id, "execute"),
         headers={KEY_HEADER: task.execute_key},
         service=task.service,
         version=task.version,

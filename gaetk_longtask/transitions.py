@@ -56,6 +56,7 @@ class Objection(Enum):
 
     FORBIDDEN = "the execute key is wrong"
     ENDED = "there is nothing left to do"
+    ELSEWHERE = "the task's handler is not at this URL"
     BUSY = "another attempt owns the task, try again later"
 
 
@@ -115,6 +116,8 @@ def objection(
         return Objection.FORBIDDEN
     if task.status.ended:
         return Objection.ENDED
+    if delivery.endpoint is not None and task.endpoint != delivery.endpoint:
+        return Objection.ELSEWHERE
     lives = _is_leased(task) and task.lease_until > now and task.fence != silent_fence
     return Objection.BUSY if lives else None
 

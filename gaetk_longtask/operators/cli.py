@@ -158,7 +158,7 @@ def _start(
         raise click.UsageError(f"--parameters must be JSON or @FILE: {exc}") from exc
     if any("=" not in pair for pair in url_values):
         raise click.UsageError("--url-value must be NAME=VALUE.")
-    values = endpoints.converted(endpoint, dict(pair.split("=", 1) for pair in url_values))
+    values = dict(pair.split("=", 1) for pair in url_values)
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
     if wait:
         task = _wait(runtime, task)

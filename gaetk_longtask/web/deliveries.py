@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from flask import Response, current_app, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import SecurityError
 
-from gaetk_longtask import execution
+from gaetk_longtask import execution, replies
 from gaetk_longtask.queues import Delivery
+from gaetk_longtask.replies import Reply
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
@@ -21,21 +25,56 @@ def answer(hooks: Hooks, work: execution.Work) -> Response:
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
-    unknown = execution.Reply(code=200, reason=NO_SUCH_TASK)
+    unknown = Reply(code=200, reason=NO_SUCH_TASK)
     reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
     return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
 
 
-def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> execution.Reply:
+def answer_elsewhere() -> Response | None:
+    """Return the reply to a delivery whose URL leads to no handler of ours (any more); None to any other request."""
+    if request.method != "GET" or asked_job(request) != JobName.EXECUTE:
+        return None
+    delivery = delivery_of(request)
+    if delivery is None or not is_task_id(delivery.task_id) or not is_task_id(delivery.execute_key):
+        return None  # keys are made like ids; the doctor sends another one
+    try:
+        runtime = current_runtime()
+        with runtime.ndb_context():
+            reply = replies.elsewhere(runtime, replace(delivery, endpoint=""))
+    except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
+        report_exception(exc)
+        reply = Reply(code=500, reason="the delivery can't be answered, see the log")
+    if reply.code == HTTPStatus.FORBIDDEN:
+        return None  # not ours
+    return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
+
+
+def admit_host() -> None:
+    """Let a delivery pass ``TRUSTED_HOSTS``, which need not have App Engine's host names of the application.
+
+    This is safe: only the queue can send a delivery, and the handler checks the task's execute key.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
+    trusted = [host.lstrip(".") for host in app.config.get("TRUSTED_HOSTS") or ()]
+    if not trusted or not isinstance(request.routing_exception, SecurityError):
+        return
+    if request.method == "GET" and asked_job(request) == JobName.EXECUTE and delivery_of(request) is not None:
+        request.environ["HTTP_HOST"] = trusted[0]
+        request.routing_exception = None
+        request_ctx.url_adapter = app.create_url_adapter(request)
+        request_ctx.match_request()
+
+
+def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> Reply:
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
             return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        return execution.Reply(code=500, reason="the attempt failed, see the log")
+        return Reply(code=500, reason="the attempt failed, see the log")
 
 
 def _forbidden() -> Response:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from flask import current_app, has_request_context, request, url_for
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BuildError
+from flask import current_app
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import LongTaskError
@@ -18,7 +17,9 @@ from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.requests import quoted_path
+from gaetk_longtask.web.places import place_for
+
+log = logging.getLogger(__name__)
 
 
 def handlers() -> dict[str, type[Hooks]]:
@@ -33,16 +34,6 @@ def serializer(endpoint: str) -> Serializer:
     return cls.serializer if cls else JSONSerializer()
 
 
-def converted(endpoint: str, texts: dict[str, str]) -> dict[str, Any]:
-    """Convert texts as the endpoint's URL rule does in a request; return them unchanged if they do not fit it."""
-    adapter = current_app.url_map.bind("localhost")
-    try:
-        found, values = adapter.match(unquote(urlsplit(adapter.build(endpoint, texts)).path))
-    except (BuildError, HTTPException, ValueError):  # `start` raises an error for them
-        return dict(texts)
-    return texts | (dict(values) if found == endpoint else {})
-
-
 def start(
     endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
 ) -> LongTask:
@@ -52,16 +43,22 @@ def start(
     cls = handler_class(view)
     if cls is None:
         raise LongTaskError(unknown(endpoint))
-    values = dict(url_values or {})
+    given = dict(url_values or {})
+    place, values = place_for(endpoint, given)
     if isinstance(parameters, dict):
-        parameters = parameters | values
-    try:
-        path, base_url = _place(endpoint, values)
-    except (BuildError, ValueError) as exc:
-        message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
-        raise LongTaskError(message) from exc
-    host, base_url = urlsplit(base_url).netloc, runtime.config.base_url or base_url
-    origin = Origin(endpoint=endpoint, path=path, base_url=base_url, method="GET", created_by=created_by)
+        parameters = parameters | given | values
+    base_url = runtime.config.base_url or place.base_url
+    if not base_url:
+        log.warning("the task for %r has no absolute URL, set LONGTASK_BASE_URL or SERVER_NAME", endpoint)
+    origin = Origin(
+        endpoint=endpoint,
+        path=place.path,
+        queue_path=place.queue_path,
+        base_url=base_url,
+        method="GET",
+        created_by=created_by,
+    )
+    host = urlsplit(place.base_url).netloc
     with runtime.ndb_context.joining():
         key, shared = view.make_handler().unique_key(parameters), cls.unique_key_shared
         return starting.start(
@@ -74,17 +71,3 @@ def unknown(endpoint: str) -> str:
     near = difflib.get_close_matches(endpoint, handlers(), n=1)
     hint = f"Did you mean {near[0]!r}?" if near else "Use the name that you passed to as_view()."
     return f"There is no long-running task at the endpoint {endpoint!r}. {hint}"
-
-
-def _place(endpoint: str, values: dict[str, Any]) -> tuple[str, str]:
-    """Return path and base URL of a handler, inside or outside of a request."""
-    if has_request_context():
-        return _path_of(url_for(endpoint, **values)), request.host_url.rstrip("/")
-    server, scheme = current_app.config["SERVER_NAME"], current_app.config["PREFERRED_URL_SCHEME"]
-    adapter = current_app.url_map.bind(server or "localhost", script_name=current_app.config["APPLICATION_ROOT"])
-    path = _path_of(adapter.build(endpoint, values, force_external=True))
-    return path, f"{scheme}://{server}" if server else ""
-
-
-def _path_of(url: str) -> str:
-    return quoted_path(unquote(urlsplit(url).path))

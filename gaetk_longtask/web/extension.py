@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 from werkzeug.utils import import_string
@@ -26,9 +26,9 @@ from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.store import TaskStore
-from gaetk_longtask.web import endpoints
+from gaetk_longtask.web import deliveries, endpoints, forms
 from gaetk_longtask.web.commands import OperatorCommands
-from gaetk_longtask.web.current import EXTENSION, current_runtime
+from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
 from gaetk_longtask.web.requests import current_trace
 
 URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
@@ -97,6 +97,9 @@ class LongTaskManager:
             clock=self._clock,
             secret_keys=lambda: _secret_keys(app.config),
         )
+        # First of all: it changes how the application's own hooks see the request.
+        app.before_request_funcs.setdefault(None, []).insert(0, _prepare_request)
+        app.before_request(_answer_elsewhere)
         blueprint = Blueprint(
             "longtask", "gaetk_longtask", url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
         )
@@ -114,15 +117,36 @@ class LongTaskManager:
         """Start a task from code (cron, webhook, command line, test) and return it as it is stored.
 
         Needs an application context. `endpoint` is the handler's endpoint. `url_values` are the arguments of its URL
-        rule. If `parameters` is a `dict`, they are added to it, as in a request. Inside an NDB transaction, the task
-        is created by that transaction and enqueued after its commit.
+        rule. If `parameters` is a `dict`, they are added to it as in a request: converted, and with the rule's
+        defaults. Inside an NDB transaction, the task is created by that transaction and enqueued after its commit.
+
+        The task's absolute URL begins with ``LONGTASK_BASE_URL``, else with the host of the current request, or of the
+        task whose work starts it, else with Flask's ``SERVER_NAME``. Without any of them, a warning is logged.
 
         Raises:
-            LongTaskError: there is no such handler, or its URL can't be built.
+            LongTaskError: there is no such handler, or its URL can't be built, or a request for this URL would reach
+                another handler or have other arguments.
             SerializationError, TooLargeError: the parameters can't be stored; nothing was stored.
             EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
+
+
+def _prepare_request() -> None:
+    """Let deliveries pass ``TRUSTED_HOSTS``; make a visitor's request raise where its form is damaged."""
+    if request.routing_exception is not None:
+        deliveries.admit_host()
+    if _is_handlers():
+        forms.watch(request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
+
+
+def _answer_elsewhere() -> Response | None:
+    return None if _is_handlers() else deliveries.answer_elsewhere()
+
+
+def _is_handlers() -> bool:
+    """Return whether the current request has reached one of our handlers."""
+    return handler_class(current_app.view_functions.get(request.endpoint or "")) is not None
 
 
 def _by_cron(work: Callable[[Runtime], maintenance.Report]) -> ResponseReturnValue:

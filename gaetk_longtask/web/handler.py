@@ -23,6 +23,7 @@ from gaetk_longtask.web import deliveries, visits
 from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
 from gaetk_longtask.web.pages import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
+from gaetk_longtask.web.places import PARENT
 from gaetk_longtask.web.requests import JobName, asked_job, protect
 from gaetk_longtask.web.results import response_with
 
@@ -237,6 +238,7 @@ class LongRunningTaskHandler(View):
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         self.task, self._reporter, self._checkpoints = task, reporter, checkpoints
+        request.environ[PARENT] = task  # of the tasks that this one starts
         self.resumed_from = checkpoints.resumed_from
         return self.execute_task(parameters)
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Request, current_app
 from werkzeug.datastructures import MultiDict
 
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.forms import check_type
 
 #: The longest parameter in a bookmark (as in the original library), and the longest bookmark, both in characters.
 _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
 
 
 def parameters_of(request: Request) -> dict[str, Any]:
-    """Return the query, form and file fields of a request, files as `bytes`; raise `ProblemError` for a JSON body."""
-    if request.mimetype == "application/json":
-        raise ProblemError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "This URL accepts form fields, not JSON. To accept JSON, override prepare_task.",
-        )
+    """Return the query, form and file fields of a request, files as `bytes`; raise `ProblemError` for another body."""
+    check_type(request)
     body = request.form.to_dict(flat=False)
     for name, files in request.files.lists():
         body[name] = body.get(name, []) + [file.read() for file in files]
@@ -52,10 +47,15 @@ def bookmark(
     offered = [item for item in query.items(multi=True) if item[0] not in form]
     offered += [item for item in form.items(multi=True) if item[0] in named]
     chosen: list[tuple[str, str]] = []
+    room = _LONGEST_BOOKMARK
     for name, value in offered:
-        fits = len(value) < _LONGEST_VALUE and len(urlencode([*chosen, (name, value)])) <= _LONGEST_BOOKMARK
-        if fits and is_parameter(name, csrf_name):
+        # The lengths are compared before anything is quoted, because a form may have a field of megabytes.
+        if len(value) >= _LONGEST_VALUE or len(name) + len(value) >= room or not is_parameter(name, csrf_name):
+            continue
+        needed = len(urlencode([(name, value)])) + bool(chosen)  # the & between two of them
+        if needed <= room:
             chosen.append((name, value))
+            room -= needed
     return chosen
 
 

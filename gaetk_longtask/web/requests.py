@@ -6,14 +6,14 @@ import re
 import sys
 from enum import StrEnum
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flask import Request, Response, current_app, has_request_context
 from flask import request as current_request
 from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from gaetk_longtask.queues import KEY_HEADER, Delivery
+from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
 from gaetk_longtask.web.file_names import encode_file_name
 from gaetk_longtask.web.language import SOURCE, Language
 
@@ -29,6 +29,13 @@ _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(/.*)?")
 
 #: 128 random bits or more in URL-safe base64; other ids are not looked up.
 _ID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
+
+#: A name or an IP address, and perhaps a port.
+_HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+
+#: The headers by which browsers say that they only guess that their user will want the page, and what they contain.
+_PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+_GUESSES = ("prefetch", "prerender", "preview", "instant")
 
 _REMEMBERED = 128  #: how many header values are cached with their meaning; browsers send the same few
 
@@ -89,23 +96,43 @@ def _best_language(accept: str | None) -> Language:
 
 
 def is_prefetch(request: Request) -> bool:
-    """Return whether a browser only prefetches the page, before its user has asked for it."""
-    purpose = f"{request.headers.get('Sec-Purpose', '')} {request.headers.get('Purpose', '')}"
-    return "prefetch" in purpose or "prerender" in purpose
+    """Return whether a browser only prefetches or previews the page, before its user has asked for it."""
+    purpose = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
+    return any(guess in purpose for guess in _GUESSES)
 
 
 def is_cross_site(request: Request) -> bool:
     """Return whether a page of another site made the browser send the request."""
-    return request.headers.get("Sec-Fetch-Site") == "cross-site"
+    site = request.headers.get("Sec-Fetch-Site")
+    return not _names_our_host(request) if site is None else site not in ("same-origin", "same-site", "none")
 
 
 def is_same_origin(request: Request) -> bool:
-    """Return whether one of our own pages sent the request; a program, which sends neither header, is trusted."""
+    """Return whether one of our own pages sent the request; a program, which sends none of the headers, is trusted."""
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2] == request.host
+    return _names_our_host(request) if site is None else site in ("same-origin", "none")
+
+
+def _names_our_host(request: Request) -> bool:
+    """Return whether `Origin`, or else `Referer`, names the host of the request, or both are missing."""
+    origin = request.headers.get("Origin", request.headers.get("Referer"))
+    if origin is None:
+        return True
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return _without_port(parts.netloc) == _without_port(request.host)
+
+
+def _without_port(host: str) -> str:
+    """Return a host in lower case, without a port that may be left out."""
+    return host.lower().removesuffix(":443").removesuffix(":80")
+
+
+def has_possible_host(request: Request) -> bool:
+    """Return whether the request's host can be part of a URL; Werkzeug returns an empty one for many that can't."""
+    return _HOST.fullmatch(request.host) is not None
 
 
 def current_trace(project: str | None) -> str | None:
@@ -129,6 +156,8 @@ def delivery_of(request: Request) -> Delivery | None:
         execute_key=key,
         task_name=request.headers.get("X-AppEngine-TaskName", ""),
         retry_count=int(retries) if re.fullmatch(r"[0-9]{1,9}", retries) else 0,
+        endpoint=request.endpoint or "",
+        healing=HEALING_HEADER in request.headers,
     )
 
 

@@ -13,11 +13,15 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
+from gaetk_longtask.web.forms import check_query
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages import StartPage
 from gaetk_longtask.web.parameters import bookmark, csrf_field
+from gaetk_longtask.web.places import place_of
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
+
+_MOST_FIELDS = 1000  #: how many fields the page with the start button repeats
 
 
 class Start:
@@ -51,14 +55,18 @@ class Start:
 
     def _start(self) -> LongTask:
         request = self._request
+        check_query(request)
+        place = place_of(request)
         origin = Origin(
             endpoint=request.endpoint or "",
-            path=self._answers.path,
-            base_url=self._runtime.config.base_url or request.host_url.rstrip("/"),
+            path=place.path,
+            queue_path=place.queue_path,
+            base_url=self._runtime.config.base_url or place.base_url,
             method=request.method,
             created_by=self._hooks.get_user_id(),
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
+        request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
         options = self._hooks.options(self._runtime.config)
         key, shared = self._hooks.unique_key(parameters), self._hooks.unique_key_shared
         try:
@@ -100,6 +108,11 @@ class Start:
     def _ask_first(self) -> Any:
         """Return a page with a start button, because a page of another site must not start a task."""
         request, path = self._request, self._answers.path
+        if self._answers.as_json:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This request comes from another site, so nothing was started. Send it from our own site.",
+            )
         if request.files:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -107,6 +120,11 @@ class Start:
             )
         posted = request.method == "POST"
         source = request.form if posted else request.args
+        if sum(len(values) for _, values in source.lists()) > _MOST_FIELDS:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This request comes from another site, so nothing was started. Send it from our own site.",
+            )
         language = asked_language(request)
         page = StartPage(
             language=language,

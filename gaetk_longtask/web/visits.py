@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, assert_never
 
 from flask import Request, Response, make_response, request
+from werkzeug.exceptions import HTTPException
 
 from gaetk_longtask import starting
 from gaetk_longtask.contexts import STORE_ERRORS
@@ -19,6 +20,7 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
+from gaetk_longtask.web import forms
 from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import Hooks
@@ -29,6 +31,7 @@ from gaetk_longtask.web.requests import (
     REFRESH_FIELD,
     JobName,
     asked_language,
+    has_possible_host,
     is_same_origin,
     is_task_id,
 )
@@ -68,6 +71,11 @@ class _Visit:
             return make_response(self._dispatch())
         except ProblemError as problem:
             return problem.response()
+        except HTTPException as exc:
+            bad_form = forms.problem_of(self._request, exc)
+            if bad_form is None:
+                raise
+            return bad_form.response()
         except ConfigurationError as exc:
             report_exception(exc)
             return ProblemError(
@@ -76,6 +84,8 @@ class _Visit:
             ).response()
 
     def _dispatch(self) -> Any:
+        if not has_possible_host(self._request):
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The Host header of this request is not a host.")
         try:
             task_id, job = self._request.args.get(ID_FIELD), self._request.args.get(JOB_FIELD)
         except UnicodeDecodeError as exc:

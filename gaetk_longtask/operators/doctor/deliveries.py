@@ -110,7 +110,10 @@ def _what_stops_it(code: int, location: str, host: str) -> tuple[str, str]:
         case 401 | 403:
             return f"It is refused ({code}), probably by a login.", _EXEMPT
         case 404:
-            return "Not found (404).", "Does the application answer only for hosts other than PROJECT.appspot.com?"
+            return "Not found (404).", (
+                "Does the application answer only for hosts other than PROJECT.appspot.com, by host_matching or "
+                "subdomain_matching? Add a rule for the queue's host, for instance host='<host>'."
+            )
         case _:
             return f"The answer is {code}.", f"See the application's log. {_EXEMPT}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
 from gaetk_longtask.operators.doctor.subject import Subject
-from gaetk_longtask.queues import LONGEST_URI
+from gaetk_longtask.queues import EMULATOR_VARIABLE, LONGEST_URI
+from gaetk_longtask.web.places import application_roots
 
 #: Headers that App Engine's front end and the queue add, with room to spare; one of Identity-Aware Proxy has 2 kB.
 _HEADERS, _HEADER_BYTES = 50, 4096
@@ -152,6 +154,21 @@ def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[
         )
 
 
+def check_hosts(subject: Subject) -> Iterator[Finding]:
+    """Check that a forged Host header does not get into tasks' absolute URLs."""
+    if os.environ.get(EMULATOR_VARIABLE) or os.environ.get("DATASTORE_EMULATOR_HOST"):
+        return  # not deployed
+    if subject.config.base_url or subject.app.config.get("TRUSTED_HOSTS"):
+        yield ok("hosts", "A forged Host header does not get into the URLs of tasks.")
+    else:
+        yield problem(
+            "hosts",
+            "Neither LONGTASK_BASE_URL nor TRUSTED_HOSTS is set: the links in mails lead to any host that a visitor's "
+            "request names.",
+            "Set LONGTASK_BASE_URL to scheme and host of your site, or TRUSTED_HOSTS to its hosts (Flask 3.1).",
+        )
+
+
 def check_cron(subject: Subject) -> Iterator[Finding]:
     """Check that cron heals lost tasks and deletes expired ones."""
     content = (subject.yaml_files or {}).get("cron.yaml")
@@ -159,7 +176,7 @@ def check_cron(subject: Subject) -> Iterator[Finding]:
         yield _no_file(subject, "cron", "cron.yaml")
         return
     urls = {str(entry.get("url")) for entry in _list(content, "cron")}
-    root = str(subject.app.config["APPLICATION_ROOT"]).rstrip("/")
+    root = application_roots(subject.app)[1]
     missing = [url for url in (_SWEEP, _PURGE) if root + url not in urls]
     if missing:
         yield problem(

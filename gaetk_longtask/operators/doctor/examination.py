@@ -56,6 +56,7 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     deliveries.check_queue_ways,
     deployment.check_files,
     deployment.check_entrypoints,
+    deployment.check_hosts,
     deployment.check_dispatch,
     deployment.check_cron,
     platform.check_services,

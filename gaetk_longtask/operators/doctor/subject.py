@@ -21,6 +21,7 @@ from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.web.current import handler_class
 from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.places import application_roots
 from gaetk_longtask.web.requests import quoted_path
 
 _DEFAULT_SERVICE = "default"
@@ -112,15 +113,17 @@ def _example(app: Flask, rule: Rule) -> str | None:
         if text is None or type(converter) not in DEFAULT_CONVERTERS.values():
             return None
         values[name] = converter.to_python(text)
-    adapter = app.url_map.bind("localhost")
     try:
         built = rule.build(values)
+        domain = built[0] if built is not None else ""
+        hosted = app.url_map.host_matching
+        adapter = app.url_map.bind(domain if hosted else "localhost", subdomain=None if hosted else domain)
         method = min(rule.methods or ())
         if built is None or adapter.match(unquote(built[1]), method=method, return_rule=True)[0] is not rule:
             return None
     except (HTTPException, RoutingException, ValueError):
         return None
-    return quoted_path(str(app.config["APPLICATION_ROOT"]).rstrip("/") + unquote(built[1]))
+    return quoted_path(application_roots(app)[1] + unquote(built[1]))
 
 
 def _texts(converter: BaseConverter) -> Iterator[str]:

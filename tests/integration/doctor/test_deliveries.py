@@ -11,6 +11,7 @@ import pytest
 from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from gaetk_longtask import LongTaskManager, is_queue_request
 from gaetk_longtask.dev.tasks_emulator import Emulator
@@ -127,6 +128,12 @@ def test_an_application_below_a_root_is_reached(doctor: Doctor) -> None:
     app = make(APPLICATION_ROOT="/shop")
     found = problems(doctor(app, deployed=DispatcherMiddleware(NotFound(), {"/shop": app})))
     assert set(found) == {"cron"}  # which calls URLs without it
+
+
+def test_a_root_that_a_proxy_removes_is_not_in_the_queues_requests(doctor: Doctor) -> None:
+    app = make(APPLICATION_ROOT="/app")
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]  # Flask's documented way
+    assert not problems(doctor(app))
 
 
 def test_a_hook_that_raises_in_debug_mode_is_found_too(doctor: Doctor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlencode
@@ -106,6 +107,32 @@ def test_all_together_have_at_most_1500_characters(items: Items) -> None:
 def test_a_field_that_is_too_long_leaves_room_for_others() -> None:
     long = [(name, "x" * 500) for name in "abc"]
     assert bookmarked([*long, ("d", "y")]) == [*long[:2], ("d", "y")]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [("a", "")] * 2_000,
+        [("a", "")] * 300_000,
+        [(f"a{number}", "x") for number in range(100_000)],
+        [("a", "x" * 511)] * 10_000,
+        [("a", "ж" * 511)] * 10_000,
+        [("a" * 500_000, "")] * 20,
+        [("a", "x" * 5_000_000)],
+    ],
+)
+def test_the_time_for_a_bookmark_is_linear(items: Items) -> None:
+    began = time.process_time()
+    kept = bookmarked([], items, tuple({name for name, _ in items}))
+    assert time.process_time() - began < 3  # a quadratic algorithm takes minutes
+    assert len(urlencode(kept)) <= 1500
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "", None])
+def test_another_body_than_a_form_is_refused(content_type: str | None) -> None:
+    with pytest.raises(ProblemError) as caught:
+        read("/report", method="POST", data=b"a=1", content_type=content_type)
+    assert caught.value.status == 415
 
 
 @pytest.mark.parametrize(

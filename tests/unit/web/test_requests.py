@@ -14,6 +14,7 @@ from gaetk_longtask.store import new_token
 from gaetk_longtask.web.requests import (
     JobName,
     delivery_of,
+    has_possible_host,
     is_cross_site,
     is_prefetch,
     is_same_origin,
@@ -26,8 +27,9 @@ from gaetk_longtask.web.requests import (
 from tests.unit.conftest import ID
 
 
-def request_with(headers: dict[str, str] | None = None, path: str = "/report") -> Request:
-    return Request(EnvironBuilder(path, base_url="https://www.example.com", headers=headers).get_environ())
+def request_with(headers: dict[str, str] | None = None, path: str = "/report", method: str = "GET") -> Request:
+    builder = EnvironBuilder(path, base_url="https://www.example.com", headers=headers, method=method)
+    return Request(builder.get_environ())
 
 
 # Ids.
@@ -85,6 +87,12 @@ def test_a_client_without_a_preference_gets_the_page() -> None:
         {"Sec-Purpose": "prefetch;prerender"},
         {"Sec-Purpose": "prerender"},
         {"Purpose": "prefetch"},
+        {"Purpose": "preview"},
+        {"X-Purpose": "preview"},
+        {"X-Purpose": "Prefetch"},
+        {"X-Purpose": "instant"},
+        {"X-Moz": "prefetch"},
+        {"X-Moz": "Prefetch"},
     ],
 )
 def test_a_prefetch_is_recognized(headers: dict[str, str]) -> None:
@@ -105,8 +113,49 @@ def test_the_browser_says_whether_a_request_comes_from_another_site(site: str, f
     assert is_cross_site(request_with({"Sec-Fetch-Site": site})) is foreign
 
 
-def test_a_request_without_that_header_does_not_count_as_another_site() -> None:
+def test_a_request_without_any_header_does_not_count_as_another_site() -> None:
     assert not is_cross_site(request_with())
+
+
+@pytest.mark.parametrize(
+    ("headers", "foreign"),
+    [
+        ({"Origin": "https://evil.example"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": ""}, True),
+        ({"Origin": "https://www.example.com.evil.example"}, True),
+        ({"Origin": "https://www.example.com@evil.example"}, True),
+        ({"Origin": "https://["}, True),
+        ({"Origin": "https://www.example.com"}, False),
+        ({"Origin": "https://WWW.example.com:443"}, False),
+        ({"Origin": "https://www.example.com", "Referer": "https://evil.example/"}, False),
+        ({"Referer": "https://evil.example/page"}, True),
+        ({"Referer": "https://evil.example/www.example.com"}, True),
+        ({"Referer": "https://["}, True),
+        ({"Referer": "https://www.example.com/page?a=1"}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://www.example.com"}, True),
+        ({"Sec-Fetch-Site": "nonsense"}, True),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_that_header_origin_or_else_referer_decides(
+    headers: dict[str, str], foreign: bool, method: str
+) -> None:
+    assert is_cross_site(request_with(headers, method=method)) is foreign
+
+
+@pytest.mark.parametrize(
+    ("host", "possible"),
+    [
+        *[(host, True) for host in ("example.com", "127.0.0.1:80", "[::1]:8080", "x")],
+        *[(host, False) for host in ("a b", "a\x01", "a/b", "a@b", "a:b", "a:99999", "[::1", "<a>", "a,b", "ö", "")],
+    ],
+)
+def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host: str, possible: bool) -> None:
+    made = request_with()
+    made.environ["HTTP_HOST"] = made.environ["SERVER_NAME"] = host
+    assert has_possible_host(made) is possible
 
 
 @pytest.mark.parametrize(
