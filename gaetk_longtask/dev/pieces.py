@@ -86,8 +86,11 @@ def start_datastore(
     ``memory_mib`` limits Java; 512 is enough for some ten thousand tasks.
     """
     if kind is None:
-        has_sdk = find_emulator(_JARS[DatastoreKind.SDK][0]) and find_java()
-        kind = DatastoreKind.SDK if has_sdk else DatastoreKind.EMBEDDED
+        try:
+            kind = DatastoreKind.SDK
+            check_datastore(kind)
+        except MissingPieceError:
+            kind = DatastoreKind.EMBEDDED
     match DatastoreKind(kind):
         case DatastoreKind.EMBEDDED:
             return _start_embedded_datastore(data_dir, log)
@@ -99,33 +102,43 @@ def start_datastore(
             options = ["--testing"]
             if data_dir is not None:
                 options = ["--consistency=1.0", "--store_on_disk=true", str(data_dir / "datastore-sdk")]
-    command = _java_command(DatastoreKind(kind), memory_mib)
+    java, jar, main_class = _java_and_jar(DatastoreKind(kind))
+    # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
+    jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command = [java, *jvm, "-cp", jar, main_class, "start", "--host=127.0.0.1"]
     return _start_on_free_port(
         "datastore", what, lambda port: [*command, f"--port={port}", *options], is_ready=_answers_http, log=log
     )
 
 
-def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
+def check_datastore(kind: DatastoreKind | str) -> None:
+    """Raise :class:`MissingPieceError` if something is missing here that this kind of Datastore needs."""
+    match DatastoreKind(kind):
+        case DatastoreKind.EMBEDDED:
+            if find_spec("google.appengine") is None:
+                raise MissingPieceError(
+                    'datastore: appengine-python-standard is not installed; pip install "gaetk-longtask[dev]"'
+                )
+        case other:
+            _java_and_jar(other)
+
+
+def _java_and_jar(kind: DatastoreKind) -> tuple[str, str, str]:
     jar_name, main_class = _JARS[kind]
     jar, java = find_emulator(jar_name), find_java()
     if jar is None:
         component = jar_name.split("/")[0]
         raise MissingPieceError(
             f"datastore: the Cloud SDK's {component} is not installed; gcloud components install {component}"
-            f" (on Debian: apt install google-cloud-cli-{component})"
+            f" (on Debian: apt install google-cloud-cli-{component}){'' if java else '; it also needs Java'}"
         )
     if java is None:
         raise MissingPieceError("datastore: the Cloud SDK's emulators need Java; install a Java runtime (17 or newer)")
-    # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
-    jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
+    return java, str(jar), main_class
 
 
 def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
-    if find_spec("google.appengine") is None:
-        raise MissingPieceError(
-            'datastore: appengine-python-standard is not installed; pip install "gaetk-longtask[dev]"'
-        )
+    check_datastore(DatastoreKind.EMBEDDED)
     command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]

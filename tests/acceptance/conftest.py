@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 
-from gaetk_longtask.dev.processes import StackError
+from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.pytest_plugin import LocalStack
 from tests.chaos.battlefield import Battlefield
-from tests.conftest import missing
 from tests.endurance.runs import Course
+from tests.missing import missing
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
@@ -70,8 +69,8 @@ class Program:
         while line := self._next_line(deadline):
             if line.startswith(start):
                 return line.removeprefix(start).rstrip()
-        if "is not installed" in self.output and self.process.poll() and os.environ.get("CI") != "true":
-            pytest.skip(self.output)
+        if "is not installed" in self.output and self.process.poll():
+            missing(self.output)
         raise AssertionError(f"no line that starts with {start!r} in {seconds} seconds:\n{self.output}")
 
     def _next_line(self, deadline: float) -> str | None:
@@ -216,8 +215,8 @@ def course() -> Iterator[Course]:
     try:
         with Course.open(time_limit_seconds=1.5) as course:
             yield course
-    except StackError as exc:
-        missing("A piece of the local stack", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
 
 
