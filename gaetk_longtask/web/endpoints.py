@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from gaetk_longtask import starting
 from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
-from gaetk_longtask.starting import Origin
+from gaetk_longtask.starting import Origin, is_user_id
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.requests import quoted_path
@@ -48,6 +49,12 @@ def start(
 ) -> LongTask:
     """Start a task, as `LongTaskManager.start` documents."""
     runtime = current_runtime()
+    if not is_user_id(created_by):
+        message = f"created_by must be None or a str of at most 1,500 bytes, not {reprlib.repr(created_by)}."
+        raise LongTaskError(message)
+    if not isinstance(endpoint, str) or not isinstance(url_values or {}, Mapping):
+        message = f"endpoint must be a str and url_values a dict, not {endpoint!r} and {url_values!r}."
+        raise LongTaskError(message)
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
     if cls is None:
