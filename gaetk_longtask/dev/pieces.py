@@ -170,15 +170,27 @@ def start_redis(*, log: Log = discard) -> Piece:
 
 
 def start_tasks(
-    app_url: str, *, queue_yaml: Path | None = None, data_dir: Path | None = None, log: Log = discard
+    app_url: str,
+    *,
+    queue_yaml: Path | None = None,
+    data_dir: Path | None = None,
+    at_once: int | None = None,
+    log: Log = discard,
 ) -> Piece:
-    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``."""
+    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``.
+
+    With ``at_once``, no more tasks than that run at a time, whatever the queues allow.
+    """
     command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0", "--app", app_url]
     if queue_yaml is not None:
         command += ["--queue-yaml", str(queue_yaml)]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
-    return _start_announced("tasks", "our Cloud Tasks emulator; there is no official one", command, log=log)
+    what = "our Cloud Tasks emulator; there is no official one"
+    if at_once is not None:
+        command += ["--at-once", str(at_once)]
+        what += f"; runs at most {at_once} tasks at a time"
+    return _start_announced("tasks", what, command, log=log)
 
 
 def _start_announced(name: str, what: str, command: list[str], *, log: Log, stand_in: bool = False) -> Piece:

@@ -49,12 +49,7 @@ def start(
 ) -> LongTask:
     """Start a task, as `LongTaskManager.start` documents."""
     runtime = current_runtime()
-    if not is_user_id(created_by):
-        message = f"created_by must be None or a str of at most 1,500 bytes, not {reprlib.repr(created_by)}."
-        raise LongTaskError(message)
-    if not isinstance(endpoint, str) or not isinstance(url_values or {}, Mapping):
-        message = f"endpoint must be a str and url_values a dict, not {endpoint!r} and {url_values!r}."
-        raise LongTaskError(message)
+    _check(endpoint, url_values, created_by)
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
     if cls is None:
@@ -74,6 +69,16 @@ def start(
         return starting.start(
             runtime, origin, parameters, cls.options(runtime.config), key=key, shared=shared, host=host
         )
+
+
+def _check(endpoint: object, url_values: object, created_by: object) -> None:
+    """Raise `LongTaskError` if an argument has an impossible value."""
+    if not is_user_id(created_by):
+        message = f"created_by must be None or a str of at most 1,500 bytes, not {reprlib.repr(created_by)}."
+        raise LongTaskError(message)
+    if not isinstance(endpoint, str) or not isinstance(url_values, Mapping | None):
+        shown = f"{reprlib.repr(endpoint)} and {reprlib.repr(url_values)}"
+        raise LongTaskError(f"endpoint must be a str and url_values a dict, not {shown}.")
 
 
 def unknown(endpoint: str) -> str:

@@ -52,9 +52,10 @@ class _Fault(Enum):
 def check_progress(subject: Subject) -> Iterator[Finding]:
     """Check that progress can be written, replaced by later progress only, and read."""
     where, store = subject.config.progress_url, subject.runtime.progress
-    own = isinstance(store, GuardedProgressStore)
-    text = type(store.store).__name__ if own else f"{without_password(where)}, {type(store).__name__}"
-    scheme = "" if own else where.partition(":")[0]
+    if isinstance(store, GuardedProgressStore):
+        scheme, text = "", type(store.store).__name__
+    else:
+        scheme, text = where.partition(":")[0], f"{without_password(where)}, {type(store).__name__}"
     for _ in range(_TRIED_TASKS if scheme == "memcached" else 1):
         # Several ids: memcached servers share them.
         task_id = f"doctor-{new_token()}"
