@@ -18,6 +18,7 @@ METADATA_URL = "http://metadata.google.internal/computeMetadata/v1/instance/regi
 _METADATA_SECONDS = 2.0
 #: App Engine has its own names for two regions.
 _REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
+_PREFIX = "LONGTASK_"
 EMULATED_LOCATION = "local"  #: the location for an emulator, which accepts any
 
 
@@ -40,7 +41,7 @@ class Config:
 
         Raise `ConfigurationError` if a key is unknown or its value is impossible; the message says what to do.
         """
-        prefix = "LONGTASK_"
+        prefix = _PREFIX
         known = [prefix + field.name.upper() for field in fields(cls)]
         for key in settings:
             if key.startswith(prefix) and key not in known:
@@ -67,6 +68,23 @@ class Config:
         if "base_url" in values:
             values["base_url"] = _base_url(values["base_url"])
         return cls(**values)
+
+
+def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``LONGTASK_`` keys of an application's settings, and their values."""
+    return {key: value for key, value in settings.items() if key.startswith(_PREFIX)}
+
+
+def changed_setting(read: Mapping[str, Any], settings: Mapping[str, Any]) -> ConfigurationError:
+    """Return the error about settings that have changed since they were read."""
+    now = given_settings(settings)
+    key = min(key for key in read.keys() | now.keys() if key not in read or key not in now or read[key] != now[key])
+    message = (
+        f"{key} was changed after LongTaskManager(app) had read the settings, so the change would have no effect. "
+        "Change app.config first. If that is not possible, create the manager without an application, and call "
+        "init_app(app) when all settings are there."
+    )
+    return ConfigurationError(message, key=key)
 
 
 def find_location(config: Config, environ: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,6 +33,7 @@ class Runtime:
     """The store, queue and progress store of one application."""
 
     config: Config
+    settings: Mapping[str, Any]  #: the ``LONGTASK_`` keys of ``app.config``, as they were when `config` was read
     store: TaskStore
     queue: TaskQueue
     progress: ProgressStore

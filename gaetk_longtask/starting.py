@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import reprlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,7 +82,10 @@ def start(
         return start(runtime, origin, parameters, options, key=key, host=host)
 
     runtime.queue.check()
-    _check_user(origin.created_by)
+    if not is_user_id(origin.created_by):
+        shown = reprlib.repr(origin.created_by)
+        message = f"get_user_id() must return None or a str of at most 1,500 bytes as created_by, not {shown}."
+        raise TypeError(message)
     name = None
     if key is not None:
         with runtime.ndb_context():
@@ -257,8 +261,9 @@ def _request(task: LongTask) -> QueueRequest:
     )
 
 
-def _check_user(created_by: object) -> None:
-    fits = isinstance(created_by, str) and len(created_by.encode(errors="replace")) <= _LONGEST_USER_ID
-    if created_by is not None and not fits:
-        message = f"get_user_id() must return None or a str of at most 1,500 bytes as created_by, not {created_by!r}."
-        raise TypeError(message)
+def is_user_id(created_by: object) -> bool:
+    """Return whether Datastore can store this as a task's user."""
+    try:
+        return created_by is None or (isinstance(created_by, str) and len(created_by.encode()) <= _LONGEST_USER_ID)
+    except UnicodeEncodeError:
+        return False

@@ -206,12 +206,18 @@ def _run_demo(*, port: int, once: bool) -> None:
                 time.sleep(0.5)
 
 
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65_535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a port; use a number up to 65535")
+
+
 def main() -> int:
     """Run the demo. Return 0 if it succeeded, 1 if it failed, and 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m sample_app.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the report instead of keeping the site running")
     default = f"{_DEFAULT_PORT} if it is free, otherwise any free port"
-    parser.add_argument("--port", type=int, help=f"port of the site (default: {default})")
+    parser.add_argument("--port", type=_port, help=f"port of the site (default: {default})")
     arguments = parser.parse_args()
     for number in _ENDING_SIGNALS:
         signal.signal(number, signal.default_int_handler)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached, start_redis
-from gaetk_longtask.dev.processes import StackError
+from gaetk_longtask.dev.pieces import (
+    DatastoreKind,
+    Piece,
+    check_datastore,
+    start_datastore,
+    start_memcached,
+    start_redis,
+)
+from gaetk_longtask.dev.processes import MissingPieceError
 from tests.api_server import api_server
+from tests.missing import REPLACED, is_ci, missing
+from tests.missing import pytest_runtestloop as pytest_runtestloop
+from tests.missing import pytest_terminal_summary as pytest_terminal_summary
 
 #: Our own plugin for users of the library. The tests of the sample application use it like they would.
 pytest_plugins = ["gaetk_longtask.pytest_plugin", "pytester"]
@@ -21,9 +30,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--datastore",
         choices=[kind.value for kind in DatastoreKind],
-        default=DatastoreKind.SDK.value,
-        help="Datastore for the integration tests",
+        help="Datastore for the integration tests (default: sdk; embedded if that one is missing, except in CI)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the Datastore once for all processes."""
+    if config.option.datastore is not None:
+        return
+    config.option.datastore = DatastoreKind.SDK.value
+    try:
+        check_datastore(DatastoreKind.SDK)
+    except MissingPieceError as exc:
+        if not is_ci():
+            config.option.datastore = DatastoreKind.EMBEDDED.value
+            config.stash[REPLACED] = f"All tests ran on the embedded Datastore, not on the Cloud SDK's. {exc}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,19 +65,12 @@ def _as_text(data: Any) -> Any:
             return data
 
 
-def missing(service: str, error: Exception) -> None:
-    """Skip the test because a service is missing. In CI, fail instead."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{service} is missing: {error}")
-    pytest.skip(f"{service} is missing: {error}")
-
-
 @pytest.fixture(scope="session")
 def datastore_piece(request: pytest.FixtureRequest) -> Iterator[Piece]:
     try:
         piece = start_datastore(request.config.getoption("--datastore"))
-    except StackError as exc:
-        missing("The Datastore emulator", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
     yield piece
     piece.stop()
@@ -72,8 +86,8 @@ def longtask_datastore_host(datastore_piece: Piece) -> str:
 def memcached_host() -> Iterator[str]:
     try:
         piece = start_memcached()
-    except StackError as exc:
-        missing("memcached", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
     yield piece.host
     piece.stop()
@@ -83,8 +97,8 @@ def memcached_host() -> Iterator[str]:
 def redis_host() -> Iterator[str]:
     try:
         piece = start_redis()
-    except StackError as exc:
-        missing("redis-server", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
     yield piece.host
     piece.stop()

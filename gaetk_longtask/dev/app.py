@@ -5,27 +5,39 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import importlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, StackError, discard
+from gaetk_longtask.dev.options import NO_APPLICATION
+from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, StackError, discard
 
 #: gunicorn's exit codes for "a worker could not boot" and "the app could not be loaded".
 _LOAD_ERRORS = (3, 4)
 _START_TIMEOUT_SECONDS = 120.0
+#: The threads of each worker that no task takes. A browser opens up to six connections.
+VISITOR_THREADS = 8
+_DEFAULT_ENTRYPOINT = "gunicorn --worker-class gthread --threads 8 --timeout 0"
+#: Workers that serve many requests without a thread for each.
+_WITHOUT_THREADS = ("gevent", "eventlet", "tornado", "uvicorn", "asgi")
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppSettings:
-    """What the local stack reads from ``app.yaml``; the defaults apply if there is no such file."""
+    """What the local stack reads from ``app.yaml``."""
 
     #: Options for gunicorn.
-    options: tuple[str, ...] = ("--worker-class", "gthread", "--threads", "8", "--timeout", "0")
+    options: tuple[str, ...]
+    #: How many tasks run at a time, so that threads are left for visitors; ``None`` if threads do not matter.
+    tasks_at_once: int | None
     service: str = "default"
     env_variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,7 +53,7 @@ def check_installed() -> None:
 def read_app_yaml(path: Path) -> AppSettings:
     """Return the settings from ``path``, or the defaults if it does not exist."""
     if not path.exists():
-        return AppSettings()
+        return _settings(_DEFAULT_ENTRYPOINT)
     from google.appengine.api import (  # noqa: PLC0415 - of an extra that may be missing
         appinfo,
         appinfo_errors,
@@ -53,24 +65,22 @@ def read_app_yaml(path: Path) -> AppSettings:
         info = appinfo.LoadSingleAppInfo(path.read_text())
     except (appinfo_errors.Error, validation.ValidationError, yaml_errors.Error) as exc:
         raise StackError(f"app: {path} is not a valid app.yaml: {exc}") from exc
-    return AppSettings(
-        options=gunicorn_options(info.entrypoint) if info.entrypoint else AppSettings().options,
-        service=info.service or "default",
-        env_variables={**(info.env_variables or {})},
-    )
+    settings = _settings(info.entrypoint or _DEFAULT_ENTRYPOINT)
+    return replace(settings, service=info.service or "default", env_variables={**(info.env_variables or {})})
 
 
-def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
-    """Return the options of an entrypoint that say how requests are served, at least two at a time.
+def _settings(entrypoint: str) -> AppSettings:
+    """Return how an entrypoint serves requests; for one that does not start gunicorn, the defaults.
 
-    For an entrypoint that does not start gunicorn, return the defaults. A task may start or watch another task: an
-    app that serves one request at a time would wait for itself.
+    At least two tasks run at a time, because a task may start or watch another one. On App Engine, other instances
+    serve visitors while all threads of one are at work. Here there is only one, so it gets more threads. All tasks may
+    reach the same worker, so each has threads for all of them.
     """
     from gunicorn.config import Config  # noqa: PLC0415 - of an extra that may be missing
 
     words = shlex.split(entrypoint)
     if not any(Path(word).name == "gunicorn" for word in words):
-        return AppSettings().options
+        return _settings(_DEFAULT_ENTRYPOINT)
     parser = Config().parser()
     parser.exit_on_error = False
     try:
@@ -78,12 +88,45 @@ def gunicorn_options(entrypoint: str) -> tuple[str, ...]:
     except argparse.ArgumentError as exc:
         raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
     workers, threads = found.workers or 1, found.threads or 1
-    options = ["--workers", str(workers), "--threads", str(threads if workers * threads > 1 else 2)]
+    at_once = None if any(name in str(found.worker_class) for name in _WITHOUT_THREADS) else max(2, workers * threads)
+    threads = threads if at_once is None else at_once + VISITOR_THREADS
+    options = ["--workers", str(workers), "--threads", str(threads)]
     if found.worker_class:
         options += ["--worker-class", found.worker_class]
     if found.timeout is not None:
         options += ["--timeout", str(found.timeout)]
-    return tuple(options)
+    return AppSettings(options=tuple(options), tasks_at_once=at_once)
+
+
+class NoAppError(StackError):
+    """``MODULE:APP`` names no application."""
+
+
+def check_target(target: str) -> None:
+    """Raise :class:`NoAppError` if ``MODULE:APP`` is malformed or there is no such module. Import nothing."""
+    if not _TARGET.fullmatch(target):
+        raise NoAppError(f"{target[:100]!r} is not of the form MODULE:APP, such as main:app")
+    module = target.partition(":")[0]
+    if not _is_there(module):
+        hint = f"; write {target.replace('.py', '', 1)} instead" if module.endswith(".py") else ""
+        raise NoAppError(f"there is no module {module[:100]!r} in {Path.cwd()}, nor is it installed{hint}")
+
+
+def _is_there(module: str) -> bool:
+    importlib.invalidate_caches()
+    name, *rest = module.split(".")
+    try:
+        spec: ModuleSpec | None = PathFinder.find_spec(name, [str(Path.cwd())]) or find_spec(name)
+        for part in rest:
+            if spec is None or spec.submodule_search_locations is None:
+                return False
+            name = f"{name}.{part}"
+            spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    except ValueError:  # the module that is running
+        return False
+    except KeyError:  # a namespace in a namespace, which can only be searched once it is imported
+        return True
+    return spec is not None
 
 
 class App:
@@ -118,8 +161,13 @@ class App:
         return Process("app", self._command, env=self._env, log=self._log)
 
     def wait_until_ready(self) -> None:
-        """Return when the app has answered a request, with any status."""
-        self.process.wait_until_ready(self._answers, timeout_seconds=_START_TIMEOUT_SECONDS)
+        """Return when the app has answered a request, with any status; raise :class:`NoAppError` if it is no app."""
+        try:
+            self.process.wait_until_ready(self._answers, timeout_seconds=_START_TIMEOUT_SECONDS)
+        except PieceEndedError as exc:
+            if reasons := re.findall(f"{NO_APPLICATION}(.*)", str(exc)):
+                raise NoAppError(f"{self._command[-1]!r} is no application: {reasons[-1]}") from exc
+            raise
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(*self._address, timeout=30)

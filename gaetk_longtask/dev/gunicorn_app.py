@@ -7,6 +7,9 @@ import sys
 from typing import Any
 
 from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.errors import AppImportError
+
+from gaetk_longtask.dev.options import NO_APPLICATION
 
 
 class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -25,6 +28,13 @@ class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn is untyped
                 os._exit(0)
 
         self.cfg.set("worker_exit", worker_exit)
+
+    def load_wsgiapp(self) -> Any:
+        """Load the application; mark the error if there is none."""
+        try:
+            return super().load_wsgiapp()
+        except AppImportError as exc:
+            raise AppImportError(f"{NO_APPLICATION}{exc}") from exc
 
 
 if __name__ == "__main__":

@@ -86,8 +86,11 @@ def start_datastore(
     ``memory_mib`` limits Java; 512 is enough for some ten thousand tasks.
     """
     if kind is None:
-        has_sdk = find_emulator(_JARS[DatastoreKind.SDK][0]) and find_java()
-        kind = DatastoreKind.SDK if has_sdk else DatastoreKind.EMBEDDED
+        try:
+            kind = DatastoreKind.SDK
+            check_datastore(kind)
+        except MissingPieceError:
+            kind = DatastoreKind.EMBEDDED
     match DatastoreKind(kind):
         case DatastoreKind.EMBEDDED:
             return _start_embedded_datastore(data_dir, log)
@@ -99,13 +102,28 @@ def start_datastore(
             options = ["--testing"]
             if data_dir is not None:
                 options = ["--consistency=1.0", "--store_on_disk=true", str(data_dir / "datastore-sdk")]
-    command = _java_command(DatastoreKind(kind), memory_mib)
+    java, jar, main_class = _java_and_jar(DatastoreKind(kind))
+    # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
+    jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command = [java, *jvm, "-cp", jar, main_class, "start", "--host=127.0.0.1"]
     return _start_on_free_port(
         "datastore", what, lambda port: [*command, f"--port={port}", *options], is_ready=_answers_http, log=log
     )
 
 
-def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
+def check_datastore(kind: DatastoreKind | str) -> None:
+    """Raise :class:`MissingPieceError` if something is missing here that this kind of Datastore needs."""
+    match DatastoreKind(kind):
+        case DatastoreKind.EMBEDDED:
+            if find_spec("google.appengine") is None:
+                raise MissingPieceError(
+                    "datastore: appengine-python-standard is not installed; pip install appengine-python-standard"
+                )
+        case other:
+            _java_and_jar(other)
+
+
+def _java_and_jar(kind: DatastoreKind) -> tuple[str, str, str]:
     jar_name, main_class = _JARS[kind]
     jar, java = find_emulator(jar_name), find_java()
     if jar is None:
@@ -113,21 +131,17 @@ def _java_command(kind: DatastoreKind, memory_mib: int) -> list[str]:
         raise MissingPieceError(
             f"datastore: the Cloud SDK's {component} is not installed; gcloud components install {component}"
             f" (on Debian: apt install google-cloud-cli-{component.removeprefix('cloud-')})"
+            f"{'' if java else '; it also needs Java 17'}"
         )
     if java is None:
         raise MissingPieceError(
             "datastore: the SDK's emulators need Java 17; apt install default-jre-headless, or brew install openjdk"
         )
-    # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
-    jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    return [java, *jvm, "-cp", str(jar), main_class, "start", "--host=127.0.0.1"]
+    return java, str(jar), main_class
 
 
 def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
-    if find_spec("google.appengine") is None:
-        raise MissingPieceError(
-            "datastore: appengine-python-standard is not installed; pip install appengine-python-standard"
-        )
+    check_datastore(DatastoreKind.EMBEDDED)
     command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
@@ -159,15 +173,27 @@ def start_redis(*, log: Log = discard) -> Piece:
 
 
 def start_tasks(
-    app_url: str, *, queue_yaml: Path | None = None, data_dir: Path | None = None, log: Log = discard
+    app_url: str,
+    *,
+    queue_yaml: Path | None = None,
+    data_dir: Path | None = None,
+    at_once: int | None = None,
+    log: Log = discard,
 ) -> Piece:
-    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``."""
+    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``.
+
+    With ``at_once``, no more tasks than that run at a time, whatever the queues allow.
+    """
     command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0", "--app", app_url]
     if queue_yaml is not None:
         command += ["--queue-yaml", str(queue_yaml)]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
-    return _start_announced("tasks", "our Cloud Tasks emulator; there is no official one", command, log=log)
+    what = "our Cloud Tasks emulator; there is no official one"
+    if at_once is not None:
+        command += ["--at-once", str(at_once)]
+        what += f"; runs at most {at_once} tasks at a time"
+    return _start_announced("tasks", what, command, log=log)
 
 
 def _start_announced(name: str, what: str, command: list[str], *, log: Log, stand_in: bool = False) -> Piece:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Self
 
-from gaetk_longtask.dev.app import App, check_installed, read_app_yaml
+from gaetk_longtask.dev.app import App, check_installed, check_target, read_app_yaml
 from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore, start_memcached, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, StackError, answers, discard, free_port
 from gaetk_longtask.dev.stoppable import Stoppable
@@ -66,6 +66,7 @@ class Stack(Stoppable):
 
     def _start(self) -> None:
         check_installed()
+        check_target(self._target)
         self.port = _checked_port(self.port)
         settings = read_app_yaml(Path("app.yaml"))
         if self._data_dir is not None:
@@ -83,7 +84,13 @@ class Stack(Stoppable):
         env["CLOUD_TASKS_EMULATOR_HOST"] = self._take(
             "tasks",
             "CLOUD_TASKS_EMULATOR_HOST",
-            lambda: start_tasks(self.url, queue_yaml=self._queue_yaml, data_dir=self._data_dir, log=self._log),
+            lambda: start_tasks(
+                self.url,
+                queue_yaml=self._queue_yaml,
+                data_dir=self._data_dir,
+                at_once=settings.tasks_at_once,
+                log=self._log,
+            ),
         )
         self._app = App(self._target, port=self.port, settings=settings, env=env, log=self._log)
         self._say(f"app        {self.url}  gunicorn {' '.join(settings.options)}")

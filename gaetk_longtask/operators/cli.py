@@ -30,6 +30,8 @@ from gaetk_longtask.web.current import current_runtime
 
 #: How long `start --wait` waits between two checks.
 POLL_SECONDS = 1.0
+#: Datastore's limit for the results of a query.
+_MOST = 2**31 - 1
 
 
 class _Group(AppGroup):
@@ -37,6 +39,7 @@ class _Group(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
+        output.accept_any_text()
         try:
             return super().invoke(ctx)
         except EnqueueRefusedError as exc:
@@ -154,9 +157,11 @@ def _start(
     """Start a task, and print its ID and URL."""
     try:
         loaded = json.loads(_text(parameters))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise click.UsageError(f"--parameters must be JSON or @FILE: {exc}") from exc
-    if any("=" not in pair for pair in url_values):
+    if created_by == "":
+        raise click.UsageError("--created-by must not be empty. Without it, the task's user is anonymous.")
+    if any(pair.find("=") < 1 for pair in url_values):
         raise click.UsageError("--url-value must be NAME=VALUE.")
     values = dict(pair.split("=", 1) for pair in url_values)
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
@@ -191,7 +196,7 @@ def _retry(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
 
 
 @command("sweep")
-@click.option("--limit", type=click.IntRange(1), default=maintenance.SWEPT, show_default=True)
+@click.option("--limit", type=click.IntRange(1, _MOST), default=maintenance.SWEPT, show_default=True)
 @click.option("--all", "early", is_flag=True, help="Enqueue all tasks that wait, also those that are not due yet.")
 def _sweep(runtime: Runtime, *, limit: int, early: bool, as_json: bool) -> None:
     """Enqueue due tasks again, as cron does. After a queue was purged, use --all."""
@@ -199,7 +204,7 @@ def _sweep(runtime: Runtime, *, limit: int, early: bool, as_json: bool) -> None:
 
 
 @command("purge")
-@click.option("--limit", type=click.IntRange(1), default=maintenance.PURGED, show_default=True)
+@click.option("--limit", type=click.IntRange(1, _MOST), default=maintenance.PURGED, show_default=True)
 def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
     """Delete expired tasks, as cron does."""
     _print_report(maintenance.purge(runtime, limit=limit), "deleted", as_json=as_json)
@@ -209,6 +214,11 @@ def _purge(runtime: Runtime, *, limit: int, as_json: bool) -> None:
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
 def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
     """Show statistics of each endpoint's last runs."""
+    try:
+        for name in names:
+            overview.check_endpoint(name)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
     found = overview.statistics(names or endpoints.handlers())
     if as_json:
         output.print_json([asdict(each) | {"success_rate": each.success_rate} for each in found])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import textwrap
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -81,14 +83,32 @@ def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
 def print_finding(outcome: str, check: str, *texts: str) -> None:
     """Print the outcome of one of the doctor's checks, then its texts: the finding and the remedy."""
     click.echo(f"{click.style(f'{outcome:<12}', fg=_COLOURS[outcome])}{check}")
-    for prefix, text in zip(("", "→ "), texts, strict=True):
+    arrow = "→ " if is_shown("→") else "-> "
+    for prefix, text in zip(("", arrow), texts, strict=True):
         if text:
             click.echo(_wrapper.fill(prefix + text))
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(text if is_shown(text) else json.dumps(value, indent=2))
+
+
+def accept_any_text() -> None:
+    """Let standard output and error replace characters that their encoding lacks by their code, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_shown(text: str) -> bool:
+    """Return whether the encoding of standard output has all these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -41,6 +41,16 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+def check_endpoint(name: str) -> None:
+    """Raise `ValueError` if the name can't be an indexed string."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as exc:
+        raise ValueError("The endpoint's name is not valid Unicode.") from exc
+    if size > _LONGEST_NAME:
+        raise ValueError(f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed.")
+
+
 class NoSuchTaskError(LongTaskError):
     """There is no task with this id, or several ids begin with it."""
 
@@ -55,9 +65,9 @@ class Filter:
     younger_than: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` if the endpoint's name is longer than an indexed string may be."""
-        if self.endpoint is not None and len(self.endpoint.encode()) > _LONGEST_NAME:
-            raise ValueError(f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed.")
+        """Raise `ValueError` if Datastore can't look for the endpoint's name."""
+        if self.endpoint is not None:
+            check_endpoint(self.endpoint)
 
 
 _ANY = Filter()
@@ -223,7 +233,7 @@ def parse_age(text: str) -> timedelta:
     """Return the duration for a text like ``90s``, ``10m``, ``2h`` or ``7d``; raise `ValueError` for any other."""
     found = re.fullmatch(r"([0-9]{1,4})([smhd])", text, re.ASCII)
     if found is None:
-        raise ValueError(f"{text!r} is not an age. Use a whole number followed by s, m, h or d, like 10m.")
+        raise ValueError(f"{reprlib.repr(text)} is not an age. Use a whole number followed by s, m, h or d, like 10m.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from flask import Flask, got_request_exception
+from google.cloud import ndb
 from werkzeug.test import TestResponse
 
 from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
@@ -56,6 +58,7 @@ class TaskRunner:
         """Replace the application's runtime by twins, and restore them at the end."""
         with self.app.app_context():
             runtime = current_runtime()
+        _check_database(runtime.ndb_context.given)
         self.app.extensions[EXTENSION] = self._with_twins(runtime)
         got_request_exception.connect(self._remember, self.app)
         try:
@@ -128,6 +131,22 @@ class TaskRunner:
         task = self.start(url, **request)
         self.deliver_all()
         return task.result()
+
+
+def _check_database(client: ndb.Client | None) -> None:
+    """Raise `ConfigurationError` if the emulator answers with keys of the default database. NDB can't find those."""
+    if client is None or not client.database:
+        return
+    try:
+        with client.context():
+            LongTask.key_of("no task").get(use_cache=False, use_global_cache=False)
+    except KeyError as exc:
+        message = (
+            f"This Datastore emulator does not know the database {client.database!r} of the application's NDB client. "
+            "In tests, create the client without a database, or override the fixture longtask_datastore_host with "
+            'another emulator: gaetk_longtask.dev.pieces.start_datastore("sdk").'
+        )
+        raise ConfigurationError(message) from exc
 
 
 class StartedTask:

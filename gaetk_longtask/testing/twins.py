@@ -78,7 +78,14 @@ class InMemoryQueue:
             raise error
 
     def deliver(self, client: FlaskClient) -> TestResponse:
-        """Deliver the oldest task; unless the answer is 2xx, it goes to the end of the queue for a retry."""
+        """Deliver the oldest task; unless the answer is 2xx, it goes to the end of the queue for a retry.
+
+        Raises:
+            AssertionError: the queue is empty.
+        """
+        if not self.tasks:
+            message = "The queue is empty: no task was started, or all of them were delivered and have ended."
+            raise AssertionError(message)
         task = self.tasks.pop(0)
         try:
             response = self._send(task, client)
@@ -90,7 +97,13 @@ class InMemoryQueue:
         return response
 
     def deliver_again(self, client: FlaskClient) -> TestResponse:
-        """Deliver the latest delivery a second time, as Cloud Tasks sometimes does."""
+        """Deliver the latest delivery a second time, as Cloud Tasks sometimes does.
+
+        Raises:
+            AssertionError: nothing was delivered yet.
+        """
+        if not self.delivered:
+            raise AssertionError("Nothing was delivered yet, so nothing can be delivered again. Call deliver first.")
         return self._send(self.delivered[-1], client)
 
     def _try_again(self, task: QueuedTask) -> None:

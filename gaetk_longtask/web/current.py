@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import current_app
 
+from gaetk_longtask.config import changed_setting, given_settings
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.hooks import Hooks
@@ -14,11 +15,16 @@ EXTENSION = "gaetk_longtask"  #: the key of the application's `Runtime` in ``app
 
 
 def current_runtime() -> Runtime:
-    """Return the current application's runtime; raise `ConfigurationError` if it has no manager."""
+    """Return the current application's runtime.
+
+    Raise `ConfigurationError` if it has no manager, or if its settings were changed when the manager had read them.
+    """
     runtime = current_app.extensions.get(EXTENSION)
     if not isinstance(runtime, Runtime):
         message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
+    if given_settings(current_app.config) != runtime.settings:
+        raise changed_setting(runtime.settings, current_app.config)
     return runtime
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from gaetk_longtask import starting
 from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
-from gaetk_longtask.starting import Origin
+from gaetk_longtask.starting import Origin, is_user_id
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.places import place_for
@@ -39,6 +40,7 @@ def start(
 ) -> LongTask:
     """Start a task, as `LongTaskManager.start` documents."""
     runtime = current_runtime()
+    _check(endpoint, url_values, created_by)
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
     if cls is None:
@@ -64,6 +66,16 @@ def start(
         return starting.start(
             runtime, origin, parameters, cls.options(runtime.config), key=key, shared=shared, host=host
         )
+
+
+def _check(endpoint: object, url_values: object, created_by: object) -> None:
+    """Raise `LongTaskError` if an argument has an impossible value."""
+    if not is_user_id(created_by):
+        message = f"created_by must be None or a str of at most 1,500 bytes, not {reprlib.repr(created_by)}."
+        raise LongTaskError(message)
+    if not isinstance(endpoint, str) or not isinstance(url_values, Mapping | None):
+        shown = f"{reprlib.repr(endpoint)} and {reprlib.repr(url_values)}"
+        raise LongTaskError(f"endpoint must be a str and url_values a dict, not {shown}.")
 
 
 def unknown(endpoint: str) -> str:

@@ -15,7 +15,7 @@ from google.cloud import ndb
 from werkzeug.utils import import_string
 
 from gaetk_longtask import maintenance
-from gaetk_longtask.config import Config, find_location, need_project
+from gaetk_longtask.config import Config, find_location, given_settings, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
@@ -89,6 +89,7 @@ class LongTaskManager:
         store = TaskStore(progress, self._clock, trace=lambda: current_trace(config.project))
         app.extensions[EXTENSION] = Runtime(
             config=config,
+            settings=given_settings(app.config),
             store=store,
             queue=queue,
             progress=progress,

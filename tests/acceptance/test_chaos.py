@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gaetk_longtask.dev.processes import StackError
+from gaetk_longtask.dev.processes import MissingPieceError
 from tests.chaos.battlefield import Battlefield
 from tests.chaos.campaign import Campaign, Plan
-from tests.conftest import missing
+from tests.missing import missing
 
 PLAN = Plan(
     tasks=20,
@@ -25,8 +25,8 @@ def test_twenty_tasks_survive_kills_duplicates_and_outages() -> None:
     try:
         with Battlefield(seed=PLAN.seed, with_cut_off=True) as field:
             outcome = Campaign(field, PLAN, say=print).run()
-    except StackError as exc:
-        missing("A piece of the local stack", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
 
     print(outcome.table())

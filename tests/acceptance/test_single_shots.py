@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from gaetk_longtask.dev.processes import StackError
+from gaetk_longtask.dev.processes import MissingPieceError
 from tests.chaos.app import noise
 from tests.chaos.battlefield import Battlefield
 from tests.chaos.visitors import Answer, ask, upload, wait_for
-from tests.conftest import missing
 from tests.endurance.app import BATCH_LINES, invoice_lines, relayed
 from tests.endurance.hunter import draw
 from tests.endurance.judge import NOTHING_WRONG, judge, receipts_are_right
 from tests.endurance.runs import Course
+from tests.missing import missing
 
 LARGEST = 30 * 1024 * 1024
 
@@ -29,8 +29,8 @@ def course() -> Iterator[Course]:
     try:
         with Course.open(time_limit_seconds=1.5) as course:
             yield course
-    except StackError as exc:
-        missing("A piece of the local stack", exc)
+    except MissingPieceError as exc:
+        missing(exc)
         raise
 
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 
 from gaetk_longtask.dev.pieces import Piece
 from tests.browser.stage import Stage
-from tests.conftest import missing
+from tests.missing import missing
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -35,7 +35,7 @@ def chromium() -> str:
     """The path of Chromium."""
     program = shutil.which("chromium")
     if program is None:
-        missing("Chromium", FileNotFoundError("there is no program named chromium"))
+        missing("chromium is not installed; apt install chromium")
         raise AssertionError
     return program
 
@@ -123,5 +123,5 @@ def npm_packages() -> Path:
     """The folder with axe-core and vnu-jar, which the nox session installs with npm."""
     folder = Path(__file__).parents[2] / ".nox" / "npm" / "node_modules"
     if not folder.is_dir():
-        missing("axe-core or vnu-jar", FileNotFoundError(f"there is no {folder}: run nox -s tests"))
+        missing("axe-core and vnu-jar are not installed; apt install npm, and nox -s tests fetches them")
     return folder

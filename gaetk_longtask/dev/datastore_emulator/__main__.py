@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import signal
@@ -11,18 +10,19 @@ import sys
 from pathlib import Path
 
 from gaetk_longtask.dev.datastore_emulator.front import Front
+from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, port
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM, and return the exit code: 1 if the port or the data are in use."""
-    parser = argparse.ArgumentParser(prog="python -m gaetk_longtask.dev.datastore_emulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=8081, help="0 for a free one")
-    parser.add_argument("--data-dir", type=Path, help="keep the data here between runs")
+    accept_any_text()
+    parser = Parser(prog="python -m gaetk_longtask.dev.datastore_emulator", description=__doc__)
+    parser.add_argument("--port", type=port, default=8081, help="0 for a free one")
+    parser.add_argument("--data-dir", type=data_directory, help="keep the data here between runs")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR)  # the stub's warnings are about the old API
     path = None
     if options.data_dir is not None:
-        options.data_dir.mkdir(parents=True, exist_ok=True)
         path = options.data_dir / "datastore.sqlite"
     try:
         asyncio.run(_serve(options.port, path))

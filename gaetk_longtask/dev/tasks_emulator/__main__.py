@@ -10,8 +10,8 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Sequence
-from pathlib import Path
 
+from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, existing_file, port, positive
 from gaetk_longtask.dev.tasks_emulator import PortTakenError, QueueYamlError, StoreError, serve
 
 _MAX_FILES = 16384
@@ -19,6 +19,7 @@ _MAX_FILES = 16384
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the emulator until SIGTERM or SIGINT and return the exit code."""
+    accept_any_text()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     _allow_many_files()
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             queue_yaml=options.queue_yaml,
             data_dir=options.data_dir,
             routes=dict(options.route),
+            at_once=options.at_once,
         )
     except (PortTakenError, QueueYamlError, StoreError) as exc:
         print(f"tasks emulator: {exc}", file=sys.stderr)
@@ -42,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m gaetk_longtask.dev.tasks_emulator",
         description="Cloud Tasks for one machine. Point the client's transport, or CLOUD_TASKS_EMULATOR_HOST, at it.",
     )
-    parser.add_argument("--port", type=int, default=8123, help="port on 127.0.0.1; 0 for a free one (%(default)s)")
+    parser.add_argument("--port", type=port, default=8123, help="port on 127.0.0.1; 0 for a free one (%(default)s)")
     parser.add_argument(
         "--app",
         type=_url,
@@ -63,8 +65,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=URL",
         help='where tasks for a service ("worker") or one of its versions ("v2.worker") go; may be repeated',
     )
-    parser.add_argument("--queue-yaml", type=Path, metavar="FILE", help="the queues; read again when the file changes")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep queues and tasks there across restarts")
+    parser.add_argument(
+        "--queue-yaml", type=existing_file, metavar="FILE", help="the queues; read again when the file changes"
+    )
+    parser.add_argument(
+        "--data-dir", type=data_directory, metavar="DIR", help="keep queues and tasks there across restarts"
+    )
+    parser.add_argument(
+        "--at-once", type=positive, metavar="N", help="run at most N tasks at a time, whatever the queues allow"
+    )
     return parser
 
 

@@ -34,6 +34,7 @@ class Dispatcher:
         clock: Callable[[], datetime],
         routes: Routes,
         default_deadline: timedelta,
+        at_once: int | None = None,
         on_tick: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
@@ -43,7 +44,7 @@ class Dispatcher:
         self._default_deadline = default_deadline
         self._on_tick = on_tick
         self._under_way: set[asyncio.Task[Answer]] = set()
-        self._capacity = _capacity()
+        self._capacity = _capacity() if at_once is None else min(at_once, _capacity())
         self._loop: asyncio.AbstractEventLoop
         self._woken = asyncio.Event()
         self._main: asyncio.Task[None]

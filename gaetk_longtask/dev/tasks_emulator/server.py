@@ -70,13 +70,15 @@ def serve(
     data_dir: Path | None = None,
     routes: Mapping[str, str] | None = None,
     default_deadline: timedelta = DEFAULT_DEADLINE,
+    at_once: int | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Emulator:
     """Start an emulator in threads of this process and return it when it answers.
 
     App Engine tasks go to `app_url`, or to the URL in `routes` for their ``service`` or ``version.service``.
     `default_deadline` is for App Engine tasks without one; in production it is 10 minutes with automatic scaling and
-    24 hours with basic and manual scaling. `clock` decides when a task is due; attempts are measured in real time.
+    24 hours with basic and manual scaling. No more than `at_once` attempts run at a time, whatever the queues allow;
+    with None, as many as the queues allow. `clock` decides when a task is due; attempts are measured in real time.
 
     Raises:
         PortTakenError: something else listens on the port.
@@ -106,6 +108,7 @@ def serve(
         clock=clock,
         routes=Routes(app_url=app_url, named=dict(routes or {})),
         default_deadline=default_deadline,
+        at_once=at_once,
         on_tick=reload_queue_yaml,
     )
     service = CloudTasksService(registry, scheduler, lock=lock, clock=clock, send=dispatcher.send, wake=dispatcher.wake)

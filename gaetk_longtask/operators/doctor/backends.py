@@ -1,13 +1,11 @@
-"""Checks of what the library talks to: project, location, queues, Datastore, the progress store."""
+"""Checks of what the library talks to: project, location, queues, Datastore."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from google.api_core import exceptions as api_exceptions
 from google.auth.exceptions import GoogleAuthError
@@ -16,22 +14,15 @@ from google.cloud import ndb, tasks_v2
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
-from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import Written
-from gaetk_longtask.progress.urls import without_password
 from gaetk_longtask.queues import CloudTasksQueue
-from gaetk_longtask.status import Status
 from gaetk_longtask.store import new_token
 from gaetk_longtask.transitions import ERROR_PATIENCE
 
 #: For one call.
 SECONDS = 10.0
-_TRIED_TASKS = 8
-_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
 def check_project(subject: Subject) -> Iterator[Finding]:
@@ -192,54 +183,3 @@ def _datastore_remedy(exc: Exception) -> str:
             )
         case _:
             return "Locally, DATASTORE_EMULATOR_HOST must name a running emulator. Otherwise check the network."
-
-
-# Progress.
-
-
-def check_progress(subject: Subject) -> Iterator[Finding]:
-    """Check that progress that was written can be read."""
-    where, store = subject.config.progress_url, subject.runtime.progress
-    text = f"{without_password(where)}, {type(store).__name__}"
-    for _ in range(_TRIED_TASKS if where.startswith("memcached:") else 1):
-        # Several ids: memcached servers share them.
-        task_id = f"doctor-{new_token()}"
-        try:
-            written, read = store.write(_snapshot(task_id)), store.read(task_id)
-        except ConfigurationError:
-            yield not_checked("progress", "The project is not known.")
-            return
-        if where == "datastore:":
-            # Another check reports what fails here.
-            with suppress(*STORE_ERRORS, GoogleAuthError, ConfigurationError), subject.runtime.ndb_context():
-                LongTaskProgress.key_of(task_id).delete(**UNCACHED, retries=0, timeout=SECONDS)
-        if written is Written.YES and read is not None and read.info.progress.message == task_id:
-            continue
-        deployed = os.environ.get("GAE_ENV") == "standard"
-        if where.startswith("memcached:") and not (deployed or urlsplit(where).netloc.startswith(_LOOPBACK)):
-            yield not_checked("progress", f"No answer: {text}. An address inside a VPC answers only there.")
-        else:
-            yield problem(
-                "progress",
-                f"Written progress can't be read: {text}.",
-                "Tasks run without it, but their pages show no progress. Start the server, or correct "
-                "LONGTASK_PROGRESS_URL or MEMCACHED_HOSTS. Without memcached, set neither.",
-            )
-        return
-    yield ok("progress", f"Written and read: {text}.")
-
-
-def _snapshot(task_id: str) -> Snapshot:
-    now = datetime.now(UTC)
-    info = TaskInfo(
-        id=task_id,
-        endpoint="doctor",
-        path="/",
-        base_url="",
-        status=Status.STARTED,
-        attempt=1,
-        progress=Progress(message=task_id),
-        created_at=now,
-        requested_at=now,
-    )
-    return Snapshot(info=info, fence=1)

@@ -11,7 +11,7 @@ from flask import Flask
 from google.auth.exceptions import GoogleAuthError
 from jinja2 import TemplateError, TemplateNotFound
 
-from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform
+from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform, progress
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
@@ -49,7 +49,7 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     backends.check_location,
     backends.check_queues,
     backends.check_datastore,
-    backends.check_progress,
+    progress.check_progress,
     check_secret,
     check_templates,
     deliveries.check_deliveries,

@@ -346,12 +346,30 @@ class TestTrouble:
 
     @pytest.mark.parametrize(
         ("app", "message"),
-        [("nosuch:app", "No module named 'nosuch'"), ("main:nosuch", "nosuch"), ("bad:app", "1 / 0")],
+        [
+            ("nosuch:app", "dev: there is no module 'nosuch'"),
+            ("main.py:app", "dev: there is no module 'main.py'"),
+            ("main:nosuch", "dev: 'main:nosuch' is no application: Failed to find attribute 'nosuch'"),
+            ("bad:number", "dev: 'bad:number' is no application: Application object must be callable"),
+            ("bad:a b", "dev: 'bad:a b' is no application: Failed to parse"),
+            ("bad", "dev: 'bad' is no application: Failed to find attribute 'application'"),
+        ],
     )
+    def test_an_app_that_is_none_ends_it(
+        self, app: str, message: str, start: Any, directory: Path, app_alone: dict[str, str]
+    ) -> None:
+        (directory / "bad.py").write_text("number = 1")
+        runner = start(app=app, env=app_alone)
+        assert runner.wait() == 2
+        assert runner.heard(message), runner.lines
+        assert runner.running() == {}
+
+    @pytest.mark.parametrize(("app", "message"), [("bad:app", "1 / 0"), ("worse:app", "No module named 'nosuch'")])
     def test_an_app_that_does_not_load_ends_it(
         self, app: str, message: str, start: Any, directory: Path, app_alone: dict[str, str]
     ) -> None:
         (directory / "bad.py").write_text("1 / 0")
+        (directory / "worse.py").write_text("import nosuch")
         runner = start(app=app, env=app_alone)
         assert runner.wait() == 1
         assert runner.heard(message)

@@ -20,7 +20,7 @@ from google.cloud.ndb import exceptions as ndb_exceptions
 
 from gaetk_longtask.dev.pieces import Piece, start_datastore
 from gaetk_longtask.dev.processes import MissingPieceError
-from tests.conftest import missing
+from tests.missing import missing
 
 
 class Customer(ndb.Model):
@@ -64,7 +64,7 @@ def start(kind: str, data_dir: Path | None = None) -> Piece:
     try:
         return start_datastore(kind, data_dir=data_dir)
     except MissingPieceError as exc:
-        missing("The Datastore emulator", exc)
+        missing(exc)
         raise
 
 

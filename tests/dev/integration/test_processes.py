@@ -14,7 +14,7 @@ import pytest
 
 from gaetk_longtask.dev.pieces import start_memcached
 from gaetk_longtask.dev.processes import MissingPieceError, PieceEndedError, Process, answers
-from tests.conftest import missing
+from tests.missing import missing
 
 #: Starts a child, prints both process ids and sleeps. An option makes it ignore SIGTERM.
 PARENT = """
@@ -147,7 +147,7 @@ def test_memcached_answers_and_ends() -> None:
     try:
         piece = start_memcached()
     except MissingPieceError as exc:
-        missing("memcached", exc)
+        missing(exc)
         raise
     with piece:
         assert answers(piece.host)

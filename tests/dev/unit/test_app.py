@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from gaetk_longtask.dev.app import AppSettings, check_installed, gunicorn_options, read_app_yaml
+from gaetk_longtask.dev.app import AppSettings, NoAppError, check_installed, check_target, read_app_yaml
 from gaetk_longtask.dev.processes import MissingPieceError, StackError
 
 
-def test_without_app_yaml_eight_threads_wait_for_ever(tmp_path: Path) -> None:
+def settings_for(tmp_path: Path, entrypoint: str | None) -> AppSettings:
+    path = tmp_path / "app.yaml"
+    path.write_text("runtime: python313\n" + (f"entrypoint: {entrypoint}\n" if entrypoint else ""))
+    return read_app_yaml(path)
+
+
+def test_without_app_yaml_eight_tasks_run_and_eight_visitors_are_served(tmp_path: Path) -> None:
     settings = read_app_yaml(tmp_path / "app.yaml")
-    assert settings.options == ("--worker-class", "gthread", "--threads", "8", "--timeout", "0")
+    options = "--workers 1 --threads 16 --worker-class gthread --timeout 0"
+    assert (settings.options, settings.tasks_at_once) == (tuple(options.split()), 8)
 
 
 def test_service_and_variables_come_from_app_yaml(tmp_path: Path) -> None:
@@ -22,32 +29,89 @@ def test_service_and_variables_come_from_app_yaml(tmp_path: Path) -> None:
     settings = read_app_yaml(path)
     assert settings.service == "reports"
     assert settings.env_variables == {"MODE": "test", "SIZE": "2"}
-    assert settings.options == AppSettings().options
-
-
-def test_threads_and_timeout_come_from_the_entrypoint(tmp_path: Path) -> None:
-    path = tmp_path / "app.yaml"
-    path.write_text("runtime: python313\nentrypoint: gunicorn -b :$PORT -w 2 --threads 4 --timeout 90 main:app\n")
-    assert read_app_yaml(path).options == ("--workers", "2", "--threads", "4", "--timeout", "90")
+    assert settings.options == read_app_yaml(tmp_path / "none.yaml").options
 
 
 @pytest.mark.parametrize(
-    ("entrypoint", "options"),
+    ("entrypoint", "options", "tasks_at_once"),
     [
-        ("gunicorn -b :$PORT main:app", "--workers 1 --threads 2"),
-        ("exec /usr/bin/gunicorn --threads=1 -t 0 main:app", "--workers 1 --threads 2 --timeout 0"),
-        ("gunicorn -w 3 main:app", "--workers 3 --threads 1"),
-        ("gunicorn -k gevent --threads 8 main:app", "--workers 1 --threads 8 --worker-class gevent"),
-        ("python main.py", "--worker-class gthread --threads 8 --timeout 0"),
+        ("gunicorn -b :$PORT -w 2 --threads 4 --timeout 90 main:app", "--workers 2 --threads 16 --timeout 90", 8),
+        ("gunicorn -b :$PORT main:app", "--workers 1 --threads 10", 2),
+        ("exec /usr/bin/gunicorn --threads=1 -t 0 main:app", "--workers 1 --threads 10 --timeout 0", 2),
+        ("gunicorn -w 3 main:app", "--workers 3 --threads 11", 3),
+        ("gunicorn -k sync -w 1 main:app", "--workers 1 --threads 10 --worker-class sync", 2),
+        ("gunicorn -k gthread --threads 40 main:app", "--workers 1 --threads 48 --worker-class gthread", 40),
+        ("gunicorn -k gevent --threads 8 main:app", "--workers 1 --threads 8 --worker-class gevent", None),
+        (
+            "gunicorn -k uvicorn.workers.UvicornWorker main:app",
+            "--workers 1 --threads 1 --worker-class uvicorn.workers.UvicornWorker",
+            None,
+        ),
+        ("python main.py", "--workers 1 --threads 16 --worker-class gthread --timeout 0", 8),
+        (None, "--workers 1 --threads 16 --worker-class gthread --timeout 0", 8),
     ],
 )
-def test_there_is_room_for_two_requests_at_once(entrypoint: str, options: str) -> None:
-    assert gunicorn_options(entrypoint) == tuple(options.split())
+def test_every_worker_has_threads_for_all_tasks_and_for_visitors(
+    tmp_path: Path, entrypoint: str | None, options: str, tasks_at_once: int | None
+) -> None:
+    settings = settings_for(tmp_path, entrypoint)
+    assert (settings.options, settings.tasks_at_once) == (tuple(options.split()), tasks_at_once)
 
 
-def test_an_entrypoint_that_is_not_understood_is_an_error() -> None:
+def test_an_entrypoint_that_is_not_understood_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="threads"):
-        gunicorn_options("gunicorn --threads $THREADS main:app")
+        settings_for(tmp_path, "gunicorn --threads $THREADS main:app")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("main:app", "main", "main:create_app()", 'main:create("x", y=1)', "shop:app", "shop.web:app"),
+        *("space:app", "space.inner:app", "json:app", "xml.dom:app", "größe:app"),
+    ],
+)
+def test_a_module_that_is_there_is_found_without_its_import(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("main.py", "größe.py", "shop/__init__.py", "shop/web.py", "space/inner.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit(7)\n")
+    check_target(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nosuch:app", "there is no module 'nosuch' in "),
+        ("nosuch", "there is no module"),
+        ("main.nosuch:app", "there is no module"),
+        ("json.nosuch:app", "there is no module"),
+        ("main.py", "write main instead"),
+        ("main.py:app", "write main:app instead"),
+        ("", "not of the form MODULE:APP"),
+        (":app", "not of the form"),
+        ("main:", "not of the form"),
+        ("./main:app", "not of the form"),
+        ("shop/main.py:app", "not of the form"),
+        ("main app", "not of the form"),
+        (".main:app", "not of the form"),
+        ("main..app", "not of the form"),
+        ("--app", "not of the form"),
+        ("__main__:app", "there is no module"),
+        ("x" * 5000, "there is no module"),
+    ],
+)
+def test_a_target_that_leads_nowhere_is_named_in_one_line(
+    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "main.py").touch()
+    with pytest.raises(NoAppError) as caught:
+        check_target(target)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("text", ["runtime: [", "nonsense: 1"])
