@@ -142,7 +142,7 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
 
 
 def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    fixed = isinstance(subject.app.wsgi_app, ProxyFix)
+    fixed = _has_proxy_fix(subject.app.wsgi_app)
     if "*" not in gunicorn.forwarded_allow_ips and not subject.config.base_url and not fixed:
         yield problem(
             check,
@@ -150,6 +150,12 @@ def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[
             "Add --forwarded-allow-ips '*': only App Engine's front end can reach an instance. Or set "
             "LONGTASK_BASE_URL.",
         )
+
+
+def _has_proxy_fix(wsgi_app: Any) -> bool:
+    while wsgi_app is not None and not isinstance(wsgi_app, ProxyFix):
+        wsgi_app = getattr(wsgi_app, "app", None)  # as our own and Werkzeug's middleware name what they wrap
+    return wsgi_app is not None
 
 
 def check_cron(subject: Subject) -> Iterator[Finding]:
