@@ -879,7 +879,7 @@ def test_a_task_is_kept_until_it_expires(client: FlaskClient, queue: InMemoryQue
     url = started(client)
     queue.deliver_all(client)
     clock.advance(timedelta(days=30, seconds=-1))
-    assert client.get(job(url, "showresult")).text == "result"
+    assert "result" in client.get(job(url, "showresult")).text
 
 
 def test_a_task_that_has_not_ended_does_not_expire(client: FlaskClient, clock: ManualClock) -> None:

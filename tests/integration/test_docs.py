@@ -67,7 +67,7 @@ def test_behind_a_login_every_user_has_their_own_tasks() -> None:
         log_in(runner, user="anna")
         own, shared = runner.start("/report"), runner.start("/shared")
         assert [runner.deliver().status_code for _ in range(2)] == [200, 200]
-        assert own.result().text == "A report for anna."
+        assert "A report for anna." in own.result().text
         log_in(runner, user="ben")
         assert [runner.client.get(task.url).status_code for task in (own, shared)] == [403, 403]
         log_in(runner, user="ben", role="accountant")
@@ -104,4 +104,4 @@ def test_the_tutorials_first_application_counts_prime_numbers(monkeypatch: pytes
     exec(compile(first, "main.py", "exec"), names)
     names["range"] = lambda *limits: range(*(20 if limit == 2_000_000 else limit for limit in limits))
     with TaskRunner(names["app"]).opened() as runner:
-        assert runner.run("/primes").text == "There are 8 prime numbers below 2,000,000."
+        assert "There are 8 prime numbers below 2,000,000." in runner.run("/primes").text
