@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gaetk_longtask.exceptions import Crash, HandedOver, PermanentTaskFailure, TaskCancelled
+from gaetk_longtask.exceptions import Crash, HandedOver, PermanentTaskFailure, TaskCancelled, describe_type
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,19 @@ def logging_failures(message: str, *values: object) -> Iterator[None]:
         if must_pass(exc):
             raise
         log.exception(message, *values)  # the caller's placeholders
+
+
+def says_yes(answer: object, *, hook: str) -> bool:
+    """Return whether a hook that decides about access has returned True, and nothing that only counts as true.
+
+    False and None mean no. Anything else means no as well, and is an error in the log: the coroutine of an async
+    function, for instance, counts as true.
+    """
+    if answer is not True and answer is not False and answer is not None:
+        log.error("access refused: %s must return True or False, not %s", hook, describe_type(answer))
+        if inspect.iscoroutine(answer):
+            answer.close()  # else Python warns that it was never awaited
+    return answer is True
 
 
 def _first(exc: BaseException) -> BaseException:

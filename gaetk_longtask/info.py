@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from gaetk_longtask.status import Status
 
+_ROUNDING = 1e-9  #: more than the error of a percentage in floating point, less than any step of a real task
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -23,7 +25,9 @@ class Progress:
         """Whole percents from 0 to 100; None if the total is unknown."""
         if self.total_steps <= 0:
             return None
-        return int(100 * max(0.0, min(1.0, self.step / self.total_steps)))
+        share = max(0.0, min(1.0, self.step / self.total_steps))
+        percent = int(100 * share + _ROUNDING)  # 100 * 0.29 is a little less than 29
+        return percent if self.step >= self.total_steps else min(percent, 99)
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any] | None) -> Self:

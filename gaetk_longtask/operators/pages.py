@@ -18,7 +18,6 @@ from flask import (
     after_this_request,
     make_response,
     redirect,
-    render_template,
     request,
     url_for,
 )
@@ -26,6 +25,7 @@ from flask.typing import ResponseReturnValue
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask.foreign import must_pass, says_yes
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
@@ -38,6 +38,7 @@ from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.pages import Page, StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
+from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
 
@@ -171,12 +172,12 @@ def _check_method(allowed: tuple[str, ...]) -> None:
 def _is_operator(admin: Callable[[], bool]) -> bool:
     try:
         answer = admin()
-    except Exception:  # any error means no access
+    except BaseException as exc:  # any error means no access
+        if must_pass(exc):
+            raise
         log.exception("overview refused: LONGTASK_ADMIN raised an exception")
         return False
-    if answer is not True and answer:  # for example the coroutine of an async function
-        log.error("overview refused: LONGTASK_ADMIN must return True or False, not %s", type(answer).__qualname__)
-    return answer is True
+    return says_yes(answer, hook="LONGTASK_ADMIN")
 
 
 def _protect(response: Response) -> Response:
@@ -211,9 +212,7 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
         endpoints=sorted({*endpoints.handlers(), *filter(None, [wanted.endpoint])}),
         cursor=found.cursor,
     )
-    return render_template(
-        "gaetk_longtask/overview_tasks.html", page=page, ages=AGES, statuses=Status, most=overview.COUNTED
-    )
+    return render("gaetk_longtask/overview_tasks.html", page=page, ages=AGES, statuses=Status, most=overview.COUNTED)
 
 
 def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
@@ -237,7 +236,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
         parameters=parameters,
         trouble=trouble,
     )
-    return render_template("gaetk_longtask/overview_task.html", page=page)
+    return render("gaetk_longtask/overview_task.html", page=page)
 
 
 def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
@@ -260,7 +259,7 @@ def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
 def _statistics(runtime: Runtime) -> ResponseReturnValue:
     language, rows = asked_language(request), overview.statistics(endpoints.handlers())
     page = StatisticsPage(title=language.gettext("Statistics"), language=language, now=runtime.clock(), rows=rows)
-    return render_template("gaetk_longtask/overview_statistics.html", page=page)
+    return render("gaetk_longtask/overview_statistics.html", page=page)
 
 
 def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:
@@ -269,5 +268,5 @@ def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:
         title=snapshot.info.endpoint,
         now=runtime.clock(),
         language=asked_language(request),
-        progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
+        progress_html=functools.partial(render, "gaetk_longtask/_progress.html"),
     )

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from flask import Request, Response, redirect, render_template
+from flask import Request, Response, redirect, url_for
+from werkzeug.routing import BuildError
 
-from gaetk_longtask.exceptions import EnqueueRefusedError
+from gaetk_longtask.exceptions import EnqueueRefusedError, describe_type
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.pages import StatusPage
-from gaetk_longtask.web.parameters import given_in_url
+from gaetk_longtask.web.pages import StatusPage, TextPage, subject_of
+from gaetk_longtask.web.parameters import (
+    PARTIAL,
+    bookmark,
+    csrf_field,
+    gather,
+    given_in_url,
+    is_parameter,
+    is_partial,
+    kept_in_url,
+)
 from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, asked_language, path_of, wants_json
+from gaetk_longtask.web.templating import render
 
+log = logging.getLogger(__name__)
+
+GONE: Any = object()  #: stands for the parameters of a task that can't be read any more
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
@@ -38,34 +56,94 @@ class Answers:
         """Return the snapshot of a stored task."""
         return Snapshot.of(task, now=self._runtime.clock())
 
-    def page(self, snapshot: Snapshot) -> StatusPage:
-        """Return the data of the waiting page."""
+    def page(self, snapshot: Snapshot, parameters: Any = GONE) -> StatusPage:
+        """Return the data of the waiting page; the `parameters` are needed for a task that can be started again."""
+        again = snapshot.info.status.may_retry and not self.as_json
         return StatusPage.of(
             snapshot,
             title=self._hooks.title,
             now=self._runtime.clock(),
             language=asked_language(self._request),
             refreshes=self._request.args.get(REFRESH_FIELD) != "off",
-            bookmark="" if self.as_json else urlencode(given_in_url(self._request)),
-            start_url=self.start_url() if snapshot.info.status.may_retry else None,
-            progress_html=functools.partial(render_template, "gaetk_longtask/_progress.html"),
+            bookmark="" if self.as_json else urlencode(kept_in_url(self._request)),
+            start_url=self.start_url(parameters) if again else None,
+            form_url=self.form_url(parameters) if again else None,
+            progress_html=functools.partial(render, "gaetk_longtask/_progress.html"),
         )
+
+    def text_page(self, text: str, parameters: Any) -> Response:
+        """Return a page that shows a result which is plain text; a program gets the text."""
+        if self.as_json:
+            return Response(text, mimetype="text/plain")
+        language = asked_language(self._request)
+        subject = subject_of(self._hooks.title, language)
+        page = TextPage(
+            language=language,
+            title=subject or language.gettext("Result"),
+            text=text,
+            start=self.start_url(parameters),
+            form=self.form_url(parameters),
+        )
+        keep_out_of_frames()
+        return Response(render("gaetk_longtask/text.html", page=page))
 
     def document(self, snapshot: Snapshot) -> Response:
         """Return the status document."""
         return Response(_ENCODER.encode(self.page(snapshot).document()), mimetype="application/json")
 
-    def url(self, job: JobName, task_id: str, parameters: Iterable[tuple[str, str]] = ()) -> str:
-        """Return the URL of a job of a task, with the parameters in its query."""
-        return with_query(self.path, [(JOB_FIELD, job.value), (ID_FIELD, task_id), *parameters])
+    def url(self, job: JobName, task_id: str) -> str:
+        """Return the URL of a job of a task. It keeps the parameters of the task's URL, or of the start."""
+        kept = kept_in_url(self._request) if ID_FIELD in self._request.args else self._bookmark()
+        return with_query(self.path, [(JOB_FIELD, job.value), (ID_FIELD, task_id), *kept])
 
     def see(self, job: JobName, task_id: str) -> Any:
-        """Return a redirect to another job of the task, by GET; the URL keeps its parameters."""
-        return redirect(self.url(job, task_id, given_in_url(self._request)), HTTPStatus.SEE_OTHER)
+        """Return a redirect to another job of the task, by GET."""
+        return redirect(self.url(job, task_id), HTTPStatus.SEE_OTHER)
 
-    def start_url(self) -> str | None:
-        """Return the URL that starts a new task; None if GET does not start one."""
-        return with_query(self.path, given_in_url(self._request)) if "GET" in self._hooks.start_methods else None
+    def start_url(self, parameters: Any = GONE) -> str | None:
+        """Return the URL that starts an equal task by GET, or None.
+
+        It repeats this page's URL. There is none if that URL lacks some of the task's parameters: it says so itself, or
+        it does not lead to the `parameters`, for instance because it was in a mail.
+        """
+        request = self._request
+        if "GET" not in self._hooks.start_methods or is_partial(request):
+            return None
+        if parameters is not GONE and self._hooks._takes_fields:  # noqa: SLF001  # the handler is ours
+            given = gather([request.args.to_dict(flat=False)], csrf_field()) | (request.view_args or {})
+            if parameters != given:
+                return None
+        return with_query(self.path, given_in_url(request))
+
+    def form_url(self, parameters: Any = GONE) -> str | None:
+        """Return the URL where the visitor begins again, from the handler's `form_url`; None if there is none."""
+        wanted = self._hooks.form_url
+        if callable(wanted):
+            wanted = None if parameters is GONE else wanted(parameters)
+        if wanted is None:
+            return None
+        name = f"{type(self._hooks).__qualname__}.form_url"
+        if not isinstance(wanted, str):
+            raise TypeError(f"{name} must return a str or None, not {describe_type(wanted)}.")
+        try:
+            url = wanted if "/" in wanted else url_for(wanted)
+        except BuildError:
+            log.exception("no link to a form: %s is %r, neither a URL with a slash nor an endpoint", name, wanted)
+            return None
+        if urlsplit(url).scheme not in ("", "http", "https"):
+            log.error("no link to a form: %s is %r, which is not a web address", name, wanted)
+            return None
+        return url
+
+    def _bookmark(self) -> list[tuple[str, str]]:
+        """Return what the task's URL keeps of a request that starts it."""
+        request, csrf_name = self._request, csrf_field()
+        kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_name)
+        query = [item for item in request.args.items(multi=True) if item[0] not in request.form]
+        fields = [*query, *request.form.items(multi=True)]
+        given = sum(is_parameter(name, csrf_name) for name, _ in fields)
+        other_body = bool(request.content_length) and request.mimetype not in _FORMS
+        return [*kept, PARTIAL] if given > len(kept) or request.files or other_body else kept
 
     def unknown(self) -> ProblemError:
         """Return the error for a task id that does not exist."""
@@ -73,8 +151,13 @@ class Answers:
             HTTPStatus.NOT_FOUND,
             "We can't find this task. Check the address, or start again.",
             kind="unknown",
-            start_url=self.start_url(),
+            **self.without_parameters(),
         )
+
+    def without_parameters(self) -> dict[str, Any]:
+        """Return where a visitor begins again whose task is gone: the form, else the same URL without the task."""
+        form_url = self.form_url()
+        return {"form_url": form_url, "start_url": None if form_url else self.start_url()}
 
     def refused(self, exc: EnqueueRefusedError) -> ProblemError:
         """Return the error for a task that the queue refused; the visitor can retry it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,6 +11,17 @@ from typing import Any
 #: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 _LONGEST_KEPT = timedelta(days=36_525)
+#: What a handler's author may override, and the library calls without awaiting it.
+HOOKS = (
+    "execute_task",
+    "display_result",
+    "prepare_task",
+    "render_status",
+    "may_access",
+    "get_user_id",
+    "unique_key",
+    "form_url",
+)
 
 
 def check_attributes(cls: Any) -> None:
@@ -45,16 +57,48 @@ def _problems(cls: Any) -> Iterator[str]:
     unknown = set(cls.start_methods) - {"GET", "POST"}
     if unknown or not cls.start_methods:
         yield f"start_methods must contain GET, POST or both, not {sorted(unknown)}."
+    form_url = inspect.getattr_static(cls, "form_url")
+    if form_url is not None and not isinstance(form_url, str) and not hasattr(form_url, "__get__"):
+        yield f"form_url must be a URL, the name of an endpoint or a method, not {form_url!r}."
+    if not isinstance(cls.title, property) and (cls.title is None or callable(cls.title)):
+        yield f"title must be a text, not {cls.title!r}."
     if not cls.init_every_request:
         yield "init_every_request must stay True, because a handler is the state of one request."
 
 
+def check_hooks(cls: Any) -> None:
+    """Raise `TypeError` if a hook is async: its coroutine would count as the answer, and as true."""
+    for name in HOOKS:
+        if _is_async(inspect.getattr_static(cls, name)):
+            raise TypeError(
+                f"{cls.__qualname__}.{name} must not be async. Write a plain function, and call asyncio.run() in it."
+            )
+
+
+def _is_async(hook: Any) -> bool:
+    """Return whether a function is async, or stands in front of one that is."""
+    while True:
+        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+            return True
+        match hook:
+            case staticmethod() | classmethod():
+                hook = hook.__func__
+            case functools.partial() | functools.partialmethod():
+                hook = hook.func
+            case property():
+                hook = hook.fget
+            case _ if inspect.isroutine(hook) and hasattr(hook, "__wrapped__"):
+                hook = hook.__wrapped__
+            case _:
+                # An object that wraps a function, such as asgiref's AsyncToSync, is judged by its own call.
+                call = inspect.getattr_static(type(hook), "__call__", None)
+                return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
 def check_work(cls: Any, *, placeholder: Any) -> None:
-    """Raise `TypeError` if ``execute_task`` is still the `placeholder`, or is async."""
+    """Raise `TypeError` if ``execute_task`` is still the `placeholder`."""
     if cls.execute_task is placeholder:
         raise TypeError(f"{cls.__qualname__} has no execute_task(self, parameters). Define it to do the work.")
-    if inspect.iscoroutinefunction(cls.execute_task) or inspect.isasyncgenfunction(cls.execute_task):
-        raise TypeError(f"{cls.__qualname__}.execute_task must not be async. Call asyncio.run() in it.")
 
 
 def takes_task(display_result: Any) -> bool:

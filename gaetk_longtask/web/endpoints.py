@@ -17,7 +17,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.starting import Origin, is_user_id
 from gaetk_longtask.web.current import current_runtime, handler_class
-from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.hooks import Hooks, unique_key
 from gaetk_longtask.web.places import place_for
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def start(
     )
     host = urlsplit(place.base_url).netloc
     with runtime.ndb_context.joining():
-        key, shared = view.make_handler().unique_key(parameters), cls.unique_key_shared
+        key, shared = unique_key(view.make_handler(), parameters), cls.unique_key_shared
         return starting.start(
             runtime, origin, parameters, cls.options(runtime.config), key=key, shared=shared, host=host
         )

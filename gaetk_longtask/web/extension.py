@@ -29,6 +29,7 @@ from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import deliveries, endpoints, forms
 from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
+from gaetk_longtask.web.headers import ProtectedApp
 from gaetk_longtask.web.requests import current_trace
 
 URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
@@ -109,6 +110,7 @@ class LongTaskManager:
         if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
+        app.wsgi_app = ProtectedApp(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
         app.cli.add_command(OperatorCommands())
 
     @staticmethod

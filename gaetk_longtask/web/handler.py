@@ -8,24 +8,30 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from flask import after_this_request, render_template, request
+from flask import after_this_request, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
+from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.runtime import TaskOptions
 from gaetk_longtask.web import deliveries, visits
-from gaetk_longtask.web.checks import check_attributes, check_work, takes_task
-from gaetk_longtask.web.pages import StatusPage
+from gaetk_longtask.web.answers import Answers
+from gaetk_longtask.web.checks import check_attributes, check_hooks, check_work, takes_task
+from gaetk_longtask.web.current import current_runtime
+from gaetk_longtask.web.hooks import get_user_id
+from gaetk_longtask.web.pages import DEFAULT_TITLE, StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.places import PARENT
+from gaetk_longtask.web.problems import failed_visit, report_exception
 from gaetk_longtask.web.requests import JobName, asked_job, protect
 from gaetk_longtask.web.results import response_with
+from gaetk_longtask.web.templating import render
 
 T = TypeVar("T")
 
@@ -57,7 +63,11 @@ class LongRunningTaskHandler(View):
     serializer: ClassVar[Serializer] = JSONSerializer()
     #: The template of the waiting page; it gets a `StatusPage` as ``page``.
     status_template: ClassVar[str] = "gaetk_longtask/status.html"
-    title: ClassVar[str] = "Please wait"  #: the heading of the waiting page
+    title: ClassVar[str] = DEFAULT_TITLE  #: what the task is called on each of its pages
+    #: Where the visitor begins again if the task has failed or is gone: a URL if it contains ``/``, else the name of an
+    #: endpoint. Or a method ``form_url(self, parameters)`` that returns one of these or None; it is not called if the
+    #: task's parameters are gone.
+    form_url: Any = None
 
     methods: ClassVar[Collection[str] | None] = ("GET", "POST")
 
@@ -68,6 +78,7 @@ class LongRunningTaskHandler(View):
     #: there is a task.
     task: TaskInfo | LongTask | None = None
 
+    _takes_fields: ClassVar[bool] = True  # for `Answers`
     _display_takes_task: ClassVar[bool] = True
     _reporter: Reporter | None = None
     _checkpoints: Checkpoints | None = None
@@ -80,8 +91,10 @@ class LongRunningTaskHandler(View):
                 cls.start_methods = tuple(method.upper() for method in cls.methods or ("GET",))
             cls.methods = LongRunningTaskHandler.methods
         cls._display_takes_task = takes_task(cls.display_result)
+        cls._takes_fields = cls.prepare_task is LongRunningTaskHandler.prepare_task
         if isinstance(cls.serializer, type):
             cls.serializer = cls.serializer()
+        check_hooks(cls)
         check_attributes(cls)
 
     # What an author overrides.
@@ -108,10 +121,12 @@ class LongRunningTaskHandler(View):
         def display_result(self, parameters: Any, result: Any, task: Any = None) -> ResponseReturnValue:
             """Return the response that shows the result. An override may leave out `task`.
 
-            By default, text is sent as HTML in which no script can run, `bytes` as a download, anything else as JSON.
-            A result that was yielded is passed as a `YieldedResult`, an iterator.
+            By default, text that begins with ``<`` is sent as an HTML document in which no script can run. Other text
+            is shown in a page, `bytes` are a download, and anything else is JSON. A result that was yielded is passed
+            as a `YieldedResult`, an iterator.
             """
-            return response_with(result)
+            answers = Answers(self, request, current_runtime())
+            return response_with(result, text_page=lambda text: answers.text_page(text, parameters))
 
     def execute_task(self, parameters: Any) -> Any:
         """Do the work and return the result, or yield the result in pieces of `str` or `bytes`.
@@ -124,15 +139,15 @@ class LongRunningTaskHandler(View):
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
-        return render_template(self.status_template, page=display)
+        return render(self.status_template, page=display)
 
     def may_access(self, task: TaskInfo) -> bool:
-        """Return whether this visitor may see, cancel and retry the task.
+        """Return whether this visitor may see, cancel and retry the task: only True lets the visitor in.
 
-        By default, only the user who started the task may. If that user was anonymous, everyone who has the task's
-        unguessable URL may.
+        False and None refuse. Anything else refuses too, and is an error in the log. By default, only the
+        user who started the task may. If that user was anonymous, everyone who has the task's unguessable URL may.
         """
-        user_id = self.get_user_id()  # called for every task, because it may refuse visitors who are not signed in
+        user_id = get_user_id(self)  # called for every task, because it may refuse visitors who are not signed in
         return not task.created_by or task.created_by == user_id
 
     def get_user_id(self) -> str | None:
@@ -218,6 +233,7 @@ class LongRunningTaskHandler(View):
         The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
         """
         check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
+        check_hooks(cls)  # again: a hook may have been set after the class was made
         make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 
@@ -227,7 +243,15 @@ class LongRunningTaskHandler(View):
             if asked_job(request) == JobName.EXECUTE:
                 handler = make_handler()
                 return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own
-            return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
+            try:
+                return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
+            except Exception:
+                raise  # Flask's error handlers answer
+            except BaseException as exc:
+                if must_pass(exc):
+                    raise
+                report_exception(exc)
+                return failed_visit().response()
 
         view.make_handler = make_handler  # type: ignore[attr-defined]  # as Flask
         return view

@@ -1,7 +1,8 @@
-"""What the library needs of a handler. All modules below `handler` use only this protocol."""
+"""What the library needs of a handler, and what it accepts from a hook. Modules below `handler` use only this."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from flask.typing import ResponseReturnValue
 
 from gaetk_longtask.config import Config
+from gaetk_longtask.foreign import says_yes
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import Serializer
@@ -27,6 +29,8 @@ class Hooks(Protocol):
     bookmark_parameters: ClassVar[Collection[str]]
     unique_key_shared: ClassVar[bool]
     serializer: ClassVar[Serializer]
+    form_url: Any
+    _takes_fields: ClassVar[bool]  #: whether `prepare_task` is the default, so the parameters are the request's fields
 
     task: TaskInfo | LongTask | None  #: set before any hook that may use it is called
 
@@ -48,3 +52,30 @@ class Hooks(Protocol):
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
+
+
+def may_access(hooks: Hooks, task: TaskInfo) -> bool:
+    """Return whether `may_access` has returned True, see `says_yes`."""
+    return says_yes(hooks.may_access(task), hook=_name(hooks, "may_access"))
+
+
+def get_user_id(hooks: Hooks) -> str | None:
+    """Return what `get_user_id` returns; raise `TypeError` unless it is a string or None."""
+    return _text_or_none(hooks, "get_user_id", hooks.get_user_id())
+
+
+def unique_key(hooks: Hooks, parameters: Any) -> str | None:
+    """Return what `unique_key` returns; raise `TypeError` unless it is a string or None."""
+    return _text_or_none(hooks, "unique_key", hooks.unique_key(parameters))
+
+
+def _text_or_none(hooks: Hooks, name: str, answer: object) -> str | None:
+    if answer is None or isinstance(answer, str):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()  # else Python warns that it was never awaited
+    raise TypeError(f"{_name(hooks, name)}() must return a str or None, not {answer!r}.")
+
+
+def _name(hooks: Hooks, name: str) -> str:
+    return f"{type(hooks).__qualname__}.{name}"

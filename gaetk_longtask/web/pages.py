@@ -19,6 +19,8 @@ from gaetk_longtask.web.language import Language
 _PACES = ((10, 1), (60, 2), (600, 3))
 _SLOWEST_PACE = 5
 
+DEFAULT_TITLE = "Please wait"  #: the title of a handler that sets none; not shown where there is nothing to wait for
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
@@ -28,12 +30,15 @@ class Links:
     result: str | None
     cancel: str | None  #: by POST
     retry: str | None  #: by POST
-    start: str | None  #: starts a new task, by GET
+    start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
+    form: str | None  #: where the visitor begins again, from the handler's `form_url`; None while the task may succeed
     refreshing: str  #: this page, which then refreshes automatically without JavaScript
     still: str  #: this page, which then does not refresh
 
     @classmethod
-    def of(cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None) -> Self:
+    def of(
+        cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None, form_url: str | None = None
+    ) -> Self:
         """Return the links that are possible in this state; `bookmark` is the query with the task's parameters."""
 
         def link(job: str) -> str:
@@ -45,6 +50,7 @@ class Links:
             cancel=None if info.status.ended else link("cancel"),
             retry=link("retry") if info.status.may_retry else None,
             start=start_url if info.status.may_retry else None,
+            form=form_url if info.status.may_retry else None,
             refreshing=link("query") + "&_longtaskrefresh=on",
             still=link("query") + "&_longtaskrefresh=off",
         )
@@ -54,12 +60,28 @@ class Links:
 class Page:
     """The context of every page; `base.html` needs no more."""
 
-    title: str  #: the page's subject
+    title: str  #: what the page is about
+    subject: str = ""  #: the handler's title; empty if it has none of its own
     language: Language = field(default_factory=Language)  #: the visitor's, with `code` and `direction`
 
     def gettext(self, message: str, **values: object) -> str:
         """Translate into the visitor's language; the values replace ``%(name)s``."""
         return self.language.gettext(message, **values)
+
+
+def subject_of(title: object, language: Language) -> str:
+    """Return a handler's title in a language; an empty text for the default, which says what to do, not what it is."""
+    text = str(title)  # Flask-Babel's lazy texts are no `str`
+    return "" if text == DEFAULT_TITLE else language.gettext(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextPage(Page):
+    """The context of `text.html`: a result that is plain text."""
+
+    text: str
+    start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
+    form: str | None  #: where the visitor begins again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +91,8 @@ class StartPage(Page):
     method: str
     action: str
     fields: list[tuple[str, str]]
+    shown: list[tuple[str, str]]  #: those of the fields that may be shown
+    hidden: int  #: how many fields are not shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +122,7 @@ class StatusPage(Page):
         refreshes: bool = True,
         bookmark: str = "",
         start_url: str | None = None,
+        form_url: str | None = None,
     ) -> Self:
         """Return the page for a snapshot at the time `now`."""
         task, language = snapshot.info, language or Language()
@@ -110,13 +135,14 @@ class StatusPage(Page):
             eta = typical - elapsed if typical > elapsed else None
         return cls(
             task=task,
-            title=language.gettext(title),
+            title=language.gettext(str(title)),
+            subject=subject_of(title, language),
             language=language,
             eta_seconds=eta,
             typical_seconds=typical,
             elapsed_seconds=elapsed,
             refreshes=refreshes,
-            links=Links.of(task, bookmark=bookmark, start_url=start_url),
+            links=Links.of(task, bookmark=bookmark, start_url=start_url, form_url=form_url),
             progress_html=progress_html,
         )
 
@@ -129,7 +155,9 @@ class StatusPage(Page):
     def message(self) -> str:
         """The last message of the work."""
         message = self.task.progress.message
-        return self.gettext("Starting") if message == STARTING["message"] else message
+        if message != STARTING["message"]:
+            return message
+        return self.gettext("Working") if self.status is Status.STARTED else self.gettext("Starting")
 
     @property
     def step(self) -> float:
@@ -175,6 +203,8 @@ class StatusPage(Page):
                 return self.gettext("Available until %(date)s.", date=self.language.date(self.task.expires_at))
             case Status.FAILED if self.error:
                 return self.error
+            case Status.FAILED if self.task.permanent:
+                return self.gettext("The work can't be completed. Another attempt would not help.")
             case Status.FAILED if self.task.attempt == 0:
                 return self.gettext("The work could not be started.")
             case Status.FAILED if self.task.attempt > 1:
@@ -182,7 +212,7 @@ class StatusPage(Page):
             case Status.FAILED:
                 return self.gettext("Something went wrong.")
             case Status.CANCELLED:
-                return self.gettext("The work was stopped. You can try again.")
+                return self.gettext("The work stops at its next step, if it has not stopped yet. You can try again.")
             case _:
                 return ""
 
@@ -205,6 +235,11 @@ class StatusPage(Page):
                 return self.gettext("The task failed")
             case Status.CANCELLED:
                 return self.gettext("The task was cancelled")
+
+    @property
+    def document_title(self) -> str:
+        """The title of the document without the percentage: the heading, and the handler's title."""
+        return self.heading if self.subject in ("", self.heading) else f"{self.heading} – {self.subject}"
 
     @property
     def state(self) -> str:

@@ -13,6 +13,8 @@ from gaetk_longtask.web.forms import check_type
 
 #: The longest parameter in a bookmark (as in the original library), and the longest bookmark, both in characters.
 _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
+#: In the URL of a task whose start had parameters that are not in that URL.
+PARTIAL = ("_longtaskpartial", "1")
 
 
 def parameters_of(request: Request) -> dict[str, Any]:
@@ -37,6 +39,16 @@ def gather(sources: Iterable[Mapping[str, list[Any]]], csrf_name: str) -> dict[s
 def given_in_url(request: Request) -> list[tuple[str, str]]:
     """Return the parameters in a request's URL, without the library's own fields."""
     return [item for item in request.args.items(multi=True) if is_parameter(item[0], csrf_field())]
+
+
+def kept_in_url(request: Request) -> list[tuple[str, str]]:
+    """Return what every URL of a task keeps: the parameters, and the mark that some are missing."""
+    return given_in_url(request) + ([PARTIAL] if is_partial(request) else [])
+
+
+def is_partial(request: Request) -> bool:
+    """Return whether a task's URL does not have all parameters of its start, so it can't start an equal task."""
+    return PARTIAL[0] in request.args
 
 
 def bookmark(

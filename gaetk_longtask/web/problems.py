@@ -9,12 +9,15 @@ from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from typing import Literal
 
-from flask import Response, current_app, got_request_exception, jsonify, make_response, render_template, request
+from flask import Response, current_app, got_request_exception, jsonify, make_response, request
 
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.foreign import logging_failures
+from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.language import Language
-from gaetk_longtask.web.pages import Page
+from gaetk_longtask.web.pages import DEFAULT_TITLE, Page, subject_of
 from gaetk_longtask.web.requests import asked_language, wants_json
+from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,8 @@ class ProblemError(Exception):
     _: KW_ONLY
     values: Mapping[str, object] = field(default_factory=dict)  #: replace ``%(name)s`` in the message
     kind: Kind = "problem"
-    start_url: str | None = None  #: where the visitor may start again
+    start_url: str | None = None  #: starts a task again, by GET
+    form_url: str | None = None  #: where the visitor begins again
     retry_url: str | None = None  #: where the visitor may retry the same task, by POST
     reference: str | None = None  #: the reference that is also in the log
     allow: tuple[str, ...] = ()  #: the methods that are allowed instead
@@ -39,9 +43,9 @@ class ProblemError(Exception):
     def __str__(self) -> str:
         return self.message % self.values if self.values else self.message
 
-    def response(self) -> Response:
-        """Return the answer to the current request."""
-        page = ProblemPage.of(self, asked_language(request))
+    def response(self, *, title: object = DEFAULT_TITLE) -> Response:
+        """Return the answer to the current request; `title` is the handler's."""
+        page = ProblemPage.of(self, asked_language(request), title=title)
         if wants_json(request):
             optional = {"reference": self.reference, "retry": self.retry_url}
             response = jsonify(
@@ -50,7 +54,8 @@ class ProblemError(Exception):
             )
             response.mimetype = "application/problem+json"
         else:
-            response = make_response(render_template("gaetk_longtask/problem.html", page=page))
+            response = make_response(render("gaetk_longtask/problem.html", page=page))
+            keep_out_of_frames()
         response.status_code = self.status
         if self.allow:
             response.headers["Allow"] = ", ".join(self.allow)
@@ -68,12 +73,13 @@ class ProblemPage(Page):
     again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
 
     @classmethod
-    def of(cls, problem: ProblemError, language: Language) -> ProblemPage:
+    def of(cls, problem: ProblemError, language: Language, *, title: object = DEFAULT_TITLE) -> ProblemPage:
         """Return the page about a problem with the current request, in a language."""
         passes = request.method == "GET" and problem.retry_url is None
         return cls(
             language=language,
             title=_title(language, problem),
+            subject=subject_of(title, language),
             problem=problem,
             detail=language.gettext(problem.message, **problem.values),
             again_seconds=problem.retry_after_seconds if passes else None,
@@ -112,11 +118,14 @@ def reaching_the_store() -> Iterator[None]:
         ) from exc
 
 
+def failed_visit() -> ProblemError:
+    """Return the error for a request in which the application's code has raised an exception that Flask passes on."""
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "We could not answer this request. Try again later.")
+
+
 def report_exception(exc: BaseException) -> None:
     """Log an exception and send Flask's signal, as Flask does if no error handler accepts it."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-    try:
+    with logging_failures("an exception could not be reported"):  # else it would change the answer to the queue
         app.log_exception((type(exc), exc, exc.__traceback__))
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
-    except Exception:  # a failure to report an error must not change the answer to the queue
-        log.exception("an exception could not be reported")

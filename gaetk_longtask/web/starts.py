@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from flask import Request, Response, redirect, render_template
+from flask import Request, Response, redirect
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, SerializationError, TooLargeError
@@ -14,12 +14,14 @@ from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
 from gaetk_longtask.web.forms import check_query
-from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.pages import StartPage
-from gaetk_longtask.web.parameters import bookmark, csrf_field
+from gaetk_longtask.web.headers import keep_out_of_frames
+from gaetk_longtask.web.hooks import Hooks, get_user_id, may_access, unique_key
+from gaetk_longtask.web.pages import StartPage, subject_of
+from gaetk_longtask.web.parameters import csrf_field, given_in_url, is_parameter
 from gaetk_longtask.web.places import place_of
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
+from gaetk_longtask.web.templating import render
 
 _MOST_FIELDS = 1000  #: how many fields the page with the start button repeats
 
@@ -63,12 +65,12 @@ class Start:
             queue_path=place.queue_path,
             base_url=self._runtime.config.base_url or place.base_url,
             method=request.method,
-            created_by=self._hooks.get_user_id(),
+            created_by=get_user_id(self._hooks),
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
         request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
         options = self._hooks.options(self._runtime.config)
-        key, shared = self._hooks.unique_key(parameters), self._hooks.unique_key_shared
+        key, shared = unique_key(self._hooks, parameters), self._hooks.unique_key_shared
         try:
             with reaching_the_store():
                 return starting.start(
@@ -90,14 +92,13 @@ class Start:
             raise self._answers.refused(exc) from exc
 
     def _may_join(self, task: LongTask) -> bool:
-        return self._hooks.may_access(task.info)
+        return may_access(self._hooks, task.info)
 
     def _lead_to(self, task: LongTask) -> Any:
         """Redirect the visitor to the task's own page; a program gets the status document."""
         request, answers = self._request, self._answers
         self._hooks.task = task.info
-        kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_field())
-        url = answers.url(JobName.QUERY, task.id, kept)
+        url = answers.url(JobName.QUERY, task.id)
         if not answers.as_json:
             # After 307 the browser sends the form again. A file must not be sent twice.
             return redirect(url, HTTPStatus.SEE_OTHER if request.files else HTTPStatus.TEMPORARY_REDIRECT)
@@ -117,6 +118,7 @@ class Start:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 "This file was sent from another site. Open our own form and choose the file there.",
+                form_url=self._answers.form_url(),
             )
         posted = request.method == "POST"
         source = request.form if posted else request.args
@@ -126,11 +128,21 @@ class Start:
                 "This request comes from another site, so nothing was started. Send it from our own site.",
             )
         language = asked_language(request)
+        fields = [item for item in source.items(multi=True) if item[0] != csrf_field()]
+        given = [item for item in fields if is_parameter(item[0], csrf_field())]
+        public = frozenset(self._hooks.bookmark_parameters) if posted else {name for name, _ in given}
+        shown = [item for item in given if item[0] in public]
+        if posted:
+            shown = [item for item in given_in_url(request) if item[0] not in request.form] + shown
         page = StartPage(
             language=language,
             title=language.gettext("Start this task?"),
+            subject=subject_of(self._hooks.title, language),
             method=request.method.lower(),
             action=with_query(path, request.args.items(multi=True)) if posted else path,
-            fields=[item for item in source.items(multi=True) if item[0] != csrf_field()],
+            fields=fields,
+            shown=shown,
+            hidden=sum(name not in public for name, _ in given),
         )
-        return render_template("gaetk_longtask/start.html", page=page)
+        keep_out_of_frames()
+        return render("gaetk_longtask/start.html", page=page)

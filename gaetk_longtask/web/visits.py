@@ -14,16 +14,18 @@ from werkzeug.exceptions import HTTPException
 
 from gaetk_longtask import starting
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError
+from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import forms
-from gaetk_longtask.web.answers import Answers
+from gaetk_longtask.web.answers import GONE, Answers
 from gaetk_longtask.web.current import current_runtime
-from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.headers import keep_out_of_frames, keep_sandbox
+from gaetk_longtask.web.hooks import Hooks, may_access
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
 from gaetk_longtask.web.requests import (
     ID_FIELD,
@@ -64,18 +66,19 @@ class _Visit:
         self._runtime = runtime
         self._show = show
         self._answers = Answers(hooks, request, runtime)
+        self._task: LongTask | None = None  #: the entity, if this request has read it
 
     def answer(self) -> Response:
         """Return the answer to the request."""
         try:
             return make_response(self._dispatch())
         except ProblemError as problem:
-            return problem.response()
+            return problem.response(title=self._hooks.title)
         except HTTPException as exc:
             bad_form = forms.problem_of(self._request, exc)
             if bad_form is None:
                 raise
-            return bad_form.response()
+            return bad_form.response(title=self._hooks.title)
         except ConfigurationError as exc:
             report_exception(exc)
             return ProblemError(
@@ -97,7 +100,7 @@ class _Visit:
                 HTTPStatus.BAD_REQUEST,
                 "%(job)s needs %(id)s. Use the link on the task's page.",
                 values={"job": f"{JOB_FIELD}={job}", "id": ID_FIELD},
-                start_url=self._answers.start_url(),
+                **self._answers.without_parameters(),
             )
         try:
             name = JobName(job or JobName.QUERY)
@@ -110,7 +113,7 @@ class _Visit:
         snapshot = self._find(task_id)
         self._hooks.task = snapshot.info
         with self._runtime.ndb_context.namespace(snapshot.info.namespace):
-            if not self._hooks.may_access(snapshot.info):
+            if not may_access(self._hooks, snapshot.info):
                 raise _not_yours()
             match name:
                 case JobName.QUERY:
@@ -142,7 +145,7 @@ class _Visit:
                 "This result has expired. Results are kept for %(duration)s.",
                 values={"duration": asked_language(self._request).span(self._hooks.keep_result.total_seconds())},
                 kind="expired",
-                start_url=self._answers.start_url(),
+                **self._answers.without_parameters(),
             )
         return snapshot
 
@@ -155,7 +158,7 @@ class _Visit:
             task = starting.heal(self._runtime, task)
         except STORE_ERRORS as exc:  # the state is known all the same
             log.warning("%s not enqueued again, Datastore does not respond: %s", task_id[:8], exc)
-        snapshot = self._answers.snapshot(task)
+        self._task, snapshot = task, self._answers.snapshot(task)
         if known is None:
             self._runtime.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
         elif known.order == snapshot.order:
@@ -172,7 +175,19 @@ class _Visit:
             return self._answers.see(JobName.QUERY, info.id)
         if info.status is Status.DONE and REFRESH_FIELD not in self._request.args:
             return self._answers.see(JobName.SHOWRESULT, info.id)
-        return self._hooks.render_status(self._answers.page(snapshot), info)
+        keep_out_of_frames()
+        return self._hooks.render_status(self._answers.page(snapshot, self._parameters(info)), info)
+
+    def _parameters(self, info: TaskInfo) -> Any:
+        """Return the parameters of a task that can be started again; `GONE` if they are not needed or not readable."""
+        if not info.status.may_retry or self._task is None:
+            return GONE
+        try:
+            with reaching_the_store():
+                return self._runtime.load(self._task, "parameters", self._hooks.serializer)
+        except LongTaskError:  # damaged, or signed with a key that is not set
+            log.warning("the parameters of %s can't be read", info.id[:8])
+            return GONE
 
     def _show_result(self, snapshot: Snapshot) -> Any:
         store, task_id = self._runtime.store, snapshot.info.id
@@ -202,13 +217,13 @@ class _Visit:
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "The stored data of this task is damaged. Start again.",
                 kind="damaged",
-                start_url=self._answers.start_url(),
+                **self._answers.without_parameters(),
             ) from exc
         try:
             with reaching_the_store():
                 result = self._runtime.load_result(task, self._hooks.serializer)
             self._hooks.task = task
-            return self._show(parameters, result, task)
+            response = make_response(self._show(parameters, result, task))
         except DamagedDataError as exc:
             log.exception("the result of %s is damaged", task_id[:8])
             raise ProblemError(
@@ -217,6 +232,8 @@ class _Visit:
                 kind="damaged",
                 retry_url=self._answers.url(JobName.RETRY, task_id),
             ) from exc
+        keep_sandbox(response)
+        return response
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         if self._request.method != "POST":

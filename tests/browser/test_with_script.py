@@ -97,7 +97,7 @@ def test_a_download_starts_once_and_the_page_stays_with_a_link(page: Page, stage
     with page.expect_download(timeout=SOON):
         stage.finish(task_id)
     expect(page.locator("article")).to_have_attribute("data-status", "finished", timeout=SOON)
-    expect(page).to_have_title("The result is ready")
+    expect(page).to_have_title("The result is ready – Making the report")
     page.wait_for_timeout(1_000)
     assert downloads == ["export.csv"]
     assert loads(page) == 1
@@ -132,7 +132,7 @@ def test_an_end_without_a_result_is_shown_without_a_reload(page: Page, stage: St
     page.goto(stage.page(task_id))
     getattr(stage, end)(task_id, **({"permanent": True} if end == "end_attempt" else {}))
     expect(page.locator("h1")).to_have_text(heading, timeout=SOON)
-    expect(page).to_have_title(heading)
+    expect(page).to_have_title(f"{heading} – Making the report")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     assert loads(page) == 1
 

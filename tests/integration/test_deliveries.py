@@ -342,7 +342,7 @@ def test_a_retry_starts_again_under_the_same_id_with_a_fresh_count(
     assert client.post(f"/work?_longtaskjob=retry&_longtaskid={task.id}").status_code == 303
     assert load(app, task).failures == 0
     queue.deliver_all(client)
-    assert client.get(f"/work?_longtaskjob=showresult&_longtaskid={task.id}").text == "at last"
+    assert "at last" in client.get(f"/work?_longtaskjob=showresult&_longtaskid={task.id}").text
 
 
 def test_a_late_attempt_does_not_finish_a_task_that_was_cancelled_and_retried(

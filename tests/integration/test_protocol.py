@@ -142,7 +142,7 @@ def test_the_redirect_of_a_mounted_application_leads_below_its_mount_point(app: 
     url = started(client, "/shop/report?month=3")
     assert urlsplit(url).path == "/shop/report"
     queue.deliver_all(client)
-    assert client.get(job(url, "showresult")).text == "the report for 3"
+    assert "the report for 3" in client.get(job(url, "showresult")).text
 
 
 def test_query_parameters_stay_in_the_bookmark_with_all_their_repetitions(client: FlaskClient) -> None:
@@ -506,7 +506,7 @@ def test_head_of_the_result_does_not_finish_the_task(client: FlaskClient, queue:
 def test_a_result_can_be_shown_again_and_again(client: FlaskClient, queue: InMemoryQueue) -> None:
     url = started(client, "/report?month=3")
     queue.deliver_all(client)
-    assert [client.get(job(url, "showresult")).text for _ in range(3)] == ["the report for 3"] * 3
+    assert all("the report for 3" in client.get(job(url, "showresult")).text for _ in range(3))
 
 
 # Cancel and retry.
@@ -874,7 +874,7 @@ def test_the_owner_sees_their_task(client: FlaskClient, queue: InMemoryQueue) ->
     anna = {"X-User": "anna"}
     url = started(client, "/personal", headers=anna)
     queue.deliver_all(client)
-    assert client.get(job(url, "showresult"), headers=anna).text == "for your eyes only"
+    assert "for your eyes only" in client.get(job(url, "showresult"), headers=anna).text
 
 
 def test_an_anonymous_task_is_for_everyone_with_its_url(client: FlaskClient) -> None:

@@ -155,7 +155,7 @@ def test_a_delivery_passes_login_csrf_protection_and_redirects(
 ) -> None:
     url = started(anna, "/report")
     assert queue.deliver(google).status_code == 200
-    assert anna.get(job(url, "showresult")).text == "the report"
+    assert "the report" in anna.get(job(url, "showresult")).text
 
 
 def test_the_work_knows_no_user_but_who_has_started_it(
@@ -234,7 +234,7 @@ def test_a_failed_attempt_is_repeated_until_it_succeeds(
     queue.deliver(google)
     Report.do = lambda handler: "at last"
     assert queue.deliver(google).status_code == 200
-    assert anna.get(job(url, "showresult")).text == "at last"
+    assert "at last" in anna.get(job(url, "showresult")).text
 
 
 def test_the_last_attempt_and_a_permanent_failure_are_answered_200(
@@ -472,7 +472,7 @@ def test_methods_do_not_restrict_the_other_jobs(anna: FlaskClient, google: Flask
     url = anna.post("/posted", data={"csrf_token": anna.get("/token").text}).headers["Location"]
     assert anna.get(url).status_code == 200
     assert queue.deliver(google).status_code == 200
-    assert anna.get(job(url, "showresult")).text == "posted"
+    assert "posted" in anna.get(job(url, "showresult")).text
 
 
 def test_methods_that_leave_out_post_do_not_restrict_cancel(make_app: Callable[..., Flask]) -> None:

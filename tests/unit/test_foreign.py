@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 from gaetk_longtask import PermanentTaskFailure, TaskCancelled
 from gaetk_longtask.exceptions import Crash, HandedOver
-from gaetk_longtask.foreign import logging_failures, must_pass, stands_for
+from gaetk_longtask.foreign import logging_failures, must_pass, says_yes, stands_for
 
 
 class Panic(BaseException):
@@ -71,3 +72,32 @@ def test_a_failure_is_logged_and_the_block_left(exc, caplog):
 def test_a_simulated_crash_is_not_logged_away():
     with pytest.raises(Crash), logging_failures("failed"):
         raise Crash
+
+
+class Truthy:
+    def __bool__(self) -> bool:
+        raise AssertionError("nobody asks for its truth")
+
+
+async def coroutine() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("answer", [1, 0, "yes", "", [], [1], 1.0, object(), Truthy(), NotImplemented])
+def test_anything_else_than_true_means_no_and_is_an_error(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert says_yes(answer, hook="Report.may_access") is False
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert "Report.may_access must return True or False, not " in record.message
+    assert type(answer).__qualname__ in record.message
+
+
+def test_a_coroutine_means_no(caplog: pytest.LogCaptureFixture) -> None:
+    assert says_yes(coroutine(), hook="Report.may_access") is False
+    assert "not coroutine" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_true_false_and_none_are_answers(answer: bool | None, caplog: pytest.LogCaptureFixture) -> None:
+    assert says_yes(answer, hook="Report.may_access") is (answer is True)
+    assert not caplog.records

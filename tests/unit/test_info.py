@@ -30,3 +30,28 @@ def test_what_outlives_an_attempt_is_all_but_the_estimate() -> None:
 @pytest.mark.parametrize("stored", [None, {}])
 def test_nothing_stored_is_no_progress(stored: dict[str, Any] | None) -> None:
     assert Progress.from_stored(stored) == Progress()
+
+
+def test_percents_are_exact_for_every_step_of_every_small_total() -> None:
+    for total in range(1, 1001):
+        steps = range(total + 1)
+        shown = [Progress(step=step, total_steps=total).percent for step in steps]
+        assert shown == [100 * step // total for step in steps], total
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "percent"),
+    [
+        (0.29, 1, 29),
+        (2.9, 10, 29),
+        (0.57, 1.0, 57),
+        (10**15 - 1, 10**15, 99),
+        (1 - 1e-12, 1, 99),
+        (10**400, 10**401, 10),
+        (-5, 10, 0),
+        (11, 10, 100),
+        (10, 10, 100),
+    ],
+)
+def test_a_hundred_percent_is_only_the_end(step: float, total: float, percent: int) -> None:
+    assert Progress(step=step, total_steps=total).percent == percent

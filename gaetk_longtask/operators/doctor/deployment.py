@@ -144,7 +144,7 @@ def _judge_names(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
 
 
 def _judge_scheme(subject: Subject, check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
-    fixed = isinstance(subject.app.wsgi_app, ProxyFix)
+    fixed = _has_proxy_fix(subject.app.wsgi_app)
     if "*" not in gunicorn.forwarded_allow_ips and not subject.config.base_url and not fixed:
         yield problem(
             check,
@@ -167,6 +167,12 @@ def check_hosts(subject: Subject) -> Iterator[Finding]:
             "request names.",
             "Set LONGTASK_BASE_URL to scheme and host of your site, or TRUSTED_HOSTS to its hosts (Flask 3.1).",
         )
+
+
+def _has_proxy_fix(wsgi_app: Any) -> bool:
+    while wsgi_app is not None and not isinstance(wsgi_app, ProxyFix):
+        wsgi_app = getattr(wsgi_app, "app", None)  # as our own and Werkzeug's middleware name what they wrap
+    return wsgi_app is not None
 
 
 def check_cron(subject: Subject) -> Iterator[Finding]:

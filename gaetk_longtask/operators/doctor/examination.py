@@ -10,6 +10,7 @@ from pathlib import Path
 from flask import Flask
 from google.auth.exceptions import GoogleAuthError
 from jinja2 import TemplateError, TemplateNotFound
+from werkzeug.test import create_environ, run_wsgi_app
 
 from gaetk_longtask.operators.doctor import backends, deliveries, deployment, platform, progress
 from gaetk_longtask.operators.doctor.admin_api import AdminApi
@@ -17,6 +18,8 @@ from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
 from gaetk_longtask.web.current import current_runtime
+from gaetk_longtask.web.headers import Protection, protected_environ
+from gaetk_longtask.web.templating import environment
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +39,32 @@ def check_templates(subject: Subject) -> Iterator[Finding]:
     """Check that every handler's waiting page has a template that compiles."""
     for rule in subject.rules:
         try:
-            subject.app.jinja_env.get_template(rule.handler.status_template)
+            environment(subject.app).get_template(rule.handler.status_template)
         except TemplateError as exc:
             missing = isinstance(exc, TemplateNotFound)
             text = f"There is no template {exc}." if missing else f"Its template does not compile: {exc}"
             remedy = f"Correct {rule.handler.__name__}.status_template, or the template that it names."
             yield problem(f"waiting page of {rule.endpoint}", text, remedy)
+
+
+def check_headers(subject: Subject) -> Iterator[Finding]:
+    """Check that nothing behind the library replaces the headers that protect its pages."""
+    environ = create_environ("/_longtask/static/longtask.css", environ_overrides=protected_environ(Protection.all()))
+    try:
+        _, _, headers = run_wsgi_app(subject.app, environ, buffered=True)  # any answer does, also one of a login
+    except Exception as exc:  # noqa: BLE001  # in debug mode a hook of the application may raise anything
+        yield not_checked("headers of our pages", f"The application raises {one_line(exc)}.")
+        return
+    missing = [name for name, value in Protection.all().final([*headers]) if (name, value) not in [*headers]]
+    if not missing:
+        yield ok("headers of our pages", "Nothing in a result can run, and other sites can't frame our pages.")
+        return
+    yield problem(
+        "headers of our pages",
+        f"Something replaces {' and '.join(sorted(set(missing)))} after the library has added it, so the markup of a "
+        "result may run, or another site may frame a page with a button.",
+        "Call LongTaskManager(app) after everything that replaces app.wsgi_app.",
+    )
 
 
 _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
@@ -52,6 +75,7 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     progress.check_progress,
     check_secret,
     check_templates,
+    check_headers,
     deliveries.check_deliveries,
     deliveries.check_queue_ways,
     deployment.check_files,

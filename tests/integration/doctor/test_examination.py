@@ -46,6 +46,7 @@ def test_nothing_is_wrong_with_the_sample_application(
         "datastore",
         "index",
         "progress",
+        "headers of our pages",
         "delivery to import",
         "delivery to intrastat",
         "delivery to count",

@@ -13,7 +13,7 @@ from sample_app import counting
 def test_it_counts_one_second_after_the_other(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(counting, "time", SimpleNamespace(sleep=slept.append))
-    assert longtask.run("/count/3").text == "Counted 3 seconds."
+    assert "Counted 3 seconds." in longtask.run("/count/3").text
     assert slept == [1, 1, 1]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gaetk_longtask import LongRunningTaskHandler
+from gaetk_longtask.web.checks import HOOKS
 from tests.unit.web.conftest import make
 
 
@@ -95,10 +97,77 @@ def test_an_invalid_serializer_is_refused_when_the_class_is_made() -> None:
         make(serializer="json")
 
 
-def test_an_async_execute_task_is_refused_when_the_view_is_made() -> None:
-    class Report(LongRunningTaskHandler):
-        async def execute_task(self, parameters: Any) -> Any:
-            return "result"
+async def coroutine_function(*args: Any) -> Any:
+    return False
 
-    with pytest.raises(TypeError, match=r"Report\.execute_task must not be async"):
-        Report.as_view("report")
+
+async def async_generator(*args: Any) -> Any:
+    yield False
+
+
+@functools.wraps(coroutine_function)
+def wrapper(*args: Any) -> Any:
+    return coroutine_function(*args)
+
+
+class AsyncCallable:
+    async def __call__(self, *args: Any) -> Any:
+        return False
+
+
+class BehindAnObject:
+    """Runs an async function, as asgiref's AsyncToSync does."""
+
+    def __init__(self, function: Any) -> None:
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        return False
+
+
+ASYNC = [
+    coroutine_function,
+    async_generator,
+    wrapper,
+    functools.partial(coroutine_function, 1),
+    functools.partial(functools.partial(async_generator)),
+    functools.partialmethod(coroutine_function, 1),
+    functools.partial(wrapper),
+    staticmethod(coroutine_function),
+    classmethod(async_generator),
+    staticmethod(functools.partial(coroutine_function)),
+    AsyncCallable(),
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("function", ASYNC, ids=lambda function: type(function).__name__)
+def test_an_async_hook_is_refused_when_the_class_is_made(hook: str, function: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^Report\.{hook} must not be async.*asyncio\.run\(\)"):
+        make(**{hook: function})
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_async_hook_of_a_mixin_is_refused(hook: str) -> None:
+    mixin = type("Mixin", (), {hook: coroutine_function})
+    own = {} if hook == "execute_task" else {"execute_task": lambda self, parameters: None}
+    with pytest.raises(TypeError, match=rf"Report\.{hook} must not be async"):
+        type("Report", (mixin, LongRunningTaskHandler), own)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_async_hook_that_is_set_later_is_refused_when_the_view_is_made(hook: str) -> None:
+    cls = make()
+    setattr(cls, hook, coroutine_function)
+    with pytest.raises(TypeError, match=rf"Report\.{hook} must not be async"):
+        cls.as_view("report")
+
+
+def test_an_object_that_calls_an_async_function_for_us_is_no_async_hook() -> None:
+    assert make(may_access=BehindAnObject(coroutine_function)).as_view("report")
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("title", None), ("title", lambda self: "x"), ("form_url", 5)])
+def test_a_title_that_is_no_text_and_a_form_url_that_leads_nowhere_are_refused(attribute: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^Report\.{attribute} must be"):
+        make(**{attribute: value})

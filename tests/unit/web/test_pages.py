@@ -19,7 +19,7 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.language import Language
-from gaetk_longtask.web.pages import Links, Page, StartPage
+from gaetk_longtask.web.pages import Links, Page, StartPage, TextPage
 from gaetk_longtask.web.problems import ProblemPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
@@ -156,10 +156,56 @@ def test_each_state_has_its_texts(status: Status, attempt: int, state: str, anno
 
 
 def test_our_own_texts_are_translated_and_the_authors_are_not() -> None:
-    snapshot = snapshot_of(progress=Progress(message="Starting"))
+    snapshot = snapshot_of(Status.READY, progress=Progress(message="Starting"))
     page = StatusPage.of(snapshot, title="Please wait", now=NOW, progress_html=str, language=GERMAN)
     assert (page.title, page.message) == ("Bitte warten", "Wird gestartet")
     assert page_of(snapshot_of(progress=HALF_WAY), language=GERMAN).message == "Reading invoices"
+
+
+def test_work_that_has_reported_nothing_is_no_longer_starting() -> None:
+    nothing = Progress(message="Starting")
+    assert page_of(snapshot_of(Status.READY, progress=nothing)).message == "Starting"
+    assert page_of(snapshot_of(Status.STARTED, progress=nothing)).message == "Working"
+    assert document_of(Status.STARTED, progress=nothing)["progress"]["message"] == "Working"
+
+
+@pytest.mark.parametrize(
+    ("values", "explanation"),
+    [
+        ({"attempt": 0}, "The work could not be started."),
+        ({"attempt": 1}, "Something went wrong."),
+        ({"attempt": 5}, "Something went wrong. We tried 5 times."),
+        ({"attempt": 1, "permanent": True}, "The work can't be completed. Another attempt would not help."),
+        (
+            {"attempt": 3, "permanent": True, "error": ""},
+            "The work can't be completed. Another attempt would not help.",
+        ),
+        ({"attempt": 1, "permanent": True, "error": "No invoices."}, "No invoices."),
+    ],
+)
+def test_a_failed_task_says_what_happened(values: dict[str, Any], explanation: str) -> None:
+    assert page_of(snapshot_of(Status.FAILED, **values)).explanation == explanation
+
+
+def test_a_cancelled_task_may_still_be_working() -> None:
+    explanation = page_of(snapshot_of(Status.CANCELLED)).explanation
+    assert explanation == "The work stops at its next step, if it has not stopped yet. You can try again."
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_title_of_the_handler_stays_in_the_title_of_the_document(status: Status) -> None:
+    page = page_of(snapshot_of(status))
+    assert page.document_title.endswith("Making the report")
+    assert page.document_title.startswith(page.heading)
+
+
+def test_a_handler_without_a_title_asks_to_wait_only_while_there_is_something_to_wait_for() -> None:
+    def titles(status: Status) -> tuple[str, str]:
+        page = StatusPage.of(snapshot_of(status), title="Please wait", now=NOW, progress_html=str)
+        return page.document_title, page.subject
+
+    assert titles(Status.STARTED) == ("Please wait", "")
+    assert titles(Status.FAILED) == ("The task failed", "")
 
 
 # The contract with templates.
@@ -189,6 +235,7 @@ def documented(heading: str) -> set[str]:
 PAGES: dict[str, type[Page]] = {
     "problem.html": ProblemPage,
     "start.html": StartPage,
+    "text.html": TextPage,
     "base.html": Page,
     "overview.html": OperatorPage,
     "overview_tasks.html": TasksPage,
