@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -51,13 +52,19 @@ class DatastoreProgressStore(ProgressStore):
 
         NDB's transactions have no timeout, so a thread makes the write, and the caller waits only for a second.
         """
-        written: list[Written] = []
-        thread = threading.Thread(
-            target=Context().run, args=(lambda: written.append(self._write(snapshot)),), daemon=True
-        )
-        thread.start()
-        thread.join(_WRITE_SECONDS)
-        return written[0] if written else Written.LOST
+        written: Future[Written] = Future()
+
+        def write() -> None:
+            try:
+                written.set_result(self._write(snapshot))
+            except BaseException as exc:  # noqa: BLE001  # raised again below
+                written.set_exception(exc)
+
+        threading.Thread(target=Context().run, args=(write,), daemon=True).start()
+        try:
+            return written.result(_WRITE_SECONDS)
+        except TimeoutError:
+            return Written.LOST
 
     def _write(self, snapshot: Snapshot) -> Written:
         def transact() -> Written:

@@ -12,7 +12,7 @@ from google.cloud import ndb
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.queues import HEALING_HEADER
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.integration.conftest import services_of
+from tests.support import services_of
 
 
 class Report(LongRunningTaskHandler):

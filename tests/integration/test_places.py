@@ -15,7 +15,7 @@ from werkzeug.test import Client
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.integration.conftest import services_of
+from tests.support import services_of
 
 JSON = {"Accept": "application/json"}
 Stored = Callable[[], list[LongTask]]

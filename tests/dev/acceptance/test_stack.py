@@ -385,7 +385,7 @@ class TestTrouble:
     def test_a_queue_yaml_that_is_named_must_exist(self, start: Any) -> None:
         runner = start("--queue-yaml", "nosuch.yaml")
         assert runner.wait() == 2
-        assert runner.heard("nosuch.yaml does not exist")
+        assert runner.heard("'nosuch.yaml' does not exist")
 
     def test_a_broken_queue_yaml_ends_it(self, start: Any, directory: Path, app_alone: dict[str, str]) -> None:
         (directory / "queue.yaml").write_text("queue: [")

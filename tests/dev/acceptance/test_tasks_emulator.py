@@ -116,8 +116,10 @@ def test_a_port_that_is_taken_ends_it_with_a_message_that_helps(start, capfd):
 
 
 def test_a_queue_yaml_that_is_missing_ends_it_with_a_message_that_helps(tmp_path, capfd):
-    assert main(["--queue-yaml", str(tmp_path / "queue.yaml")]) == 1
-    assert "queue.yaml: No such file or directory" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--queue-yaml", str(tmp_path / "queue.yaml")])
+    assert caught.value.code == 2
+    assert "queue.yaml' does not exist" in capfd.readouterr().err
 
 
 def test_a_data_directory_in_use_ends_it_with_a_message_that_helps(start, tmp_path, capfd):

@@ -12,7 +12,7 @@ from gaetk_longtask.operators.doctor.admin_api import AdminApi
 from gaetk_longtask.operators.doctor.examination import check_headers
 from gaetk_longtask.operators.doctor.findings import Outcome
 from gaetk_longtask.operators.doctor.subject import Subject
-from tests.integration.conftest import services_of
+from tests.support import services_of
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from gaetk_longtask.operators.doctor import Finding, Outcome, examine
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.testing import InMemoryProgressStore
-from tests.integration.conftest import services_of
 from tests.integration.doctor.planting import LOCATION, make
+from tests.support import services_of
 
 ALL = "+get +mget +set +eval"
 
