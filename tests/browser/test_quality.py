@@ -130,3 +130,16 @@ def test_nothing_moves_if_the_visitor_prefers_reduced_motion(visitor: Callable[.
     page = visitor(reduced_motion="reduce")
     page.goto(STATES["working-without-steps"](stage))
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize("state", ["working", "failed", "expired", "start"])
+def test_without_the_stylesheet_the_icon_is_small_and_an_outline(page: Page, stage: Stage, state: str) -> None:
+    page.route("**/longtask.css", lambda route: route.abort())
+    open_state(page, stage, state)
+    box = page.locator("article svg").bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (20, 20)
+    style = "each => [getComputedStyle(each).fill, getComputedStyle(each).stroke]"
+    fill, stroke = page.locator("article svg path").evaluate(style)
+    assert fill == "none"
+    assert stroke != "none"
