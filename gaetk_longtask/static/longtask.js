@@ -12,16 +12,24 @@
 
   const fill = (pattern, words) => pattern.replace("{}", words);
   const reached = (percent) => MILESTONES.find((milestone) => percent >= milestone) ?? 0;
+  const round = (value) => Math.floor(value + 0.5);
   const backOff = (times) => Math.min(2 ** times, SLOWEST_SECONDS);
 
   // The same words as on the server: Language.duration and Language.estimate.
-  function duration(seconds, lang) {
-    const [unit, size] = seconds < 59.5 ? ["second", 1] : seconds < 119.5 * 60 ? ["minute", 60] : ["hour", 3600];
-    const format = new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" });
-    return format.format(Math.floor(seconds / size + 0.5));
+  function units(value, unit, lang) {
+    const options = { style: "unit", unit, unitDisplay: "long", useGrouping: false };
+    return new Intl.NumberFormat(lang, options).format(round(value));
   }
-  const estimate = (seconds, lang) =>
-    duration(seconds < 60 ? Math.max(5, 5 * Math.floor(seconds / 5 + 0.5)) : seconds, lang);
+  function duration(seconds, lang) {
+    if (round(seconds) < 60) return units(seconds, "second", lang);
+    if (round(seconds / 60) < 120) return units(seconds / 60, "minute", lang);
+    return units(seconds / 3600, "hour", lang);
+  }
+  function estimate(seconds, lang) {
+    if (seconds < 60) return duration(Math.max(5, 5 * round(seconds / 5)), lang);
+    if (round(seconds / 60) < 60) return duration(seconds, lang);
+    return round(seconds / 1800) === 3 ? duration(5400, lang) : units(seconds / 3600, "hour", lang);
+  }
 
   function watch(root) {
     // With this parameter, the page does not redirect to the result.
@@ -125,7 +133,7 @@
       if (!known && left !== null) usual ??= elapsed + left;
       put("message", progress.message);
       put("percent", share);
-      put("elapsed", fill(words.elapsed, duration(elapsed, lang)));
+      put("elapsed", elapsed < 1 ? "" : fill(words.elapsed, duration(elapsed, lang)));
       if (left === null) put("left", "");
       else put("left", known ? fill(words.left, estimate(left, lang)) : fill(words.usual, estimate(usual, lang)));
       const bar = article.querySelector("progress");

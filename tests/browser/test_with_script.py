@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from gaetk_longtask import Status
+from gaetk_longtask import LongTaskManager, Status
 from gaetk_longtask.web.language import Language
 from tests.browser.stage import Stage
 from tests.browser.states import STATES, WORKING
@@ -322,6 +323,17 @@ def test_a_task_without_steps_says_how_long_it_usually_takes(page: Page, stage: 
     expect(page.locator(".lt-figures")).to_contain_text(expected)
     page.evaluate("document.querySelector('[data-lt=left]').textContent = ''")
     expect(page.locator(".lt-figures")).to_contain_text(expected, timeout=SOON)
+
+
+def test_no_time_is_shown_until_it_is_a_second_and_then_nothing_moves(page: Page, stage: Stage) -> None:
+    with stage.app.app_context():
+        task_id = LongTaskManager.start("report", {}).id
+    page.goto(stage.page(task_id))
+    expect(page.locator("[data-lt=elapsed]")).to_have_text("")
+    before = page.locator("article").bounding_box()
+    stage.clock.advance(timedelta(seconds=1))
+    expect(page.locator("[data-lt=elapsed]")).to_have_text("1 second so far", timeout=SOON)
+    assert page.locator("article").bounding_box() == before
 
 
 # A task in a page of the application.
