@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -38,12 +38,6 @@ def page(visitor: Callable[..., Page]) -> Page:
     page = visitor()
     page.add_init_script(WATCH)
     return page
-
-
-@pytest.fixture(autouse=True)
-def _mend(stage: Stage) -> Iterator[None]:
-    yield
-    stage.broken.clear()
 
 
 def loads(page: Page) -> int:
@@ -334,6 +328,20 @@ def test_no_time_is_shown_until_it_is_a_second_and_then_nothing_moves(page: Page
     stage.clock.advance(timedelta(seconds=1))
     expect(page.locator("[data-lt=elapsed]")).to_have_text("1 second so far", timeout=SOON)
     assert page.locator("article").bounding_box() == before
+
+
+# The page and the status document.
+
+
+@pytest.mark.parametrize("status", Status)
+def test_the_page_has_the_state_and_the_attempt_of_the_document(stage: Stage, status: Status) -> None:
+    """Otherwise the script would fetch the page at every poll."""
+    client = stage.app.test_client()
+    url = stage.page(stage.task(status), more="&_longtaskrefresh=on").removeprefix(stage.url)
+    document = client.get(url, headers={"Accept": "application/json"}).json
+    assert document is not None
+    page = client.get(url, headers={"Accept": "text/html"}).text
+    assert f'data-status="{document["status"]}" data-attempt="{document["attempt"]}"' in page
 
 
 # A task in a page of the application.

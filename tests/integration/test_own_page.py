@@ -13,7 +13,7 @@ from jinja2 import DictLoader
 from gaetk_longtask import LongRunningTaskHandler
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "own-page.md").read_text(encoding="utf-8")
-BLOCKS, LAYOUT, DASHBOARD = re.findall(r"^```html\+jinja\n(.*?)^```$", MANUAL, re.DOTALL | re.MULTILINE)
+BLOCKS, LAYOUT, DASHBOARD, OWN_MARKUP = re.findall(r"^```html\+jinja\n(.*?)^```$", MANUAL, re.DOTALL | re.MULTILINE)
 
 OWN = {
     "layout.html": "<!doctype html><title>Example</title>{% block head %}{% endblock %}{% block main %}{% endblock %}",
@@ -57,6 +57,12 @@ def test_a_base_of_the_applications_own_takes_the_place_of_ours(show: Callable[[
     page = show({"gaetk_longtask/base.html": OWN["base.html"]})
     assert page.startswith("<p>Example Ltd</p>")
     assert "Making the report" in page
+
+
+def test_markup_of_ones_own_has_the_names_that_the_script_looks_for(show: Callable[[dict[str, str]], str]) -> None:
+    page = show({"waiting.html": OWN_MARKUP})
+    for part in ('<main data-longtask="/report?', "longtask.js", "Making the report", "Cancel"):
+        assert part in page
 
 
 def test_the_dashboard_names_the_task_as_the_script_expects_it() -> None:
