@@ -9,6 +9,7 @@
   const MILESTONES = [75, 50, 25];
   const SLOWEST_SECONDS = 60;
   const TIMEOUT_SECONDS = 30;
+  const TOKEN_SECONDS = 5; // how long a visitor who has pressed a button waits for a fresh token
   const ENDED = ["finished", "failed", "cancelled", "expired", "unknown"];
 
   // For markup without data-elapsed and so on, if it is English. In other languages, only the values are shown.
@@ -83,6 +84,7 @@
 
     let timer;
     let looking = false;
+    let sending = false;
     let over = ENDED.includes(status);
     let failures = 0; // in a row
     let forwarded = 0; // how many polls found a result that was not shown yet
@@ -97,7 +99,7 @@
     }
 
     // Returns the text of the answer. With _longtaskrefresh, the page does not redirect to the result.
-    async function ask(type) {
+    async function ask(type, seconds = TIMEOUT_SECONDS) {
       const stop = window.AbortController && new AbortController();
       const request = fetch(`${page}&_longtaskrefresh=on`, {
         // With this header, Identity-Aware Proxy answers 401 instead of redirecting to another site.
@@ -108,7 +110,7 @@
       });
       const read = request.then(async (response) => [response, await response.text()]);
       let timeout;
-      const late = new Promise((_, reject) => (timeout = setTimeout(reject, 1000 * TIMEOUT_SECONDS)));
+      const late = new Promise((_, reject) => (timeout = setTimeout(reject, 1000 * seconds)));
       const [response, text] = await Promise.race([read, late])
         .catch(() => {
           stop?.abort();
@@ -120,8 +122,8 @@
       return text;
     }
 
-    async function askPage() {
-      return new DOMParser().parseFromString(await ask("text/html"), "text/html");
+    async function askPage(seconds) {
+      return new DOMParser().parseFromString(await ask("text/html", seconds), "text/html");
     }
 
     async function look() {
@@ -273,7 +275,32 @@
       if (manual && old.isConnected) keepFocus(() => old.replaceWith(now));
     }
 
+    // Fetches a fresh CSRF token before one of the task's forms is sent: it may have expired while the page was open.
+    async function submit(event) {
+      const form = event.target;
+      const action = form.getAttribute("action");
+      const tokens = form.querySelectorAll("input[type=hidden][name]");
+      if (event.defaultPrevented || !action?.includes(id) || form.method !== "post" || !tokens.length) return;
+      event.preventDefault();
+      if (sending) return;
+      sending = true;
+      try {
+        const next = await askPage(TOKEN_SECONDS);
+        const twin = [...next.forms].find((each) => each.getAttribute("action") === action) ?? next;
+        for (const token of tokens) {
+          token.value = twin.querySelector(`input[name="${CSS.escape(token.name)}"]`)?.value ?? token.value;
+        }
+      } catch (error) {
+        if (error.message === OPEN && open(page)) return;
+      } finally {
+        sending = false;
+      }
+      const forms = [form, ...root.querySelectorAll("form")]; // a poll may have replaced the form by its like
+      forms.find((each) => each.isConnected && each.getAttribute("action") === action)?.submit();
+    }
+
     takeManual();
+    root.addEventListener("submit", submit);
     document.addEventListener("visibilitychange", look);
     addEventListener("online", look);
     addEventListener("pageshow", (event) => {

@@ -27,6 +27,7 @@ from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.commands import OperatorCommands
+from gaetk_longtask.web.csrf import offer_fresh_button
 from gaetk_longtask.web.current import EXTENSION, current_runtime
 from gaetk_longtask.web.requests import current_trace
 
@@ -100,6 +101,7 @@ class LongTaskManager:
         if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
+        app.after_request(offer_fresh_button)
         app.cli.add_command(OperatorCommands())
 
     @staticmethod

@@ -18,7 +18,8 @@ from gaetk_longtask.web.requests import asked_language, wants_json
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["unknown", "expired", "damaged", "problem"]  #: the kinds of problems that the page distinguishes
+#: The kinds of problems that the page distinguishes.
+Kind = Literal["unknown", "expired", "damaged", "unpressed", "problem"]
 
 
 @dataclass(eq=False)
@@ -32,6 +33,8 @@ class ProblemError(Exception):
     kind: Kind = "problem"
     start_url: str | None = None  #: where the visitor may start again
     retry_url: str | None = None  #: where the visitor may retry the same task, by POST
+    cancel_url: str | None = None  #: where the visitor may cancel the task, by POST
+    task_url: str | None = None  #: the task's own page
     reference: str | None = None  #: the reference that is also in the log
     allow: tuple[str, ...] = ()  #: the methods that are allowed instead
     retry_after_seconds: int | None = None
@@ -88,6 +91,8 @@ def _title(language: Language, problem: ProblemError) -> str:
             return language.gettext("Result expired")
         case "damaged", _:
             return language.gettext("The result is damaged")
+        case "unpressed", _:
+            return language.gettext("Nothing has changed yet")
         case _, HTTPStatus.FORBIDDEN:
             return language.gettext("Access denied")
         case _, HTTPStatus.SERVICE_UNAVAILABLE:

@@ -63,6 +63,7 @@ STATES: dict[str, Callable[[Stage], str]] = {
     "expired": _expired,
     "unknown": lambda stage: stage.page("A" * 22),
     "damaged": _damaged,
+    "unpressed": lambda stage: stage.page(stage.task(), job="cancel"),
     "problem": _broken,
     "start": lambda stage: f"{stage.url}/report?month=March",
 }

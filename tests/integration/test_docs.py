@@ -76,6 +76,19 @@ def test_behind_a_login_every_user_has_their_own_tasks() -> None:
         assert runner.client.get(own.url).headers["Location"] == "/login"
 
 
+def test_behind_a_login_a_form_with_an_old_token_leads_to_the_button() -> None:
+    runner, names = example("login.md")
+    names["app"].config["WTF_CSRF_TIME_LIMIT"] = -1
+    with runner.opened():
+        log_in(runner, user="anna")
+        url = runner.start("/report").url
+        for name in ("cancel", "retry"):
+            page = runner.client.post(url.replace("=query", f"={name}"), follow_redirects=True)
+            assert page.status_code == 405
+            assert "Press the button again." in page.text
+        assert runner.client.post("/report").text == "This form has expired. Please load it again."
+
+
 def test_behind_a_login_cron_still_sweeps() -> None:
     runner, _ = example("login.md")
     with runner.opened():
