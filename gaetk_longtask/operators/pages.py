@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -34,10 +34,11 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
+from gaetk_longtask.web.answers import unpressed
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.pages import Page, StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
-from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect
+from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect, wants_json
 from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def _for_operators(view: _View, allowed: tuple[str, ...]) -> _View:
         after_this_request(_protect)
         try:
             with runtime.ndb_context(), reaching_the_store():
-                _check_method(allowed)
+                _check_method(allowed, url_values)
                 return make_response(view(runtime, **url_values))
         except NoSuchTaskError:
             message = "We can't find this task. Check the address, or start again."
@@ -161,12 +162,15 @@ def _for_operators(view: _View, allowed: tuple[str, ...]) -> _View:
     return served
 
 
-def _check_method(allowed: tuple[str, ...]) -> None:
-    if request.method not in allowed:
-        values = {"job": request.path, "methods": ", ".join(allowed)}
-        raise ProblemError(
-            HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s only accepts %(methods)s.", values=values, allow=allowed
-        )
+def _check_method(allowed: tuple[str, ...], url_values: Mapping[str, Any]) -> None:
+    if request.method in allowed:
+        return
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    if request.method == "GET" and "job" in url_values and not wants_json(request):
+        task_url = url_for("longtask.task", task_id=url_values["task_id"])
+        raise unpressed(status, JobName(url_values["job"]), action=request.path, task_url=task_url)
+    values = {"job": request.path, "methods": ", ".join(allowed)}
+    raise ProblemError(status, "%(job)s only accepts %(methods)s.", values=values, allow=allowed)
 
 
 def _is_operator(admin: Callable[[], bool]) -> bool:

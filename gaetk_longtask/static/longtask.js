@@ -2,93 +2,177 @@
 //
 // An element with data-longtask="URL" shows the task at that URL. The script polls the task's status document, as often
 // as the document says. It fills in the elements with data-lt. When the state changes, it replaces the article with the
-// article of the page at URL.
+// article of the page at URL. It only stops when the task's own answers say that nothing more will happen.
 "use strict";
 
 (() => {
   const MILESTONES = [75, 50, 25];
   const SLOWEST_SECONDS = 60;
   const TIMEOUT_SECONDS = 30;
+  const TOKEN_SECONDS = 5; // how long a visitor who has pressed a button waits for a fresh token
+  const ENDED = ["finished", "failed", "cancelled", "expired", "unknown"];
 
-  const fill = (pattern, words) => pattern.replace("{}", words);
+  // For markup without data-elapsed and so on, if it is English. In other languages, only the values are shown.
+  const ENGLISH = { elapsed: "{} so far", left: "about {} left", usual: "usually takes about {}" };
+
+  // Why there is no news.
+  class NoNews extends Error {}
+  const LATER = "later"; // no answer, or the server asks to come back later
+  const OPEN = "open"; // the browser itself has to open the page, for instance for the login
+  const STRANGE = "strange"; // the answer is not about this task
+
+  const fill = (pattern = "{}", value) => pattern.replace("{}", () => value);
   const reached = (percent) => MILESTONES.find((milestone) => percent >= milestone) ?? 0;
-  const backOff = (times) => Math.min(2 ** times, SLOWEST_SECONDS);
+  const round = (value) => Math.floor(value + 0.5);
+  const withoutShare = (title) => title.replace(/^\d+\s*% – /, "");
+
+  function format(value, lang, options) {
+    try {
+      return new Intl.NumberFormat(lang, options).format(value);
+    } catch {
+      return new Intl.NumberFormat("en", options).format(value); // for instance lang="de_DE"
+    }
+  }
 
   // The same words as on the server: Language.duration and Language.estimate.
-  function duration(seconds, lang) {
-    const [unit, size] = seconds < 59.5 ? ["second", 1] : seconds < 119.5 * 60 ? ["minute", 60] : ["hour", 3600];
-    const format = new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" });
-    return format.format(Math.floor(seconds / size + 0.5));
+  function units(value, unit, lang) {
+    return format(round(value), lang, { style: "unit", unit, unitDisplay: "long", useGrouping: false });
   }
-  const estimate = (seconds, lang) =>
-    duration(seconds < 60 ? Math.max(5, 5 * Math.floor(seconds / 5 + 0.5)) : seconds, lang);
+  function duration(seconds, lang) {
+    if (round(seconds) < 60) return units(seconds, "second", lang);
+    if (round(seconds / 60) < 120) return units(seconds / 60, "minute", lang);
+    return units(seconds / 3600, "hour", lang);
+  }
+  function estimate(seconds, lang) {
+    if (seconds < 60) return duration(Math.max(5, 5 * round(seconds / 5)), lang);
+    if (round(seconds / 60) < 60) return duration(seconds, lang);
+    return round(seconds / 1800) === 3 ? duration(5400, lang) : units(seconds / 3600, "hour", lang);
+  }
+
+  // Opens the page, but at most once a minute: the server may refuse polls only.
+  function open(page) {
+    try {
+      if (Date.now() - sessionStorage.longtaskOpened < SLOWEST_SECONDS * 1000) return false;
+      sessionStorage.longtaskOpened = Date.now();
+    } catch {
+      return false; // without storage there are no cookies either, so there is nothing to sign in with
+    }
+    location.assign(page);
+    return true;
+  }
 
   function watch(root) {
-    // With this parameter, the page does not redirect to the result.
-    const url = root.dataset.longtask + "&_longtaskrefresh=on";
-    let article = root.querySelector("article");
-    const own = article !== null; // the task's own page: it opens the result, and its title shows the task
+    const given = new URL(root.dataset.longtask, location);
+    const id = given.searchParams.get("_longtaskid");
+    if (!id) throw new Error(`data-longtask is not the URL of a task: ${root.dataset.longtask}`);
+    const page = location.origin + given.pathname + given.search; // the URL may have the host that is used in mails
+    const own = root.querySelector("article, [data-lt]") !== null; // opens the result, and the title shows the task
+    const card = () => root.querySelector("article") ?? root;
+    const part = (name) => root.querySelector(`[data-lt="${name}"]`);
+
     const live = root.querySelector(".lt-live") ?? root.appendChild(document.createElement("p"));
     live.className = "lt-live";
     live.setAttribute("role", "status");
-    const part = (name) => article.querySelector(`[data-lt="${name}"]`);
+
+    const { status, attempt, poll } = card().dataset;
+    let shown = { status, attempt }; // undefined if the markup does not say
+    let title = withoutShare(document.title);
+    let milestone = shownMilestone();
+    let usual = null;
+    let manual = null; // the link for browsers without the script
+    const gap = document.createComment(""); // stands in its place
 
     let timer;
     let looking = false;
-    let over = false;
+    let sending = false;
+    let over = ENDED.includes(status);
     let failures = 0; // in a row
     let forwarded = 0; // how many polls found a result that was not shown yet
-    let milestone = shownMilestone();
-    let usual = null;
 
     function shownMilestone() {
-      return reached(article?.querySelector("progress")?.value ?? 0);
+      return reached(100 * (root.querySelector("progress")?.position ?? 0));
     }
 
     function lookIn(seconds) {
       clearTimeout(timer);
-      timer = setTimeout(look, seconds * 1000);
+      timer = setTimeout(look, 1000 * Math.min(Math.max(Number(seconds) || 2, 1), SLOWEST_SECONDS));
     }
 
-    function ask(type) {
-      const signal = AbortSignal.timeout(TIMEOUT_SECONDS * 1000);
-      return fetch(url, { headers: { Accept: type }, cache: "no-store", signal });
+    // Returns the text of the answer. With _longtaskrefresh, the page does not redirect to the result.
+    async function ask(type, seconds = TIMEOUT_SECONDS) {
+      const stop = window.AbortController && new AbortController();
+      const request = fetch(`${page}&_longtaskrefresh=on`, {
+        // With this header, Identity-Aware Proxy answers 401 instead of redirecting to another site.
+        headers: { Accept: type, "X-Requested-With": "XMLHttpRequest" },
+        cache: "no-store",
+        redirect: "manual",
+        signal: stop?.signal,
+      });
+      const read = request.then(async (response) => [response, await response.text()]);
+      let timeout;
+      const late = new Promise((_, reject) => (timeout = setTimeout(reject, 1000 * seconds)));
+      const [response, text] = await Promise.race([read, late])
+        .catch(() => {
+          stop?.abort();
+          throw new NoNews(LATER);
+        })
+        .finally(() => clearTimeout(timeout));
+      if (response.type === "opaqueredirect" || response.status === 401) throw new NoNews(OPEN);
+      if (response.status === 429 || response.status >= 500) throw new NoNews(LATER);
+      return text;
+    }
+
+    async function askPage(seconds) {
+      return new DOMParser().parseFromString(await ask("text/html", seconds), "text/html");
     }
 
     async function look() {
-      clearTimeout(timer);
       if (looking || over || document.hidden) return;
+      clearTimeout(timer);
       looking = true;
       try {
-        const response = await ask("application/json");
-        if (response.redirected || response.status === 401) return location.assign(root.dataset.longtask); // to log in
-        if (response.status === 429 || response.status >= 500) throw new Error(response.statusText);
-        if (response.ok) {
-          await show(await response.json());
-        } else {
-          over = true;
-          await swap();
-        }
+        await show(parse(await ask("application/json")));
         failures = 0;
-      } catch {
-        over = false;
+        warn(null);
+      } catch (error) {
         failures += 1;
-        lookIn(backOff(failures));
+        lookIn(2 ** failures);
+        const reason = error instanceof NoNews ? error.message : "fault";
+        if (reason === "fault") console.error(error);
+        if (reason === OPEN) open(page);
+        warn(reason);
       } finally {
         looking = false;
-        const notice = article && part("offline");
-        if (notice) notice.hidden = failures === 0;
+      }
+    }
+
+    function parse(text) {
+      try {
+        const task = JSON.parse(text);
+        return task.id === id && task.progress ? task : null;
+      } catch {
+        return null;
       }
     }
 
     async function show(task) {
-      const { status, attempt } = article?.dataset ?? {};
-      if (task.status !== status || String(task.attempt) !== attempt) await swap();
-      if (own && task.status === "done") {
+      if (!task) {
+        await swap(null);
+        over = ENDED.includes(shown.status);
+        if (!over) throw new NoNews(STRANGE);
+        return;
+      }
+      const opens = own && task.status === "done";
+      if (task.status !== shown.status || String(task.attempt) !== shown.attempt) {
+        await swap(task).catch((error) => {
+          if (!opens) throw error;
+        });
+      }
+      if (opens) {
         if (forwarded === 0) location.assign(part("result")?.href ?? task.links.result);
         forwarded += 1;
-        lookIn(backOff(forwarded)); // a download does not leave this page, which then becomes `finished`
-      } else if (task.done) {
+        lookIn(2 ** forwarded); // a download does not leave this page, which then becomes `finished`
+      } else if (task.done && task.status === shown.status) {
         over = true;
       } else {
         update(task);
@@ -96,45 +180,64 @@
       }
     }
 
-    async function swap() {
-      const response = await ask("text/html");
-      if (response.status >= 500) throw new Error(response.statusText);
-      const page = new DOMParser().parseFromString(await response.text(), "text/html");
-      const next = page.querySelector(".longtask > article");
-      if (!next) return location.assign(root.dataset.longtask); // not one of our pages
-      const current = article ?? root.firstElementChild;
-      const focused = current.contains(document.activeElement);
-      next.lang = page.documentElement.lang;
-      next.dir = page.documentElement.dir;
-      current.replaceWith(next);
-      article = next;
-      part("manual")?.remove();
-      if (focused) article.querySelector("h1").focus();
+    // Shows the page as it is now. The task is null if the poll was answered by something else.
+    async function swap(task) {
+      const next = await askPage();
+      const roots = [...next.querySelectorAll("[data-longtask]")].filter((each) => each.dataset.longtask.includes(id));
+      const from = roots[0] ?? next.querySelector(".longtask:not([data-longtask])");
+      const fresh = from?.querySelector(roots[0] ? "article" : "article[data-status]");
+      if (!fresh && !roots[0]?.querySelector("[data-lt]")) {
+        throw new NoNews(own && task && failures > 1 ? OPEN : STRANGE); // perhaps the author's page of this state
+      }
+      for (const name of ["lang", "dir"]) {
+        const said = from.closest(`[${name}]`)?.[name];
+        if (said) (fresh ?? root)[name] = live[name] = said;
+      }
+      keepFocus(() => {
+        if (fresh && card() !== root) {
+          card().replaceWith(fresh);
+        } else {
+          if (!fresh) Object.assign(root.dataset, from.dataset);
+          from.querySelector(".lt-live")?.remove();
+          [...root.childNodes].forEach((each) => each === live || each.remove());
+          root.prepend(...(fresh ? [fresh] : from.childNodes));
+        }
+      });
+      const before = shown;
+      const { status, attempt, announce } = card().dataset;
+      shown = { status: status ?? task?.status, attempt: attempt ?? String(task?.attempt) };
+      title = withoutShare(next.title);
       milestone = shownMilestone();
       usual = null;
-      entitle(null);
-      say(article.dataset.announce ?? article.querySelector("h1").textContent);
+      takeManual();
+      entitle("");
+      if (before.status && (before.status !== shown.status || before.attempt !== shown.attempt)) {
+        say(announce ?? root.querySelector("h1")?.textContent);
+      }
     }
 
     function update({ progress, elapsed_seconds: elapsed }) {
-      const words = article.dataset;
-      const lang = article.closest("[lang]")?.lang;
+      const lang = card().closest("[lang]")?.lang || "en";
+      const words = { ...(/^en\b/i.test(lang) ? ENGLISH : {}), ...root.dataset, ...card().dataset };
+      const inPercent = (pattern, value) =>
+        pattern ? fill(pattern, value) : format(value / 100, lang, { style: "percent" });
       const { percent, eta_seconds: left } = progress;
       const known = percent !== null;
-      const share = known ? fill(words.percent, percent) : "";
+      const share = known ? inPercent(words.percent, percent) : "";
       if (!known && left !== null) usual ??= elapsed + left;
       put("message", progress.message);
       put("percent", share);
-      put("elapsed", fill(words.elapsed, duration(elapsed, lang)));
+      put("elapsed", elapsed < 1 ? "" : fill(words.elapsed, duration(elapsed, lang)));
       if (left === null) put("left", "");
-      else put("left", known ? fill(words.left, estimate(left, lang)) : fill(words.usual, estimate(usual, lang)));
-      const bar = article.querySelector("progress");
-      if (bar && known) bar.value = percent;
+      else if (known) put("left", fill(words.left, estimate(left, lang)));
+      else put("left", fill(words.usual, estimate(usual, lang)));
+      const bar = root.querySelector("progress");
+      if (bar && known) bar.value = (percent * bar.max) / 100;
       else bar?.removeAttribute("value");
       entitle(share);
       if (reached(percent) > milestone) {
         milestone = reached(percent);
-        say(fill(words.milestone, milestone));
+        say(inPercent(words.milestone, milestone));
       }
     }
 
@@ -144,7 +247,7 @@
     }
 
     function entitle(share) {
-      const heading = article.dataset.title ?? article.querySelector("h1").textContent;
+      const heading = card().dataset.title ?? title;
       if (own) document.title = share ? `${share} – ${heading}` : heading;
     }
 
@@ -152,14 +255,72 @@
       if (text) live.textContent = text;
     }
 
-    if (article) part("manual")?.remove(); // only needed without the script
+    function keepFocus(change) {
+      const focused = root.contains(document.activeElement);
+      change();
+      if (focused && !root.contains(document.activeElement)) root.querySelector("h1")?.focus();
+    }
+
+    function takeManual() {
+      manual = part("manual");
+      manual?.classList.remove("lt-late");
+      manual?.replaceWith(gap);
+    }
+
+    // While there is no news, the page says so, and what works without the script is there again.
+    function warn(reason) {
+      const notice = part("offline");
+      if (notice) notice.hidden = reason !== LATER;
+      const [old, now] = reason && navigator.onLine !== false ? [gap, manual] : [manual, gap];
+      if (manual && old.isConnected) keepFocus(() => old.replaceWith(now));
+    }
+
+    // Fetches a fresh CSRF token before one of the task's forms is sent: it may have expired while the page was open.
+    async function submit(event) {
+      const form = event.target;
+      const action = form.getAttribute("action");
+      const tokens = form.querySelectorAll("input[type=hidden][name]");
+      if (event.defaultPrevented || !action?.includes(id) || form.method !== "post" || !tokens.length) return;
+      event.preventDefault();
+      if (sending) return;
+      sending = true;
+      try {
+        const next = await askPage(TOKEN_SECONDS);
+        const twin = [...next.forms].find((each) => each.getAttribute("action") === action) ?? next;
+        for (const token of tokens) {
+          token.value = twin.querySelector(`input[name="${CSS.escape(token.name)}"]`)?.value ?? token.value;
+        }
+      } catch (error) {
+        if (error.message === OPEN && open(page)) return;
+      } finally {
+        sending = false;
+      }
+      const forms = [form, ...root.querySelectorAll("form")]; // a poll may have replaced the form by its like
+      forms.find((each) => each.isConnected && each.getAttribute("action") === action)?.submit();
+    }
+
+    takeManual();
+    root.addEventListener("submit", submit);
     document.addEventListener("visibilitychange", look);
     addEventListener("online", look);
-    addEventListener("pageshow", (event) => event.persisted && look()); // after going back from the result
-    if (!article || article.dataset.status === "done") look();
-    else if (article.dataset.poll) lookIn(article.dataset.poll);
-    else over = true;
+    addEventListener("pageshow", (event) => {
+      if (!event.persisted) return;
+      over = false; // after going back, for instance from the result, or from another try
+      look();
+    });
+    if (poll) lookIn(poll);
+    else look();
   }
 
-  document.querySelectorAll("[data-longtask]").forEach(watch);
+  function start() {
+    for (const root of document.querySelectorAll("[data-longtask]")) {
+      try {
+        watch(root);
+      } catch (error) {
+        console.error(error); // what works without the script stays
+      }
+    }
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 })();

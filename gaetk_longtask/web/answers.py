@@ -170,6 +170,19 @@ class Answers:
         )
 
 
+def unpressed(status: HTTPStatus, job: JobName, *, action: str, task_url: str) -> ProblemError:
+    """Return the error for a button whose press did not arrive: the page has the button again, with a fresh token."""
+    return ProblemError(
+        status,
+        "This page was open for a long time, or you had to sign in. Press the button again.",
+        kind="unpressed",
+        retry_url=action if job is JobName.RETRY else None,
+        cancel_url=action if job is JobName.CANCEL else None,
+        task_url=task_url,
+        allow=("POST",) if status is HTTPStatus.METHOD_NOT_ALLOWED else (),
+    )
+
+
 def with_query(path: str, parameters: Iterable[tuple[str, str]]) -> str:
     """Return a path with the parameters as its query, if there are any."""
     query = urlencode(list(parameters))

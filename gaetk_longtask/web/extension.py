@@ -28,6 +28,7 @@ from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import deliveries, endpoints, forms
 from gaetk_longtask.web.commands import OperatorCommands
+from gaetk_longtask.web.csrf import offer_fresh_button
 from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
 from gaetk_longtask.web.headers import ProtectedApp
 from gaetk_longtask.web.requests import current_trace
@@ -111,6 +112,7 @@ class LongTaskManager:
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
         app.wsgi_app = ProtectedApp(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
+        app.after_request(offer_fresh_button)
         app.cli.add_command(OperatorCommands())
 
     @staticmethod

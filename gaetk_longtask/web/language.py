@@ -58,6 +58,9 @@ class Language:
             return self.ngettext("%(number)s second", "%(number)s seconds", whole)
         if (minutes := floor(seconds / 60 + 0.5)) < 120:
             return self.ngettext("%(number)s minute", "%(number)s minutes", minutes)
+        return self._hours(seconds)
+
+    def _hours(self, seconds: float) -> str:
         return self.ngettext("%(number)s hour", "%(number)s hours", floor(seconds / 3600 + 0.5))
 
     def span(self, seconds: float) -> str:
@@ -86,8 +89,15 @@ class Language:
         return self.gettext("%(day)s %(month)s %(year)s", **values)
 
     def estimate(self, seconds: float) -> str:
-        """Return an estimated duration in words, rounded so that it does not look exact."""
-        return self.duration(max(5, 5 * floor(seconds / 5 + 0.5)) if seconds < 60 else seconds)
+        """Return an estimated duration in words, rounded so that it does not look exact; `longtask.js` does the same.
+
+        From an hour on, it is 1 hour, 90 minutes, 2 hours, 3 hours and so on.
+        """
+        if seconds < 60:
+            return self.duration(max(5, 5 * floor(seconds / 5 + 0.5)))
+        if floor(seconds / 60 + 0.5) < 60:
+            return self.duration(seconds)
+        return self.duration(5400) if floor(seconds / 1800 + 0.5) == 3 else self._hours(seconds)
 
 
 @cache

@@ -275,8 +275,9 @@ class StatusPage(Page):
 
     @property
     def elapsed(self) -> str:
-        """The time since the start or the last retry, in words."""
-        return self.language.duration(self.elapsed_seconds)
+        """The time since the start or the last retry, in words; empty in the first second."""
+        seconds = round(self.elapsed_seconds, 1)  # as in the document, from which `longtask.js` makes the same words
+        return self.language.duration(seconds) if seconds >= 1 else ""
 
     @property
     def time_left(self) -> str:
@@ -286,7 +287,7 @@ class StatusPage(Page):
         if self.typical_seconds is not None:
             usual = self.language.estimate(self.typical_seconds)
             return self.gettext("usually takes about %(duration)s", duration=usual)
-        return self.gettext("about %(duration)s left", duration=self.language.estimate(self.eta_seconds))
+        return self.gettext("about %(duration)s left", duration=self.language.estimate(round(self.eta_seconds)))
 
     @property
     def info(self) -> Markup:

@@ -21,7 +21,8 @@ from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["unknown", "expired", "damaged", "problem"]  #: the kinds of problems that the page distinguishes
+#: The kinds of problems that the page distinguishes.
+Kind = Literal["unknown", "expired", "damaged", "unpressed", "problem"]
 
 
 @dataclass(eq=False)
@@ -36,6 +37,8 @@ class ProblemError(Exception):
     start_url: str | None = None  #: starts a task again, by GET
     form_url: str | None = None  #: where the visitor begins again
     retry_url: str | None = None  #: where the visitor may retry the same task, by POST
+    cancel_url: str | None = None  #: where the visitor may cancel the task, by POST
+    task_url: str | None = None  #: the task's own page
     reference: str | None = None  #: the reference that is also in the log
     allow: tuple[str, ...] = ()  #: the methods that are allowed instead
     retry_after_seconds: int | None = None
@@ -94,6 +97,8 @@ def _title(language: Language, problem: ProblemError) -> str:
             return language.gettext("Result expired")
         case "damaged", _:
             return language.gettext("The result is damaged")
+        case "unpressed", _:
+            return language.gettext("Nothing has changed yet")
         case _, HTTPStatus.FORBIDDEN:
             return language.gettext("Access denied")
         case _, HTTPStatus.SERVICE_UNAVAILABLE:

@@ -22,7 +22,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import forms
-from gaetk_longtask.web.answers import GONE, Answers
+from gaetk_longtask.web.answers import GONE, Answers, unpressed
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.headers import keep_out_of_frames, keep_sandbox
 from gaetk_longtask.web.hooks import Hooks, may_access
@@ -236,13 +236,11 @@ class _Visit:
         return response
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
+        task_id = snapshot.info.id
         if self._request.method != "POST":
-            raise ProblemError(
-                HTTPStatus.METHOD_NOT_ALLOWED, "%(job)s only accepts POST.", values={"job": name}, allow=("POST",)
-            )
+            raise self._unposted(name, task_id)
         if not is_same_origin(self._request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
-        task_id = snapshot.info.id
         try:
             with reaching_the_store():
                 if name is JobName.CANCEL:
@@ -255,6 +253,13 @@ class _Visit:
         if self._answers.as_json and task is not None:
             return self._answers.document(self._answers.snapshot(task))
         return self._answers.see(JobName.QUERY, task_id)
+
+    def _unposted(self, name: JobName, task_id: str) -> ProblemError:
+        status = HTTPStatus.METHOD_NOT_ALLOWED
+        if self._answers.as_json:
+            return ProblemError(status, "%(job)s only accepts POST.", values={"job": name}, allow=("POST",))
+        action, task_url = (self._answers.url(job, task_id) for job in (name, JobName.QUERY))
+        return unpressed(status, name, action=action, task_url=task_url)  # the login has led here, for instance
 
     def _is_damaged(self, snapshot: Snapshot) -> bool:
         task = self._runtime.store.get(snapshot.info.id) if snapshot.info.status.has_result else None

@@ -55,16 +55,28 @@ def browser(driver: Playwright, chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def stage(datastore_piece: Piece) -> Iterator[Stage]:
-    """The application. The tests of a module share it, and each creates its own tasks."""
+def stage(datastore_piece: Piece, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The application. The tests of a module share it, and each creates its own tasks.
+
+    It has CSRF protection if the module says so with ``CSRF_PROTECTION = True``.
+    """
     before = os.environ.get("DATASTORE_EMULATOR_HOST")
     os.environ["DATASTORE_EMULATOR_HOST"] = datastore_piece.host
-    stage = Stage(ndb.Client(project=f"test-{secrets.token_hex(6)}"))
+    client = ndb.Client(project=f"test-{secrets.token_hex(6)}")
+    stage = Stage(client, csrf_protection=getattr(request.module, "CSRF_PROTECTION", False))
     with stage.serving():
         yield stage
     del os.environ["DATASTORE_EMULATOR_HOST"]
     if before is not None:
         os.environ["DATASTORE_EMULATOR_HOST"] = before
+
+
+@pytest.fixture(autouse=True)
+def _mend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test, let the application answer as usual again."""
+    yield
+    if "stage" in request.fixturenames:
+        request.getfixturevalue("stage").mend()
 
 
 def listen(context: BrowserContext) -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, render_template_string, request
+from flask import Flask, Request, Response, current_app, render_template_string, request
+from flask_wtf import CSRFProtect
 from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, transitions
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, StatusPage, TaskInfo, transitions
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -54,22 +55,36 @@ class Export(Report):
         return Response(result, mimetype="text/csv", headers={"Content-Disposition": "attachment; filename=export.csv"})
 
 
+class Own(Report):
+    """A task whose page is a template of the author's, the one that `Stage.show` was called with."""
+
+    def render_status(self, display: StatusPage, task: TaskInfo) -> str:
+        return render_template_string(current_app.config["OWN"], page=display)
+
+
 class Stage:
     """The application, and methods that change the state of its tasks."""
 
-    def __init__(self, ndb_client: ndb.Client) -> None:
+    def __init__(self, ndb_client: ndb.Client, *, csrf_protection: bool = False) -> None:
         self.clock = ManualClock()
         self.queue = InMemoryQueue()
         self.progress = InMemoryProgressStore()
         self.app = app = Flask(__name__)
         app.config.update(SECRET_KEY="for tests alone", LONGTASK_ADMIN=lambda: True)
+        if csrf_protection:
+            CSRFProtect(app)
         LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
         app.add_url_rule("/report", view_func=Report.as_view("report"))
         app.add_url_rule("/export", view_func=Export.as_view("export"))
+        app.add_url_rule("/own", view_func=Own.as_view("own"))
         app.add_url_rule("/", view_func=lambda: FORM, endpoint="index")
         app.add_url_rule("/desk/<task_id>", view_func=self._desk, endpoint="desk")
+        #: The source of a page of the application that includes a task.
+        self.desk = DESK
         #: Paths that are answered with 503.
         self.broken: set[str] = set()
+        #: Answers requests instead of the application, if it returns a response.
+        self.instead: Callable[[Request], Response | None] = lambda request: None
         #: Path and Accept header of every request so far.
         self.requests: list[tuple[str, str]] = []
         app.before_request(self._note)
@@ -80,20 +95,30 @@ class Stage:
 
     def _note(self) -> Response | None:
         self.requests.append((request.full_path, request.headers.get("Accept", "")))
-        return Response(status=503) if request.path in self.broken else None
+        return Response(status=503) if request.path in self.broken else self.instead(request)
+
+    def mend(self) -> None:
+        """Let the application answer all requests again."""
+        self.desk = DESK
+        self.broken.clear()
+        self.instead = lambda request: None
 
     def _desk(self, task_id: str) -> str:
-        return render_template_string(DESK, url=f"/report?_longtaskjob=query&_longtaskid={task_id}")
+        return render_template_string(self.desk, url=f"/report?_longtaskjob=query&_longtaskid={task_id}")
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Silent)
+        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=Silent)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         self.url = f"http://127.0.0.1:{server.port}"
         yield
         server.shutdown()
         thread.join()
+
+    def show(self, source: str) -> None:
+        """Make this template the page of the endpoint ``own``."""
+        self.app.config["OWN"] = source
 
     # Changing the state of a task.
 
@@ -188,7 +213,7 @@ class Stage:
         return f"{self.url}/{endpoint}?_longtaskjob={job}&_longtaskid={task_id}{more}"
 
 
-class _Silent(WSGIRequestHandler):
+class Silent(WSGIRequestHandler):
     def log_request(self, code: object = "-", size: object = "-") -> None:
         """Suppress the log."""
 

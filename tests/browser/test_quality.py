@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import subprocess
@@ -130,3 +131,38 @@ def test_nothing_moves_if_the_visitor_prefers_reduced_motion(visitor: Callable[.
     page = visitor(reduced_motion="reduce")
     page.goto(STATES["working-without-steps"](stage))
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize("state", ["working", "failed", "expired", "start"])
+def test_without_the_stylesheet_the_icon_is_small_and_an_outline(page: Page, stage: Stage, state: str) -> None:
+    page.route("**/longtask.css", lambda route: route.abort())
+    open_state(page, stage, state)
+    box = page.locator("article svg").bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (20, 20)
+    style = "each => [getComputedStyle(each).fill, getComputedStyle(each).stroke]"
+    fill, stroke = page.locator("article svg path").evaluate(style)
+    assert fill == "none"
+    assert stroke != "none"
+
+
+#: Returns the colours of some pixels of a picture.
+PIXELS = """async ([data, places]) => {
+  const picture = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+  const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+  context.drawImage(picture, 0, 0);
+  return places.map(([x, y]) => [...context.getImageData(x * picture.width, y * picture.height, 1, 1).data].join());
+}"""
+
+
+def test_a_bar_without_a_percentage_has_round_ends(visitor: Callable[..., Page], stage: Stage) -> None:
+    page = visitor(reduced_motion="reduce", device_scale_factor=4)
+    page.goto(STATES["working-without-steps"](stage))
+    picture = base64.b64encode(page.locator("progress").screenshot()).decode()
+    page.goto("about:blank")
+    tops = [(x, 0.05) for x in (0.352, 0.5, 0.648)]
+    middles = [(x, 0.5) for x in (0.1, 0.356, 0.5, 0.644, 0.9)]
+    left, top, right, track, *bar, end = page.evaluate(PIXELS, [picture, tops + middles])
+    assert (left, right, end) == (track, track, track)
+    assert set(bar) == {top}
+    assert top != track

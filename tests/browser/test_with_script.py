@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from gaetk_longtask import Status
+from gaetk_longtask import LongTaskManager, Status
 from gaetk_longtask.web.language import Language
 from tests.browser.stage import Stage
 from tests.browser.states import STATES, WORKING
@@ -37,12 +38,6 @@ def page(visitor: Callable[..., Page]) -> Page:
     page = visitor()
     page.add_init_script(WATCH)
     return page
-
-
-@pytest.fixture(autouse=True)
-def _mend(stage: Stage) -> Iterator[None]:
-    yield
-    stage.broken.clear()
 
 
 def loads(page: Page) -> int:
@@ -322,6 +317,31 @@ def test_a_task_without_steps_says_how_long_it_usually_takes(page: Page, stage: 
     expect(page.locator(".lt-figures")).to_contain_text(expected)
     page.evaluate("document.querySelector('[data-lt=left]').textContent = ''")
     expect(page.locator(".lt-figures")).to_contain_text(expected, timeout=SOON)
+
+
+def test_no_time_is_shown_until_it_is_a_second_and_then_nothing_moves(page: Page, stage: Stage) -> None:
+    with stage.app.app_context():
+        task_id = LongTaskManager.start("report", {}).id
+    page.goto(stage.page(task_id))
+    expect(page.locator("[data-lt=elapsed]")).to_have_text("")
+    before = page.locator("article").bounding_box()
+    stage.clock.advance(timedelta(seconds=1))
+    expect(page.locator("[data-lt=elapsed]")).to_have_text("1 second so far", timeout=SOON)
+    assert page.locator("article").bounding_box() == before
+
+
+# The page and the status document.
+
+
+@pytest.mark.parametrize("status", Status)
+def test_the_page_has_the_state_and_the_attempt_of_the_document(stage: Stage, status: Status) -> None:
+    """Otherwise the script would fetch the page at every poll."""
+    client = stage.app.test_client()
+    url = stage.page(stage.task(status), more="&_longtaskrefresh=on").removeprefix(stage.url)
+    document = client.get(url, headers={"Accept": "application/json"}).json
+    assert document is not None
+    page = client.get(url, headers={"Accept": "text/html"}).text
+    assert f'data-status="{document["status"]}" data-attempt="{document["attempt"]}"' in page
 
 
 # A task in a page of the application.

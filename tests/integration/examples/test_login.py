@@ -95,3 +95,14 @@ def test_a_program_sends_the_csrf_token_in_a_header(reports: TaskRunner) -> None
     token = reports.client.get("/token").text
     headers = {"Accept": "application/json", "X-CSRFToken": token}
     assert reports.client.post(task.document["links"]["cancel"], headers=headers).json["status"] == "cancelled"
+
+
+def test_the_button_of_a_page_that_was_open_for_too_long_is_shown_again(reports: TaskRunner) -> None:
+    reports.app.config["WTF_CSRF_TIME_LIMIT"] = -1
+    log_in(reports, user="anna")
+    url = reports.start("/report").url
+    for name in ("cancel", "retry"):
+        page = reports.client.post(url.replace("=query", f"={name}"), follow_redirects=True)
+        assert page.status_code == 405
+        assert "Press the button again." in page.text
+    assert reports.client.post("/report").text == "This form has expired. Please load it again."

@@ -16,7 +16,7 @@ from tests.integration.examples.conftest import AN_APP, Example
 from tests.pages import blocks, page_named
 
 PREPARED = f"{AN_APP}\nfrom gaetk_longtask import LongRunningTaskHandler"
-BLOCKS, LAYOUT, DASHBOARD = blocks(page_named("own-page.md"), "html+jinja")
+BLOCKS, LAYOUT, DASHBOARD, OWN_MARKUP = blocks(page_named("own-page.md"), "html+jinja")
 OWN_LAYOUT = "<!doctype html><title>Example</title>{% block head %}{% endblock %}{% block main %}{% endblock %}"
 TEMPLATES = {
     "blocks": {"waiting.html": BLOCKS},
@@ -25,11 +25,13 @@ TEMPLATES = {
         "waiting.html": "{% extends 'gaetk_longtask/status.html' %}",
         "gaetk_longtask/base.html": "<p>Example Ltd</p>{% block content %}{% endblock %}",
     },
+    "own markup": {"waiting.html": OWN_MARKUP},
 }
 EXPECTED = {
     "blocks": ("longtask.js", "brand.css", "logo.svg"),
     "layout": ("<title>Example</title>", "longtask.js", "longtask.css"),
     "base": ("<p>Example Ltd</p>",),
+    "own markup": ('<main data-longtask="/report?', "longtask.js"),
 }
 TITLE = 'Umsätze <März> & "Łódź"'
 STATES = ("ready", "started", "error", "failed", "cancelled", "done")

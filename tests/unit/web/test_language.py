@@ -159,9 +159,18 @@ def test_durations_have_their_plurals(seconds, english, german):
         (42, "40 seconds"),
         (58, "1 minute"),
         (130, "2 minutes"),
+        (3569, "59 minutes"),
+        (3570, "1 hour"),
+        (3660, "1 hour"),
+        (4499, "1 hour"),
+        (4500, "90 minutes"),
+        (6299, "90 minutes"),
+        (6300, "2 hours"),
+        (7140, "2 hours"),
+        (9000, "3 hours"),
     ],
 )
-def test_an_estimate_is_not_shown_to_the_second(seconds, words):
+def test_an_estimate_does_not_look_exact(seconds, words):
     assert ENGLISH.estimate(seconds) == words
 
 

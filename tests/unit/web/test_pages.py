@@ -125,6 +125,23 @@ def test_the_time_left_is_shown_in_words(language: Language, words: str) -> None
     assert page_of(snapshot_of(progress=HALF_WAY), language=language).time_left == words
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, ""), (0.94, ""), (0.96, "1 second"), (1.4, "1 second"), (59.44, "59 seconds")]
+)
+def test_the_elapsed_time_is_shown_from_the_first_second_on(seconds: float, words: str) -> None:
+    assert page_of(snapshot_of(), seconds=seconds).elapsed == words
+
+
+@pytest.mark.parametrize("seconds", [1.49, 7.46, 59.46, 89.6, 89.96, 3569.96, 7169.97])
+def test_the_words_are_those_of_the_numbers_in_the_document(seconds: float) -> None:
+    """`longtask.js` makes the words of these numbers."""
+    progress = Progress(step=1, total_steps=2, eta_seconds=seconds)
+    page, language = page_of(snapshot_of(progress=progress), seconds=seconds), Language()
+    document = page.document()
+    assert page.elapsed == language.duration(document["elapsed_seconds"])
+    assert page.time_left == f"about {language.estimate(document['progress']['eta_seconds'])} left"
+
+
 def test_a_guess_is_not_shown() -> None:
     assert page_of(snapshot_of(progress=Progress(step=1, total_steps=2))).time_left == ""
 
