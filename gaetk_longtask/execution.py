@@ -25,11 +25,11 @@ from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
-from gaetk_longtask.queues import Delivery
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
-from gaetk_longtask.transitions import LEASE, Objection, new_reference
+from gaetk_longtask.transitions import LEASE, new_reference
 
 log = logging.getLogger(__name__)
 

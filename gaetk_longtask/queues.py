@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 from typing import Protocol
 
 import grpc
@@ -58,6 +59,15 @@ class Delivery:
     retry_count: int = 0  #: rises with each of its deliveries
     endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
     healing: bool = False  #: whether it was enqueued because the task was due; there will be another one
+
+
+class Objection(Enum):
+    """Why a delivery must not work on a task."""
+
+    FORBIDDEN = "the execute key is wrong"
+    ENDED = "there is nothing left to do"
+    ELSEWHERE = "the task's handler is not at this URL"
+    BUSY = "another attempt owns the task, try again later"
 
 
 class TaskQueue(Protocol):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.queues import Delivery
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.transitions import Objection
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTas
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
-from gaetk_longtask.queues import Delivery
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.status import Status
-from gaetk_longtask.transitions import Checkpoint, Effect, Objection, Transition
+from gaetk_longtask.transitions import Checkpoint, Effect, Transition
 
 _EPOCH = datetime.fromtimestamp(0, UTC)  #: excludes tasks without a time: Datastore sorts them before every time
 

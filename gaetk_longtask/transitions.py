@@ -11,14 +11,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Stored, set_stored
-from gaetk_longtask.queues import Delivery
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.status import Status
 
 #: How long an owner may work without a write to Datastore. Its reporter renews the lease.
@@ -49,15 +48,6 @@ class Effect:
 
 #: Changes the task and returns what follows, or changes nothing and returns None.
 Transition = Callable[[LongTask, datetime], Effect | None]
-
-
-class Objection(Enum):
-    """Why a delivery must not work on a task."""
-
-    FORBIDDEN = "the execute key is wrong"
-    ENDED = "there is nothing left to do"
-    ELSEWHERE = "the task's handler is not at this URL"
-    BUSY = "another attempt owns the task, try again later"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,8 +143,7 @@ def interrupt(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
         return None
     task.forgiven += 1
     if task.forgiven >= MOST_FAILURES:
-        _give_up(task, now)
-        return Effect(events=(Event.FAILED,))
+        return _give_up(task, now)
     task.status_name = Status.ERROR.value
     task.lease_until = None
     task.due_at = now + ERROR_PATIENCE
@@ -234,10 +223,7 @@ def fail(
     max_attempts: int,
     forget: bool = False,
 ) -> Effect | None:
-    """Record that an attempt failed: `error`, or `failed` for good.
-
-    With `forget` a retry begins from the start, because the stored state can't be read.
-    """
+    """Record that an attempt failed: `error`, or `failed` for good. With `forget`, nothing is left to resume."""
     if not owns(task, fence):
         return None
     task.failures += 1
@@ -307,8 +293,7 @@ def begin_purge(task: LongTask, now: datetime) -> Effect | None:
 
 def _lease(task: LongTask) -> timedelta:
     """Return a lease that is longer after each failure, for work that can't renew it because it holds the GIL."""
-    longer: timedelta = LEASE * 2 ** min(task.failures, 3)
-    return longer
+    return LEASE * int(2 ** min(task.failures, 3))
 
 
 def _is_leased(task: LongTask) -> bool:
@@ -317,8 +302,8 @@ def _is_leased(task: LongTask) -> bool:
 
 def _is_hopeless(task: LongTask, max_attempts: int, now: datetime) -> bool:
     """Return whether a task has failed too often, in a row or in total, or has taken too long."""
-    total = task.failures + task.forgiven
-    return bool(task.failures >= max_attempts or total >= max(MOST_FAILURES, max_attempts) or _is_too_old(task, now))
+    most = max(MOST_FAILURES, max_attempts)
+    return task.failures >= max_attempts or task.failures + task.forgiven >= most or _is_too_old(task, now)
 
 
 def _is_too_old(task: LongTask, now: datetime) -> bool:

@@ -1,12 +1,16 @@
-"""Adds the headers that protect our pages when the final headers are written, after every hook of the application."""
+"""Headers of responses: those that protect our pages, added after every hook of the application; names of downloads."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from unicodedata import normalize
+from urllib.parse import quote
 
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -15,6 +19,11 @@ _KEY = "gaetk_longtask.protection"  #: the key of a request's `Protection` in th
 _POLICY = "content-security-policy"
 _FRAMES = "x-frame-options"
 _SANDBOX = ("Content-Security-Policy", "sandbox")
+
+_DISPOSITION = "Content-Disposition"
+_ASCII = re.compile(r"[ -~]*")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FILE_NAME = re.compile(r'; *filename=(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -77,6 +86,27 @@ def sandboxed(response: Response) -> Response:
     """Forbid everything in a response that could run or submit."""
     response.headers.add(*_SANDBOX)
     return response
+
+
+def encode_file_name(headers: Headers) -> None:
+    """Encode a file name with other characters than ASCII, as RFC 6266 says; a header can't hold them.
+
+    Werkzeug does not, unless the response is that of `send_file`. Its test client shows such a header, but gunicorn
+    does not send the response.
+    """
+    header = headers.get(_DISPOSITION, "")
+    found = _FILE_NAME.search(header)
+    if found is None or _ASCII.fullmatch(header):
+        return
+    quoted, plain = found.groups()
+    name = plain.strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    name = _CONTROL_CHARACTER.sub(" ", name)
+    headers.set(
+        _DISPOSITION,
+        header[: found.start()],
+        filename=normalize("NFKD", name).encode("ascii", "ignore").decode(),  # for old browsers
+        **{"filename*": f"UTF-8''{quote(name, safe='', errors='replace')}"},
+    )
 
 
 def _current() -> Protection:

@@ -14,7 +14,7 @@ from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
-from gaetk_longtask.web.file_names import encode_file_name
+from gaetk_longtask.web.headers import encode_file_name
 from gaetk_longtask.web.language import SOURCE, Language
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"

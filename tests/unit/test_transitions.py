@@ -14,7 +14,7 @@ from gaetk_longtask import LongTask, Status
 from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads.manifests import Manifest, Stored
-from gaetk_longtask.queues import Delivery
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.transitions import (
     ERROR_PATIENCE,
     HEALED_HOURLY,
@@ -26,7 +26,6 @@ from gaetk_longtask.transitions import (
     SELDOM_HEALING,
     Checkpoint,
     Effect,
-    Objection,
     begin,
     begin_purge,
     cancel,
