@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -120,3 +122,10 @@ def exceptions_of(app: Flask, call: Callable[[], TestResponse]) -> tuple[TestRes
 
     with got_request_exception.connected_to(report, app):
         return call(), reported
+
+
+def result_text(answer: TestResponse) -> str:
+    """Return the text that a page with a result shows."""
+    found = re.search(r'<div class="lt-text" dir="auto">(.*?)</div>\n<div class="lt-actions">', answer.text, re.DOTALL)
+    assert found is not None, answer.text
+    return html.unescape(found[1])

@@ -92,7 +92,7 @@ def test_a_download_starts_once_and_the_page_stays_with_a_link(page: Page, stage
     with page.expect_download(timeout=SOON):
         stage.finish(task_id)
     expect(page.locator("article")).to_have_attribute("data-status", "finished", timeout=SOON)
-    expect(page).to_have_title("The result is ready – Making the report")
+    expect(page).to_have_title("The result is ready – Making the export")
     page.wait_for_timeout(1_000)
     assert downloads == ["export.csv"]
     assert loads(page) == 1

@@ -346,7 +346,7 @@ def test_a_visitor_whose_task_the_queue_refuses_may_try_the_same_task_again(
     [task] = tasks_in(ndb_client)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert f'action="/report?_longtaskjob=retry&amp;_longtaskid={task.id}"' in answer.text
+    assert f'action="/report?_longtaskjob=retry&amp;_longtaskid={task.id}&amp;month=3"' in answer.text
     assert "no such queue" not in answer.text
 
     back = client.post(f"/report?_longtaskjob=retry&_longtaskid={task.id}")

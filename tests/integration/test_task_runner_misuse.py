@@ -12,6 +12,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.testing import InMemoryQueue
 from gaetk_longtask.testing.runner import TaskRunner
+from tests.support import result_text
 
 
 class Report(LongRunningTaskHandler):
@@ -59,7 +60,7 @@ def test_a_client_that_names_a_database_works_or_is_refused_with_what_to_do(
     app.add_url_rule("/report", view_func=Report.as_view("report"))
     try:
         with TaskRunner(app).opened() as longtask:
-            assert longtask.run("/report").text == "result"
+            assert result_text(longtask.run("/report")) == "result"
             with longtask.datastore():
                 [task] = LongTask.query(namespace="").fetch()
                 assert task.key.get(use_cache=False) == task

@@ -13,7 +13,7 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, Status
 from gaetk_longtask.testing import Faults, InMemoryQueue, ManualClock
-from tests.support import FORGED, JSON, UNKNOWN, Work, id_of, job, polled, started
+from tests.support import FORGED, JSON, UNKNOWN, Work, id_of, job, polled, result_text, started
 
 MALFORMED = ["", "x", "A" * 21, "A" * 65, "A" * 21 + "!", "A" * 22 + "%0A", "%00" * 22, "%FF" * 22, "Ä" * 22, "../" * 8]
 
@@ -186,7 +186,7 @@ def test_a_task_is_kept_until_it_expires(client: FlaskClient, queue: InMemoryQue
     url = started(client)
     queue.deliver_all(client)
     clock.advance(timedelta(days=30, seconds=-1))
-    assert client.get(job(url, "showresult")).text == "result"
+    assert result_text(client.get(job(url, "showresult"))) == "result"
 
 
 def test_a_task_that_has_not_ended_does_not_expire(client: FlaskClient, clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.testing import InMemoryQueue
 from gaetk_longtask.web.current import current_runtime
 from tests.api_server import TICKET
-from tests.support import JSON, job
+from tests.support import JSON, job, result_text
 
 SECONDS = 10
 
@@ -60,7 +60,7 @@ def main() -> None:
     client.environ_base["HTTP_X_APPENGINE_API_TICKET"] = TICKET
     document = client.get("/report", headers=JSON).json
     queue.deliver(client)
-    print(client.get(job(document["links"]["self"], "showresult")).text)
+    print(result_text(client.get(job(document["links"]["self"], "showresult"))))
 
 
 if __name__ == "__main__":

@@ -58,3 +58,12 @@ def test_a_program_follows_the_links_of_the_status_document(example: Example) ->
     document = runner.client.get(started.json["links"]["self"], headers=asks).json
     assert document["done"]
     assert runner.client.get(document["links"]["result"], headers=asks).text == "0,0\r\n1,1\r\n2,4\r\n"
+
+
+@pytest.mark.calls(HANDLER, "FromFilledForm.form_url")
+@pytest.mark.parametrize(("query", "field"), [("?count=many", "many"), ("?count=1.5", "1.5")])
+def test_a_visitor_gets_back_to_the_form_as_they_filled_it(example: Example, query: str, field: str) -> None:
+    runner, _ = example(HANDLER, filled="FromFilledForm")
+    task = runner.start(f"/filled{query}")
+    runner.deliver_all()
+    assert f'href="/squares/form?count={field}"' in runner.client.get(task.url).text

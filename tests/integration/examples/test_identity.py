@@ -13,6 +13,7 @@ from gaetk_longtask.identity import HEADER, IdentityAwareProxy
 from gaetk_longtask.testing import TaskRunner
 from tests.integration.test_identity import AUDIENCE, KeyServer, Proxy
 from tests.pages import page_named, run
+from tests.support import result_text
 
 IDENTITY = "identity.md"
 SESSION, PROXY, ADMIN, DEVELOPER = 1, 2, 3, 4
@@ -70,7 +71,7 @@ def test_a_user_of_the_session_owns_their_tasks(reports: Reports, user: str) -> 
         session["user"] = user
     task = runner.start("/report")
     runner.deliver_all()
-    assert task.result().text == f"A report for {user}."
+    assert result_text(task.result()) == f"A report for {user}."
     with runner.client.session_transaction() as session:
         session["user"] = "ben"
     assert runner.client.get(task.url).status_code == 403
@@ -95,7 +96,7 @@ def test_a_visitor_behind_the_proxy_owns_their_tasks(reports: Reports, proxy: Pr
     task = runner.start("/report", headers=anna)
     runner.deliver_all()
     result = task.url.replace("query", "showresult")
-    assert runner.client.get(result, headers=anna).text == "A report for accounts.google.com:42."
+    assert result_text(runner.client.get(result, headers=anna)) == "A report for accounts.google.com:42."
     assert runner.client.get(result, headers=ben).status_code == 403
     assert runner.client.get(result).status_code == 403
 
@@ -128,9 +129,9 @@ def test_a_developer_is_known_on_their_own_machine_only(
 ) -> None:
     runner = reports(PROXY, DEVELOPER)
     monkeypatch.delenv("GAE_ENV", raising=False)
-    assert runner.run("/report").text == "A report for developer."
+    assert result_text(runner.run("/report")) == "A report for developer."
     monkeypatch.setenv("GAE_ENV", "localdev")
-    assert runner.run("/report").text == "A report for developer."
+    assert result_text(runner.run("/report")) == "A report for developer."
     monkeypatch.setenv("GAE_ENV", "standard")
     assert runner.client.get("/report").status_code == 403
     assert runner.start("/report", headers={HEADER: proxy.assertion()})

@@ -13,6 +13,7 @@ from gaetk_longtask.testing import ManualClock, TaskRunner
 from tests.integration.examples.conftest import Example
 from tests.integration.examples.invoices import PREPARED, InterruptionError, Invoice, Reconciled, store_invoices
 from tests.pages import blocks, page_named
+from tests.support import result_text
 
 LONG_JOBS = "long-jobs.md"
 
@@ -43,9 +44,9 @@ def test_a_loop_adds_up_exactly(
     names["reconcile"] = reconcile
     names["invoices_of"] = lambda year: [Invoice(id=number, namespace="") for number in range(1, 11)] if year else []
     runner.app.add_url_rule("/reconcile/<int:year>", view_func=names["Reconcile"].as_view("reconcile"))
-    assert runner.run("/reconcile/2026").text == "10 invoices, 1.00 EUR"
+    assert result_text(runner.run("/reconcile/2026")) == "10 invoices, 1.00 EUR"
     assert done.ids == list(range(1, 11))
-    assert runner.run("/reconcile/0").text == "0 invoices, 0 EUR"
+    assert result_text(runner.run("/reconcile/0")) == "0 invoices, 0 EUR"
 
 
 def test_nested_loops_share_one_bar(prepared: tuple[TaskRunner, dict[str, Any]]) -> None:
@@ -136,7 +137,7 @@ def test_a_simulation_goes_to_the_other_service(prepared: tuple[TaskRunner, dict
             return "simulated"
 
     runner.app.add_url_rule("/simulation", view_func=Simulation.as_view("simulation"))
-    assert runner.run("/simulation").text == "simulated"
+    assert result_text(runner.run("/simulation")) == "simulated"
     [delivery] = runner.queue.delivered
     assert delivery.request.service == "worker"
     assert delivery.request.deadline == timedelta(hours=6, seconds=15)

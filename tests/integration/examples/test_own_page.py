@@ -79,7 +79,7 @@ def test_its_templates_show_every_state(show: Show, templates: str, state: str) 
     page = show(state, TEMPLATES[templates])
     assert all(part in page for part in EXPECTED[templates])
     assert "<März>" not in page
-    assert '<article class="' in page
+    assert "<article " in page
     if state in ("ready", "started"):
         assert "Umsätze &lt;März&gt; &amp; &#34;Łódź&#34;" in page
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.examples.conftest import Example
 from tests.pages import page_named, run
+from tests.support import result_text
 
 README = "README.md"
 
@@ -18,7 +19,7 @@ def test_it_counts_one_second_after_the_other(example: Example, seconds: int) ->
     runner, names = example(README)
     slept: list[float] = []
     names["time"] = SimpleNamespace(sleep=slept.append)
-    assert runner.run(f"/count/{seconds}").text == f"Counted {seconds} seconds."
+    assert result_text(runner.run(f"/count/{seconds}")) == f"Counted {seconds} seconds."
     assert slept == [1] * seconds
 
 

@@ -9,6 +9,7 @@ import pytest
 from gaetk_longtask.testing import ManualClock, TaskRunner
 from tests.integration.examples.conftest import Example
 from tests.pages import blocks, file_name, page_named, run
+from tests.support import result_text
 
 TUTORIAL = "tutorial.md"
 FIRST, LAST = 1, 2  # the blocks that are main.py
@@ -22,7 +23,7 @@ def test_the_first_application_counts_prime_numbers() -> None:
     names = run(page_named(TUTORIAL), only=[FIRST])
     names["range"] = lambda *limits: range(*(20 if limit == 2_000_000 else limit for limit in limits))
     with TaskRunner(names["app"]).opened() as runner:
-        assert runner.run("/primes").text == "There are 8 prime numbers below 2,000,000."
+        assert result_text(runner.run("/primes")) == "There are 8 prime numbers below 2,000,000."
 
 
 @pytest.mark.calls(TUTORIAL, "index", "is_prime (2)", "Primes.execute_task (2)", "Primes.display_result")
