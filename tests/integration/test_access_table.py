@@ -17,8 +17,15 @@ ACTORS: dict[str, dict[str, str]] = {
     "another user": {"X-User": "ben", "Sec-Fetch-Site": "same-origin"},
     "owner": {"X-User": "anna", "Sec-Fetch-Site": "same-origin"},
     "owner on a foreign page": {"X-User": "anna", "Sec-Fetch-Site": "cross-site"},
+    "owner with an old browser": {"X-User": "anna", "Origin": "http://localhost"},
+    "owner with an old browser on a foreign page": {"X-User": "anna", "Origin": "https://elsewhere.example"},
     "operator": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "same-origin"},
     "operator on a foreign page": {"X-User": "olga", "X-Operator": "yes", "Sec-Fetch-Site": "cross-site"},
+    "operator with an old browser on a foreign page": {
+        "X-User": "olga",
+        "X-Operator": "yes",
+        "Origin": "https://elsewhere.example",
+    },
     "the queue": {},  # with the headers of the task's delivery
     "forged delivery": {"X-AppEngine-QueueName": "default", "X-Longtask-Execute-Key": "A" * 22},
     "cron": {"X-Appengine-Cron": "true"},
@@ -28,25 +35,53 @@ STATIC = "/_longtask/static/longtask.css"
 #: The address, the status of the task before the request, and the code for each of the clients above, in order.
 TABLE: list[tuple[str, Status | None, list[int]]] = [
     # The application's decorators guard starts. A start from another site needs a click on a button.
-    ("GET /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
-    ("POST /report", None, [307, 307, 307, 200, 307, 200, 307, 307, 307]),
+    ("GET /report", None, [307, 307, 307, 200, 307, 200, 307, 200, 200, 307, 307, 307]),
+    ("POST /report", None, [307, 307, 307, 200, 307, 200, 307, 200, 200, 307, 307, 307]),
     # A link on another site may lead to the visitor's own task.
-    ("GET /report?_longtaskjob=query&{id}", Status.READY, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
-    ("GET /report?_longtaskjob=showresult&{id}", Status.DONE, [403, 403, 200, 200, 403, 403, 403, 403, 403]),
-    ("POST /report?_longtaskjob=cancel&{id}", Status.READY, [403, 403, 303, 403, 403, 403, 403, 403, 403]),
-    ("GET /report?_longtaskjob=cancel&{id}", Status.READY, [403, 403, 405, 405, 403, 403, 403, 403, 403]),
-    ("POST /report?_longtaskjob=retry&{id}", Status.CANCELLED, [403, 403, 303, 403, 403, 403, 403, 403, 403]),
-    ("GET /report?_longtaskjob=execute&{id}", Status.READY, [403, 403, 403, 403, 403, 403, 200, 403, 403]),
-    ("POST /report?_longtaskjob=execute&{id}", Status.READY, [403, 403, 403, 403, 403, 403, 403, 403, 403]),
-    ("GET /_longtask/sweep", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
-    ("GET /_longtask/purge", None, [403, 403, 403, 403, 403, 403, 403, 403, 200]),
+    ("GET /report?_longtaskjob=query&{id}", Status.READY, [403, 403, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403]),
+    (
+        "GET /report?_longtaskjob=showresult&{id}",
+        Status.DONE,
+        [403, 403, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403],
+    ),
+    (
+        "POST /report?_longtaskjob=cancel&{id}",
+        Status.READY,
+        [403, 403, 303, 403, 303, 403, 403, 403, 403, 403, 403, 403],
+    ),
+    (
+        "GET /report?_longtaskjob=cancel&{id}",
+        Status.READY,
+        [403, 403, 405, 405, 405, 405, 403, 403, 403, 403, 403, 403],
+    ),
+    (
+        "POST /report?_longtaskjob=retry&{id}",
+        Status.CANCELLED,
+        [403, 403, 303, 403, 303, 403, 403, 403, 403, 403, 403, 403],
+    ),
+    (
+        "GET /report?_longtaskjob=execute&{id}",
+        Status.READY,
+        [403, 403, 403, 403, 403, 403, 403, 403, 403, 200, 403, 403],
+    ),
+    (
+        "POST /report?_longtaskjob=execute&{id}",
+        Status.READY,
+        [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
+    ),
+    ("GET /_longtask/sweep", None, [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 200]),
+    ("GET /_longtask/purge", None, [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 200]),
     # All others get the same answer as without an overview.
-    ("GET /_longtask/tasks", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
-    ("GET /_longtask/tasks/{task}", Status.READY, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
-    ("GET /_longtask/statistics", None, [404, 404, 404, 404, 200, 200, 404, 404, 404]),
-    ("POST /_longtask/tasks/{task}/cancel", Status.READY, [404, 404, 404, 404, 303, 403, 404, 404, 404]),
-    ("POST /_longtask/tasks/{task}/retry", Status.CANCELLED, [404, 404, 404, 404, 303, 403, 404, 404, 404]),
-    (f"GET {STATIC}", None, [200] * 9),
+    ("GET /_longtask/tasks", None, [404, 404, 404, 404, 404, 404, 200, 200, 200, 404, 404, 404]),
+    ("GET /_longtask/tasks/{task}", Status.READY, [404, 404, 404, 404, 404, 404, 200, 200, 200, 404, 404, 404]),
+    ("GET /_longtask/statistics", None, [404, 404, 404, 404, 404, 404, 200, 200, 200, 404, 404, 404]),
+    ("POST /_longtask/tasks/{task}/cancel", Status.READY, [404, 404, 404, 404, 404, 404, 303, 403, 403, 404, 404, 404]),
+    (
+        "POST /_longtask/tasks/{task}/retry",
+        Status.CANCELLED,
+        [404, 404, 404, 404, 404, 404, 303, 403, 403, 404, 404, 404],
+    ),
+    (f"GET {STATIC}", None, [200] * 12),
 ]
 CELLS = [
     pytest.param(address, status, actor, code, id=f"{address} – {actor}")
@@ -88,6 +123,22 @@ def test_every_client_gets_only_what_it_may_have(
         if code in (403, 404):
             assert task.id not in answer.text
             assert "anna" not in answer.text
+
+
+@pytest.mark.parametrize(("address", "status", "actor", "code"), CELLS)
+def test_another_site_frames_no_page_of_ours(
+    address: str, status: Status | None, actor: str, code: int, app: Flask, queue: InMemoryQueue
+) -> None:
+    task = task_in(app, queue, status)
+    headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
+    method, url = address.split(" ")
+    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
+    with app.test_client().open(url, method=method, headers=headers) as answer:
+        # Of what is HTML, only redirects and the application's own 404 are not pages of ours.
+        ours = (
+            answer.mimetype == "text/html" and code not in (303, 307) and (code != 404 or "/_longtask/" not in address)
+        )
+        assert not ours or answer.headers["X-Frame-Options"] in ("SAMEORIGIN", "DENY")
 
 
 def test_the_table_has_every_address_of_the_library(app: Flask) -> None:
