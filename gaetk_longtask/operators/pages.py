@@ -203,8 +203,11 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
         )
         found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor"))
     except ValueError as exc:
-        message = "This address asks for something that there is not. Choose from the form."
-        raise ProblemError(HTTPStatus.BAD_REQUEST, message, start_url=url_for("longtask.tasks")) from exc
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "This address is invalid. Choose from the form.",
+            start_url=url_for("longtask.tasks"),
+        ) from exc
     language = asked_language(request)
     page = TasksPage(
         title=language.gettext("Tasks"),
