@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import http.client
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -128,7 +129,11 @@ def _base_url(url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     rest = parts.path.strip("/") + parts.query + parts.fragment
-    if parts.scheme not in ("http", "https") or not parts.netloc or rest:
+    try:
+        fits = re.fullmatch(r"[^\s@]+", parts.netloc) and parts.hostname and parts.port != 0
+    except ValueError:  # an impossible port
+        fits = False
+    if parts.scheme not in ("http", "https") or not fits or rest:
         message = f"LONGTASK_BASE_URL must be only scheme and host, like https://www.example.com, not {url!r}."
         raise ConfigurationError(message, key="LONGTASK_BASE_URL")
     return f"{parts.scheme}://{parts.netloc}"

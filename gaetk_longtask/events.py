@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import blinker
 
-from gaetk_longtask.foreign import logging_failures
+from gaetk_longtask.foreign import is_async, logging_failures
 from gaetk_longtask.models import LongTask
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,25 @@ class Event(StrEnum):
     PURGED = "purged"  #: deleted, because it had expired
 
 
+#: What a receiver may ask for; some events lack the last three.
+_FIELDS = {"task", "event", "id", "endpoint", "attempt", "seconds", "attempt_seconds", "reference", "permanent"}
+
+
+def _check_parameters(receiver: Any) -> None:
+    """Raise `TypeError` if no event has what a receiver needs: it would fail at each event."""
+    try:
+        parameters = list(inspect.signature(receiver).parameters.values())
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"A receiver must be a function whose parameters are known, and not {receiver!r}.") from exc
+    takes_endpoint = bool(parameters) and parameters[0].kind is not Parameter.KEYWORD_ONLY
+    for each in parameters[takes_endpoint:]:
+        lacks = each.kind is Parameter.POSITIONAL_ONLY or each.name not in _FIELDS
+        is_rest = each.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        if lacks and not is_rest and each.default is Parameter.empty:
+            fields = ", ".join(sorted(_FIELDS))
+            raise TypeError(f"{receiver!r} needs {each.name!r}, which no event has. The fields are {fields}.")
+
+
 class _Signal(blinker.NamedSignal):
     """A signal that keeps its receivers, also those that are defined in a function such as ``create_app``."""
 
@@ -63,10 +82,11 @@ class _Signal(blinker.NamedSignal):
         Raises:
             TypeError: the receiver is async, or the sender is no endpoint. It would never receive anything.
         """
-        if inspect.iscoroutinefunction(receiver):
+        if is_async(receiver):
             raise TypeError(f"A receiver can't be async, because it is called and not awaited: {receiver!r}.")
         if sender is not blinker.ANY and not isinstance(sender, str):
             raise TypeError(f'The sender is the endpoint of a handler, such as "report", and not {sender!r}.')
+        _check_parameters(receiver)
         return super().connect(receiver, sender, weak)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from gaetk_longtask.exceptions import Crash, HandedOver, PermanentTaskFailure, TaskCancelled, describe_type
 
@@ -30,10 +32,15 @@ def stands_for(exc: BaseException) -> BaseException:
     """
     if not isinstance(exc, BaseExceptionGroup):
         return exc
-    for control in (TaskCancelled, HandedOver):
-        if found := exc.split(control)[0]:
-            return _first(found)
-    permanent, other = exc.split(PermanentTaskFailure)
+    try:
+        for control in (TaskCancelled, HandedOver):
+            if found := exc.split(control)[0]:
+                return _first(found)
+        permanent, other = exc.split(PermanentTaskFailure)
+    except BaseException as raised:  # by a `derive` of its own
+        if must_pass(raised):
+            raise
+        return exc
     return _first(permanent) if permanent is not None and other is None else exc
 
 
@@ -65,3 +72,23 @@ def _first(exc: BaseException) -> BaseException:
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return exc
+
+
+def is_async(hook: Any) -> bool:
+    """Return whether a function is async, or stands in front of one that is."""
+    while True:
+        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+            return True
+        match hook:
+            case staticmethod() | classmethod():
+                hook = hook.__func__
+            case functools.partial() | functools.partialmethod():
+                hook = hook.func
+            case property():
+                hook = hook.fget
+            case _ if inspect.isroutine(hook) and hasattr(hook, "__wrapped__"):
+                hook = hook.__wrapped__
+            case _:
+                # An object that wraps a function, such as asgiref's AsyncToSync, is judged by its own call.
+                call = inspect.getattr_static(type(hook), "__call__", None)
+                return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)

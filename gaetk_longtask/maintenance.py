@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from gaetk_longtask import starting
 from gaetk_longtask.foreign import logging_failures
@@ -34,8 +35,14 @@ def sweep(
     With `early`, all tasks that wait are enqueued, whether they are due or not: for a queue that was purged. An NDB
     context must be active.
     """
-    found = runtime.store.unended(limit) if early else runtime.store.due(limit)
-    return _each(found, lambda task_id: starting.heal_due(runtime, task_id, early=early), limit, monotonic)
+
+    def heal(task_id: str) -> bool:
+        if starting.heal_due(runtime, task_id, early=early) is not None:
+            return True
+        task = runtime.store.get(task_id)
+        return task is None or task.is_known
+
+    return _each(runtime.store.unended if early else runtime.store.due, heal, limit, monotonic)
 
 
 def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
@@ -44,30 +51,40 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
     An NDB context must be active.
     """
 
-    def delete(task_id: str) -> None:
-        if runtime.store.change(task_id, begin_purge).applied:
-            while chunks.delete_some(task_id):
-                pass
-            runtime.store.end_purge(task_id)
-
-    def delete_chunks(task_id: str) -> None:
-        if (task := runtime.store.get(task_id)) is not None:  # it was retried late
-            chunks.extend(task_id, runtime.chunk_expiry(timedelta(seconds=task.keep_result_seconds)))
-            return
+    def delete(task_id: str) -> bool:
+        if not runtime.store.change(task_id, begin_purge).applied:
+            return False
         while chunks.delete_some(task_id):
             pass
+        runtime.store.end_purge(task_id)
+        return True
 
-    report = _each(runtime.store.expired(limit), delete, limit, monotonic)
-    _each(chunks.expired(runtime.clock(), limit), delete_chunks, limit, monotonic)
+    def delete_chunks(task_id: str) -> bool:
+        if (task := runtime.store.get(task_id)) is not None:  # it was retried late
+            chunks.extend(task_id, runtime.chunk_expiry(timedelta(seconds=task.keep_result_seconds)))
+            return True
+        while chunks.delete_some(task_id):
+            pass
+        return True
+
+    report = _each(runtime.store.expired, delete, limit, monotonic)
+    _each(partial(chunks.expired, runtime.clock()), delete_chunks, limit, monotonic)
     return report
 
 
-def _each(task_ids: list[str], handle: Callable[[str], object], limit: int, monotonic: Callable[[], float]) -> Report:
+def _each(
+    find: Callable[[int], list[str]], handle: Callable[[str], bool], limit: int, monotonic: Callable[[], float]
+) -> Report:
+    """Handle what is found, up to `limit`; what can't be handled is passed over, and does not count."""
     end, done = monotonic() + SECONDS, 0
-    for task_id in task_ids:
-        if monotonic() >= end:
+    seen: set[str] = set()
+    while found := [task_id for task_id in find(limit + len(seen)) if task_id not in seen]:
+        for task_id in found:
+            if done == limit or monotonic() >= end:
+                return Report(done=done, left=True)
+            seen.add(task_id)
+            with logging_failures("task %s could not be handled", str(task_id)[:8]):  # the others still can
+                done += handle(task_id)
+        if len(found) + done < limit or done == limit:
             break
-        done += 1
-        with logging_failures("task %s could not be handled", task_id[:8]):  # the others still can
-            handle(task_id)
-    return Report(done=done, left=done == limit or done < len(task_ids))
+    return Report(done=done, left=done == limit)

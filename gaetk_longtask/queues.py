@@ -40,12 +40,14 @@ class QueueRequest:
     """A GET request for the queue to send."""
 
     queue: str  #: the queue's short name
-    uri: str  #: path and query
+    uri: str = field(repr=False)  #: path and query; has the task's whole id
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  #: one is a secret
     service: str | None = None  #: App Engine service; None for the default one
     version: str | None = None  #: version of that service; None for the one that receives the traffic
-    name: str | None = None  #: unique in the queue, which drops a second request of the same name; None: no name
-    replaces: str | None = None  #: the name of an earlier request, which the queue forgets if it still has it
+    #: Unique in the queue, which drops a second request of the same name; None: no name.
+    name: str | None = field(default=None, repr=False)
+    #: The name of an earlier request, which the queue forgets if it still has it.
+    replaces: str | None = field(default=None, repr=False)
     deadline: timedelta | None = None  #: when the queue gives up waiting for an answer; None for the platform's default
 
 
@@ -53,7 +55,7 @@ class QueueRequest:
 class Delivery:
     """What a request from the queue says about itself."""
 
-    task_id: str
+    task_id: str = field(repr=False)
     execute_key: str = field(repr=False)
     task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
     retry_count: int = 0  #: rises with each of its deliveries

@@ -190,7 +190,13 @@ def hand_on(runtime: Runtime, task: LongTask) -> bool:
     return True
 
 
-def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -> LongTask | None:
+def retry(
+    runtime: Runtime,
+    task_id: str,
+    *,
+    damaged_fence: int | None = None,
+    may_join: Callable[[LongTask], bool] = lambda task: True,
+) -> LongTask | None:
     """Start a task again that failed or was cancelled, or whose result is damaged; return the task as it is then.
 
     Raise `ConfigurationError` before anything is changed, or `EnqueueRefusedError` if the task is `failed` again.
@@ -198,6 +204,9 @@ def retry(runtime: Runtime, task_id: str, *, damaged_fence: int | None = None) -
     runtime.queue.check()
     change = runtime.store.retry(task_id, damaged_fence=damaged_fence)
     task = change.task
+    if task is not None and task.id != task_id and not may_join(task):
+        change = runtime.store.retry(task_id, damaged_fence=damaged_fence, alone=True)
+        task = change.task
     if task is not None and change.applied:
         if runtime.clock() - task.created_at > LATE_RETRY:
             chunks.extend(task_id, runtime.chunk_expiry(timedelta(seconds=task.keep_result_seconds)))

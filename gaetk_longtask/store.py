@@ -156,13 +156,15 @@ class TaskStore:
         """End a task that has not ended; return the task as it is after that."""
         return self._published(self.change(task_id, transitions.cancel)).task
 
-    def retry(self, task_id: str, *, damaged_fence: int | None = None) -> Change:
+    def retry(self, task_id: str, *, damaged_fence: int | None = None, alone: bool = False) -> Change:
         """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied.
 
-        If another task of the same unique name has not ended, nothing changes and the change has that task.
+        If another task of the same unique name has not ended, nothing changes and the change has that task; `alone`
+        leaves the name to it.
         """
         retry = partial(transitions.retry, damaged_fence=damaged_fence)
-        return self._published(self._commit(_NamedTransaction(task_id, retry, self._clock())))
+        make = _Transaction if alone else _NamedTransaction
+        return self._published(self._commit(make(task_id, retry, self._clock())))
 
     def _published(self, change: Change) -> Change:
         """Publish a task that a visitor's request did not change: the progress store may have missed its state."""

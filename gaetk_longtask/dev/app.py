@@ -62,7 +62,9 @@ def read_app_yaml(path: Path) -> AppSettings:
     )
 
     try:
-        info = appinfo.LoadSingleAppInfo(path.read_text())
+        info = appinfo.LoadSingleAppInfo(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StackError(f"app: {path} can't be read: {exc}") from exc
     except (appinfo_errors.Error, validation.ValidationError, yaml_errors.Error) as exc:
         raise StackError(f"app: {path} is not a valid app.yaml: {exc}") from exc
     settings = _settings(info.entrypoint or _DEFAULT_ENTRYPOINT)
@@ -78,7 +80,10 @@ def _settings(entrypoint: str) -> AppSettings:
     """
     from gunicorn.config import Config  # noqa: PLC0415 - of an extra that may be missing
 
-    words = shlex.split(entrypoint)
+    try:
+        words = shlex.split(entrypoint)
+    except ValueError as exc:
+        raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
     if not any(Path(word).name == "gunicorn" for word in words):
         return _settings(_DEFAULT_ENTRYPOINT)
     parser = Config().parser()

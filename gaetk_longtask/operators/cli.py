@@ -78,7 +78,7 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], Calla
 
 def _age(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
     try:
-        return overview.parse_age(text) if text else None
+        return None if text is None else overview.parse_age(text)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from exc
 
@@ -156,7 +156,7 @@ def _start(
 ) -> None:
     """Start a task, and print its ID and URL."""
     try:
-        loaded = json.loads(_text(parameters))
+        loaded = json.loads(_text(parameters), object_pairs_hook=_object)
     except (OSError, ValueError, RecursionError) as exc:
         raise click.UsageError(f"--parameters must be JSON or @FILE: {exc}") from exc
     if created_by == "":
@@ -164,6 +164,8 @@ def _start(
     if any(pair.find("=") < 1 for pair in url_values):
         raise click.UsageError("--url-value must be NAME=VALUE.")
     values = dict(pair.split("=", 1) for pair in url_values)
+    if len(values) < len(url_values):
+        raise click.UsageError("--url-value must name each argument only once.")
     task = endpoints.start(endpoint, loaded, url_values=values, created_by=created_by)
     if wait:
         task = _wait(runtime, task)
@@ -229,7 +231,7 @@ def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
             [
                 each.endpoint,
                 each.runs,
-                "" if each.success_rate is None else f"{int(100 * each.success_rate)} %",
+                "" if each.success_rate is None else f"{int(100 * each.success_rate + 1e-9)} %",
                 each.failed,
                 each.cancelled,
                 "" if each.median_seconds is None else f"{each.median_seconds:.1f} s",
@@ -279,6 +281,15 @@ def _wait(runtime: Runtime, task: LongTask) -> LongTask:
         time.sleep(POLL_SECONDS)
         task = starting.heal(runtime, runtime.store.get(task.id) or task)
     return task
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} occurs twice in an object")
+    return found
 
 
 def _text(argument: str) -> str:

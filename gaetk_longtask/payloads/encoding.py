@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, SerializationError, describe_type
 from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
 
@@ -59,7 +60,7 @@ def encode(value: Any, serializer: Serializer, signer: Signer) -> Encoded:
             size = sum(map(len, _slices(value, signer)))
             return Encoded(layout={"kind": Kind.TEXT.value}, parts=_slices(value, signer), size=size)
         case _:
-            dumped = serializer.dumps(value, signer)
+            dumped = _dumped(serializer, value, signer)
             layout = {"kind": Kind.OBJECT.value, "serializer": serializer.name}
             return Encoded(layout=layout, parts=[dumped], size=len(dumped))
 
@@ -120,6 +121,13 @@ def _serializer(name: str, own: Serializer, signer: Signer) -> Serializer:
             raise DamagedDataError(message)
 
 
+def _dumped(serializer: Serializer, value: Any, signer: Signer) -> bytes:
+    try:
+        return serializer.dumps(value, signer)
+    except STORE_ERRORS as exc:  # the author's own, which must not be taken for ours
+        raise RuntimeError(f"The serializer raised {type(exc).__name__}: {exc}") from exc
+
+
 def _is_upload(key: Any, value: Any) -> bool:
     if type(key) is not str or key.encode(errors="ignore").decode() != key:
         return False
@@ -140,7 +148,7 @@ def _encode_mapping(value: dict[Any, Any], serializer: Serializer, signer: Signe
         uploads += one if type(one) is list else [one]
     # The table is part of the data: with ten thousand pictures it would be too large for the manifest.
     table = json.dumps(sizes, separators=(",", ":")).encode()
-    dumped = serializer.dumps(rest, signer)
+    dumped = _dumped(serializer, rest, signer)
     layout = {"kind": Kind.MAPPING.value, "serializer": serializer.name, "table": len(table), "rest": len(dumped)}
     parts = [table, dumped, *uploads]
     return Encoded(layout=layout, parts=parts, size=sum(map(len, parts)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gaetk_longtask.exceptions import describe_type
 from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore, Written
@@ -22,7 +23,10 @@ class GuardedProgressStore(ProgressStore):
     def read(self, task_id: str) -> Snapshot | None:
         """Return the latest snapshot, or None."""
         with logging_failures(_FAILED, self._name):
-            return self.store.read(task_id)
+            found = self.store.read(task_id)
+            if found is not None and not isinstance(found, Snapshot):
+                raise TypeError(f"read() must return a Snapshot or None, not {describe_type(found)}.")
+            return found
         return None
 
     def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -34,7 +38,10 @@ class GuardedProgressStore(ProgressStore):
     def write(self, snapshot: Snapshot) -> Written:
         """Store a snapshot unless there is a later one."""
         with logging_failures(_FAILED, self._name):
-            return self.store.write(snapshot)
+            written = self.store.write(snapshot)
+            if not isinstance(written, Written):
+                raise TypeError(f"write() must return a Written, not {describe_type(written)}.")
+            return written
         return Written.LOST
 
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:

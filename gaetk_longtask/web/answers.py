@@ -107,12 +107,17 @@ class Answers:
         it does not lead to the `parameters`, for instance because it was in a mail.
         """
         request = self._request
-        if "GET" not in self._hooks.start_methods or is_partial(request):
+        if "GET" not in self._hooks.start_methods:
             return None
         if parameters is not GONE and self._hooks._takes_fields:  # noqa: SLF001  # the handler is ours
             given = gather([request.args.to_dict(flat=False)], csrf_field()) | (request.view_args or {})
-            if parameters != given:
+            try:
+                if type(parameters) is not dict or parameters != given:
+                    return None
+            except Exception:  # noqa: BLE001  # a value's own comparison may raise anything
                 return None
+        elif is_partial(request):
+            return None
         return with_query(self.path, given_in_url(request))
 
     def form_url(self, parameters: Any = GONE) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+
+from gaetk_longtask.foreign import is_async
 
 #: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
@@ -48,8 +49,11 @@ def _problems(cls: Any) -> Iterator[str]:
         )
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         yield f"max_attempts must be an int of at least 1, not {cls.max_attempts!r}."
-    if not callable(getattr(cls.serializer, "dumps", None)) or not callable(getattr(cls.serializer, "loads", None)):
-        yield f"serializer must be a serializer, such as JSONSerializer(), not {cls.serializer!r}."
+    serializer = cls.serializer
+    if isinstance(serializer, type) or not all(
+        callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
+    ):
+        yield f"serializer must be a serializer, such as JSONSerializer(), not {serializer!r}."
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)
         if isinstance(value, str):
@@ -60,7 +64,8 @@ def _problems(cls: Any) -> Iterator[str]:
     form_url = inspect.getattr_static(cls, "form_url")
     if form_url is not None and not isinstance(form_url, str) and not hasattr(form_url, "__get__"):
         yield f"form_url must be a URL, the name of an endpoint or a method, not {form_url!r}."
-    if not isinstance(cls.title, property) and (cls.title is None or callable(cls.title)):
+    blank = isinstance(cls.title, (bytes, list, tuple)) or (isinstance(cls.title, str) and not cls.title.strip())
+    if not isinstance(cls.title, property) and (cls.title is None or callable(cls.title) or blank):
         yield f"title must be a text, not {cls.title!r}."
     if not cls.init_every_request:
         yield "init_every_request must stay True, because a handler is the state of one request."
@@ -69,30 +74,10 @@ def _problems(cls: Any) -> Iterator[str]:
 def check_hooks(cls: Any) -> None:
     """Raise `TypeError` if a hook is async: its coroutine would count as the answer, and as true."""
     for name in HOOKS:
-        if _is_async(inspect.getattr_static(cls, name)):
+        if is_async(inspect.getattr_static(cls, name)):
             raise TypeError(
                 f"{cls.__qualname__}.{name} must not be async. Write a plain function, and call asyncio.run() in it."
             )
-
-
-def _is_async(hook: Any) -> bool:
-    """Return whether a function is async, or stands in front of one that is."""
-    while True:
-        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
-            return True
-        match hook:
-            case staticmethod() | classmethod():
-                hook = hook.__func__
-            case functools.partial() | functools.partialmethod():
-                hook = hook.func
-            case property():
-                hook = hook.fget
-            case _ if inspect.isroutine(hook) and hasattr(hook, "__wrapped__"):
-                hook = hook.__wrapped__
-            case _:
-                # An object that wraps a function, such as asgiref's AsyncToSync, is judged by its own call.
-                call = inspect.getattr_static(type(hook), "__call__", None)
-                return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
 
 
 def check_work(cls: Any, *, placeholder: Any) -> None:

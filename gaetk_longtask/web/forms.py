@@ -117,6 +117,15 @@ def check_type(request: Request) -> None:
     )
 
 
+def check_length(request: Request) -> None:
+    """Raise `ProblemError` with 411 for a body whose end the server does not show; Werkzeug would take it for empty."""
+    chunked = "Transfer-Encoding" in request.headers and not request.environ.get("wsgi.input_terminated")
+    if chunked and request.content_length is None:
+        raise ProblemError(
+            HTTPStatus.LENGTH_REQUIRED, "This form did not arrive completely. Nothing has started. Send it again."
+        )
+
+
 def check_query(request: Request) -> None:
     """Raise `ProblemError` with 400 if the query is not UTF-8; Werkzeug would keep the bytes quoted."""
     try:
@@ -138,6 +147,8 @@ def _checked(stream: IO[bytes]) -> IO[bytes]:
 
 
 def _check_fields(form: Any, files: Any) -> None:
+    if any(name is None for name in [*form, *files]):
+        raise ValueError("a part has no name")
     texts = [text for item in form.items(multi=True) for text in item]
     if any(_REPLACED in text for text in [*texts, *(name or "" for name in files)]):
         raise UnicodeError

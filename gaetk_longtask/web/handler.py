@@ -233,7 +233,8 @@ class LongRunningTaskHandler(View):
         The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
         """
         check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
-        check_hooks(cls)  # again: a hook may have been set after the class was made
+        check_hooks(cls)  # again: a hook or an attribute may have been set after the class was made
+        check_attributes(cls)
         make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
 

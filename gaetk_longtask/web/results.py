@@ -68,7 +68,7 @@ def _continued(beginning: list[str], rest: Iterable[str]) -> Iterator[str]:
 def _as_json(result: Any) -> Response:
     try:
         return jsonify(jsonable(result))
-    except (TypeError, ValueError, SerializationError) as exc:
+    except (TypeError, ValueError, RecursionError, SerializationError) as exc:
         report_exception(exc)
         message = "This result can't be shown as JSON. The reason is in the application's log."
         raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, message) from exc
@@ -113,4 +113,4 @@ def _object(value: dict[Any, Any], path: str) -> dict[str, Any]:
 
 
 def _key(key: Any) -> str:
-    return jsonable(key) if isinstance(key, (bytes, date, time)) else str(key)
+    return str(jsonable(key)) if isinstance(key, (bytes, date, time, timedelta)) else str(key)

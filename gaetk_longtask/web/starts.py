@@ -13,7 +13,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
-from gaetk_longtask.web.forms import check_query
+from gaetk_longtask.web.forms import check_length, check_query
 from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.hooks import Hooks, get_user_id, may_access, unique_key
 from gaetk_longtask.web.pages import StartPage, subject_of
@@ -23,6 +23,7 @@ from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report
 from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, is_prefetch
 from gaetk_longtask.web.templating import render
 
+_LONGEST_SHOWN = 200  #: characters of a parameter on that page
 _MOST_FIELDS = 1000  #: how many fields the page with the start button repeats
 
 
@@ -58,6 +59,7 @@ class Start:
     def _start(self) -> LongTask:
         request = self._request
         check_query(request)
+        check_length(request)
         place = place_of(request)
         origin = Origin(
             endpoint=request.endpoint or "",
@@ -127,6 +129,7 @@ class Start:
                 HTTPStatus.FORBIDDEN,
                 "This request comes from another site, so nothing was started. Send it from our own site.",
             )
+        in_path = [(name, str(value)) for name, value in (request.view_args or {}).items()]
         language = asked_language(request)
         fields = [item for item in source.items(multi=True) if item[0] != csrf_field()]
         given = [item for item in fields if is_parameter(item[0], csrf_field())]
@@ -134,6 +137,7 @@ class Start:
         shown = [item for item in given if item[0] in public]
         if posted:
             shown = [item for item in given_in_url(request) if item[0] not in request.form] + shown
+        shown = in_path + shown
         page = StartPage(
             language=language,
             title=language.gettext("Start this task?"),
@@ -141,8 +145,12 @@ class Start:
             method=request.method.lower(),
             action=with_query(path, request.args.items(multi=True)) if posted else path,
             fields=fields,
-            shown=shown,
+            shown=[(name, _shortened(value)) for name, value in shown],
             hidden=sum(name not in public for name, _ in given),
         )
         keep_out_of_frames()
         return render("gaetk_longtask/start.html", page=page)
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _LONGEST_SHOWN else f"{value[: _LONGEST_SHOWN - 1]}…"

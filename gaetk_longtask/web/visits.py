@@ -247,12 +247,15 @@ class _Visit:
                     task = self._runtime.store.cancel(task_id)
                 else:
                     fence = snapshot.fence if self._is_damaged(snapshot) else None
-                    task = starting.retry(self._runtime, task_id, damaged_fence=fence)
+                    task = starting.retry(self._runtime, task_id, damaged_fence=fence, may_join=self._may_join)
         except EnqueueRefusedError as exc:
             raise self._answers.refused(exc) from exc
         if self._answers.as_json and task is not None:
             return self._answers.document(self._answers.snapshot(task))
-        return self._answers.see(JobName.QUERY, task_id)
+        return self._answers.see(JobName.QUERY, task.id if task is not None else task_id)
+
+    def _may_join(self, task: LongTask) -> bool:
+        return may_access(self._hooks, task.info)
 
     def _unposted(self, name: JobName, task_id: str) -> ProblemError:
         status = HTTPStatus.METHOD_NOT_ALLOWED

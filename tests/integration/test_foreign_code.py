@@ -280,3 +280,34 @@ def test_a_progress_store_that_raises_loses_no_result(
     url = app.test_client().get("/work").headers["Location"]
     assert queue.deliver(app.test_client()).status_code == 200
     assert result_text(app.test_client().get(url.replace("=query", "=showresult"))) == "result"
+
+
+class OddGroup(ExceptionGroup):
+    def derive(self, excs: Any) -> Any:
+        raise ValueError("derive")
+
+
+def test_a_group_that_can_not_be_split_is_a_failed_attempt(app: Flask, task: LongTask, queue: InMemoryQueue) -> None:
+    Work.do = raising(OddGroup("all", [ValueError("a"), PermanentTaskFailure("b")]))
+    assert queue.deliver(app.test_client()).status_code == 500
+    assert (load(app, task).status, load(app, task).failures) == (Status.ERROR, 1)
+
+
+@pytest.mark.parametrize("odd", [None, "written", True])
+def test_a_progress_store_that_returns_something_odd_loses_no_result(
+    odd: object, ndb_client: ndb.Client, queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    class OddStore(InMemoryProgressStore):
+        def read(self, task_id: str) -> Any:
+            return odd
+
+        def write(self, snapshot: Any) -> Any:
+            return odd
+
+    app = Flask("tests")
+    LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=OddStore(), clock=clock)
+    app.add_url_rule("/work", view_func=Work.as_view("work"))
+    Work.do = lambda handler: handler.log_progress("Working", 1, 2) or "result"
+    url = app.test_client().get("/work").headers["Location"]
+    assert queue.deliver(app.test_client()).status_code == 200
+    assert result_text(app.test_client().get(url.replace("=query", "=showresult"))) == "result"

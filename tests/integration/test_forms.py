@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask
 from gaetk_longtask.testing import InMemoryQueue
+from tests.support import Work
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
 JSON = {"Accept": "application/json"}
@@ -222,3 +223,23 @@ def test_a_request_with_very_many_fields_takes_little_time(
     assert answer.status_code == 307
     assert len(answer.location) < 1_700
     assert time.process_time() - began < 3
+
+
+def test_a_part_without_a_name_is_refused(make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]) -> None:
+    body = b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n"
+    answer = make_app(Work).test_client().post("/work", data=body, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == 400
+    assert not stored()
+
+
+def test_a_body_whose_end_the_server_does_not_show_is_refused(
+    make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]
+) -> None:
+    headers = {"Transfer-Encoding": "chunked"}
+    answer = (
+        make_app(Work)
+        .test_client()
+        .post("/work", input_stream=BytesIO(b"customer=5"), content_type=URLENCODED, headers=headers)
+    )
+    assert answer.status_code == 411
+    assert not stored()

@@ -13,7 +13,7 @@ from google.cloud import ndb
 from gaetk_longtask import LongTask, LongTaskManager, TaskInfo
 from gaetk_longtask.models import LongTaskUnique
 from gaetk_longtask.testing import InMemoryQueue
-from tests.support import Work, id_of, services_of, started
+from tests.support import Work, id_of, job, load, press, services_of, started
 
 
 class Report(Work):
@@ -147,3 +147,25 @@ def test_twenty_simultaneous_equal_starts_make_one_task(
     assert len(found) == 20
     assert len(set(found)) == 1
     assert len(queue.tasks) == len(stored()) == 1
+
+
+@pytest.mark.parametrize("asks", [{}, {"Accept": "application/json"}])
+def test_a_retry_leads_to_no_task_that_its_visitor_may_not_see(
+    app: Flask, asks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, theirs = app.test_client(), {"X-Team": "ours"}
+    url = started(client, "/shared?month=3", headers=theirs)
+    client.post(job(url, "cancel"), headers=theirs)
+    other = started(client, "/shared?month=3", headers=theirs)
+    monkeypatch.setattr(Shared, "may_access", lambda self, task: task.id == id_of(url))
+    answer = client.post(job(url, "retry"), headers=asks)
+    assert id_of(other) not in answer.text + answer.headers.get("Location", "")
+    assert load(app, id_of(url)).status.value == "ready"
+
+
+def test_a_retry_leads_to_the_visitors_own_task_that_has_the_key(app: Flask) -> None:
+    client = app.test_client()
+    url = started(client, "/report?month=3")
+    press(client, url, "cancel")
+    other = started(client, "/report?month=3")
+    assert id_of(client.post(job(url, "retry")).headers["Location"]) == id_of(other)

@@ -27,6 +27,7 @@ from gaetk_longtask.queues import Delivery
 from gaetk_longtask.runtime import CHUNK_GRACE
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
 from gaetk_longtask.transitions import LEASE, READY_PATIENCE
+from tests.integration.conftest import Stock
 from tests.support import JSON, load, services_of
 
 
@@ -397,3 +398,37 @@ def test_a_poll_whose_healing_fails_shows_the_state(
     faults.lose_request("BeginTransaction", times=20)
     assert poll(app, task)["status"] == "ready"
     assert [record.levelname for record in caplog.records if "not enqueued again" in record.message] == ["WARNING"]
+
+
+def test_tasks_that_can_not_be_handled_do_not_keep_a_sweep_from_the_others(
+    app: Flask, stock: Stock, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        stock(due_at=clock() - timedelta(hours=2), status_name="paused")
+    good = stock(due_at=clock() - timedelta(hours=1))
+    with services_of(app).ndb_context():
+        maintenance.sweep(services_of(app), limit=3)
+    assert load(app, good).heals == 1
+
+
+def test_tasks_that_can_not_be_handled_do_not_keep_a_purge_from_the_others(
+    app: Flask, stock: Stock, clock: ManualClock
+) -> None:
+    for _ in range(2):
+        stock(status_name="later", expires_at=clock() - timedelta(days=4))
+    good = stock(status=Status.DONE, expires_at=clock() - timedelta(days=3))
+    with services_of(app).ndb_context():
+        maintenance.purge(services_of(app), limit=2)
+        assert services_of(app).store.get(good) is None
+
+
+def test_a_task_whose_id_is_no_text_does_not_end_a_sweep(
+    app: Flask, stock: Stock, clock: ManualClock, ndb_client: ndb.Client
+) -> None:
+    good = stock(due_at=clock() - timedelta(hours=1))
+    with ndb_client.context():
+        key = ndb.Key(LongTask, 5, namespace="")
+        LongTask(key=key, due_at=clock() - timedelta(hours=2), status_name="ready").put()
+    with services_of(app).ndb_context():
+        maintenance.sweep(services_of(app))
+    assert load(app, good).heals == 1

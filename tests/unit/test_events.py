@@ -255,3 +255,19 @@ def test_a_receiver_that_raises_is_logged_and_disturbs_no_other_one(caplog: pyte
     assert len(got) == 1
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == "a receiver of the event finished failed"
+
+
+class AsyncReceiver:
+    async def __call__(self, endpoint: str, **fields: Any) -> None: ...
+
+
+def no_field(endpoint: str, user: str) -> None: ...
+
+
+def positional(endpoint: str, task: Any, /) -> None: ...
+
+
+@pytest.mark.parametrize("receiver", [AsyncReceiver(), partial(AsyncReceiver()), no_field, positional, None, "text"])
+def test_a_receiver_that_would_never_receive_anything_is_refused(receiver: Any) -> None:
+    with pytest.raises(TypeError):
+        events.finished.connect(receiver)
