@@ -86,7 +86,7 @@ class TaskInfo:
     @property
     def url(self) -> str:
         """The absolute URL of the status page, fit for a mail."""
-        return f"{self.base_url}{job_url(self.path, self.id, 'query')}&_longtaskpartial=1"  # without the parameters
+        return self.base_url + job_url(self.path, self.id, "query")
 
 
 def job_url(path: str, task_id: str, job: str) -> str:

@@ -11,7 +11,7 @@ from tests.unit.conftest import ID, info_of
 
 
 def test_the_url_of_a_task_is_that_of_its_page() -> None:
-    assert info_of().url == f"https://www.example.com/report?_longtaskjob=query&_longtaskid={ID}&_longtaskpartial=1"
+    assert info_of().url == f"https://www.example.com/report?_longtaskjob=query&_longtaskid={ID}"
 
 
 @pytest.mark.parametrize(
