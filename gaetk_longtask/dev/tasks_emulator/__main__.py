@@ -7,9 +7,9 @@ import logging
 import resource
 import signal
 import sys
-import threading
 import urllib.parse
 from collections.abc import Sequence
+from queue import SimpleQueue
 
 from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, existing_file, port, positive
 from gaetk_longtask.dev.tasks_emulator import PortTakenError, QueueYamlError, StoreError, serve
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PortTakenError, QueueYamlError, StoreError) as exc:
         print(f"tasks emulator: {exc}", file=sys.stderr)
         return 1
-    ended = threading.Event()
+    ended: SimpleQueue[int] = SimpleQueue()  # an Event would wait for itself if a signal comes while its lock is held
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda number, _: ended.put(number))
     with emulator:
         print(f"ready: {emulator.host}", flush=True)
-        ended.wait()
+        ended.get()
     return 0
 
 
