@@ -70,12 +70,14 @@ def start(
 
 def _check(endpoint: object, url_values: object, created_by: object) -> None:
     """Raise `LongTaskError` if an argument has an impossible value."""
-    if not is_user_id(created_by):
-        message = f"created_by must be None or a str of at most 1,500 bytes, not {reprlib.repr(created_by)}."
+    if not is_user_id(created_by) or created_by == "":  # such a task would be everyone's who is not known
+        message = f"created_by must be None or a str of 1 to 1,500 bytes, not {reprlib.repr(created_by)}."
         raise LongTaskError(message)
     if not isinstance(endpoint, str) or not isinstance(url_values, Mapping | None):
         shown = f"{reprlib.repr(endpoint)} and {reprlib.repr(url_values)}"
         raise LongTaskError(f"endpoint must be a str and url_values a dict, not {shown}.")
+    if options := [name for name in url_values or () if str(name).startswith("_")]:  # Flask's url_for would obey them
+        raise LongTaskError(f"url_values must have only the arguments of the URL rule, not {', '.join(options)}.")
 
 
 def unknown(endpoint: str) -> str:

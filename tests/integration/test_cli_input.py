@@ -59,9 +59,9 @@ def test_a_user_who_can_not_be_stored_is_refused(invoke: Invoke, queue: InMemory
     assert queue.tasks == []
 
 
-@pytest.mark.parametrize("user", [LONG, "é" * 751, SURROGATE, 7, b"anna", ["anna"]])
+@pytest.mark.parametrize("user", [LONG, "", "é" * 751, SURROGATE, 7, b"anna", ["anna"]])
 def test_code_is_told_the_same(app: Flask, queue: InMemoryQueue, user: Any) -> None:
-    with app.app_context(), pytest.raises(LongTaskError, match=r"^created_by must be None or a str of at most 1,500"):
+    with app.app_context(), pytest.raises(LongTaskError, match=r"^created_by must be None or a str of 1 to 1,500"):
         LongTaskManager.start("report", {}, created_by=user)
     assert queue.tasks == []
 

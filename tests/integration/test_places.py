@@ -337,3 +337,11 @@ def test_a_start_without_a_host_says_so(app: Flask, caplog: pytest.LogCaptureFix
     with app.test_request_context(base_url="https://www.example.com"):
         assert LongTaskManager.start("plain", {}).url.startswith("https://www.example.com/plain?")
     assert "LONGTASK_BASE_URL" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "given", [{"url_values": {"_scheme": "ftp"}}, {"url_values": {"_external": True}}, {"created_by": ""}]
+)
+def test_a_start_from_code_takes_no_options_of_flask_and_no_empty_user(app: Flask, given: dict[str, Any]) -> None:
+    with app.test_request_context(), pytest.raises(LongTaskError, match="must"):
+        LongTaskManager.start("work", {}, **given)
