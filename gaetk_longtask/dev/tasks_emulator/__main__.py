@@ -9,12 +9,12 @@ import signal
 import sys
 import urllib.parse
 from collections.abc import Sequence
-from queue import SimpleQueue
 
 from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, existing_file, port, positive
 from gaetk_longtask.dev.tasks_emulator import PortTakenError, QueueYamlError, StoreError, serve
 
 _MAX_FILES = 16384
+_ENDING = {signal.SIGTERM, signal.SIGINT}  #: the signals that end the emulator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     _allow_many_files()
+    # Before any thread starts, because threads inherit it. A handler could come too early to wake the main thread.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        return _run(options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         emulator = serve(
             app_url=options.app,
@@ -35,12 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PortTakenError, QueueYamlError, StoreError) as exc:
         print(f"tasks emulator: {exc}", file=sys.stderr)
         return 1
-    ended: SimpleQueue[int] = SimpleQueue()  # an Event would wait for itself if a signal comes while its lock is held
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: ended.put(number))
     with emulator:
         print(f"ready: {emulator.host}", flush=True)
-        ended.get()
+        signal.sigwait(_ENDING)
     return 0
 
 
