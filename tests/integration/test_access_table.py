@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask, request
+from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.testing import InMemoryQueue
@@ -110,15 +111,20 @@ def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask
     return task
 
 
+def ask(app: Flask, queue: InMemoryQueue, address: str, actor: str, task: LongTask) -> TestResponse:
+    """Return the answer to one cell's request."""
+    headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
+    method, url = address.split(" ")
+    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
+    return app.test_client().open(url, method=method, headers=headers)
+
+
 @pytest.mark.parametrize(("address", "status", "actor", "code"), CELLS)
 def test_every_client_gets_only_what_it_may_have(
     address: str, status: Status | None, actor: str, code: int, app: Flask, queue: InMemoryQueue
 ) -> None:
     task = task_in(app, queue, status)
-    headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
-    method, url = address.split(" ")
-    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
-    with app.test_client().open(url, method=method, headers=headers) as answer:
+    with ask(app, queue, address, actor, task) as answer:
         assert answer.status_code == code
         if code in (403, 404):
             assert task.id not in answer.text
@@ -130,10 +136,7 @@ def test_another_site_frames_no_page_of_ours(
     address: str, status: Status | None, actor: str, code: int, app: Flask, queue: InMemoryQueue
 ) -> None:
     task = task_in(app, queue, status)
-    headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
-    method, url = address.split(" ")
-    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
-    with app.test_client().open(url, method=method, headers=headers) as answer:
+    with ask(app, queue, address, actor, task) as answer:
         # Of what is HTML, only redirects and the application's own 404 are not pages of ours.
         ours = (
             answer.mimetype == "text/html" and code not in (303, 307) and (code != 404 or "/_longtask/" not in address)
