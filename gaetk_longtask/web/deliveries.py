@@ -29,7 +29,7 @@ def answer(hooks: Hooks, work: execution.Work) -> Response:
     reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
-    return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
+    return _in_words(reply)
 
 
 def answer_elsewhere() -> Response | None:
@@ -48,7 +48,7 @@ def answer_elsewhere() -> Response | None:
         reply = Reply(code=500, reason="the delivery can't be answered, see the log")
     if reply.code == HTTPStatus.FORBIDDEN:
         return None  # not ours
-    return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
+    return _in_words(reply)
 
 
 def admit_host() -> None:
@@ -75,6 +75,10 @@ def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> Reply:
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
         return Reply(code=500, reason="the attempt failed, see the log")
+
+
+def _in_words(reply: Reply) -> Response:
+    return Response(reply.reason + "\n", status=reply.code, mimetype="text/plain")
 
 
 def _forbidden() -> Response:
