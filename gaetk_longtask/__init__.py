@@ -23,7 +23,7 @@ try:
     from gaetk_longtask.web.deliveries import is_queue_request
     from gaetk_longtask.web.extension import LongTaskManager
     from gaetk_longtask.web.handler import LongRunningTaskHandler
-    from gaetk_longtask.web.pages import StatusPage
+    from gaetk_longtask.web.pages.status_page import StatusPage
 except ModuleNotFoundError as exc:
     if (exc.name or "").startswith("gaetk_longtask"):
         raise

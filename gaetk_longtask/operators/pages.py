@@ -36,7 +36,8 @@ from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.answers import unpressed
 from gaetk_longtask.web.current import current_runtime
-from gaetk_longtask.web.pages import Page, StatusPage
+from gaetk_longtask.web.pages.base import Page
+from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect, wants_json
 from gaetk_longtask.web.templating import render

@@ -25,7 +25,8 @@ from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.checks import check_attributes, check_hooks, check_work, takes_task
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import get_user_id
-from gaetk_longtask.web.pages import DEFAULT_TITLE, StatusPage
+from gaetk_longtask.web.pages.base import DEFAULT_TITLE
+from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.places import PARENT
 from gaetk_longtask.web.problems import failed_visit, report_exception

@@ -15,7 +15,7 @@ from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.runtime import TaskOptions
-from gaetk_longtask.web.pages import StatusPage
+from gaetk_longtask.web.pages.status_page import StatusPage
 
 
 class Hooks(Protocol):

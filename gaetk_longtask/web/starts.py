@@ -16,7 +16,7 @@ from gaetk_longtask.web.answers import Answers, with_query
 from gaetk_longtask.web.forms import check_length, check_query
 from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.hooks import Hooks, get_user_id, may_access, unique_key
-from gaetk_longtask.web.pages import StartPage, subject_of
+from gaetk_longtask.web.pages.base import StartPage, subject_of
 from gaetk_longtask.web.parameters import csrf_field, given_in_url, is_parameter
 from gaetk_longtask.web.places import place_of
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception

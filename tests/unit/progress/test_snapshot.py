@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.web.pages import StatusPage
+from gaetk_longtask.web.pages.status_page import StatusPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
 MOMENTS = st.integers(0, 7_258_118_400 * 10**6).map(

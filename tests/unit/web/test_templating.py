@@ -10,10 +10,10 @@ from flask import Flask, template_rendered
 
 from gaetk_longtask import LongTaskManager
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
-from gaetk_longtask.web.pages import StartPage
+from gaetk_longtask.web.pages.base import StartPage
 from gaetk_longtask.web.templating import environment, render
 from tests.unit.conftest import NOW, snapshot_of
-from tests.unit.web.test_pages import page_of
+from tests.unit.web.pages.test_status_page import page_of
 
 
 def app_with(**options: Any) -> Flask:

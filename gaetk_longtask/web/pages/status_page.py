@@ -1,98 +1,25 @@
-"""The contexts of the pages' templates, and the status document."""
+"""The context of the waiting page, and the status document."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from markupsafe import Markup
 
-from gaetk_longtask.info import TaskInfo, job_url
+from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import STARTING
 from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.pages.base import Page, subject_of
+from gaetk_longtask.web.pages.links import Links
 
 #: How often to poll, by age: (tasks younger than … seconds, poll every … seconds).
 _PACES = ((10, 1), (60, 2), (600, 3))
 _SLOWEST_PACE = 5
-
-DEFAULT_TITLE = "Please wait"  #: the title of a handler that sets none; not shown where there is nothing to wait for
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Links:
-    """The visitor's links; None if a link is not possible now."""
-
-    self: str  #: this page, fit for a bookmark
-    result: str | None
-    cancel: str | None  #: by POST
-    retry: str | None  #: by POST
-    start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
-    form: str | None  #: where the visitor begins again, from the handler's `form_url`; None while the task may succeed
-    refreshing: str  #: this page, which then refreshes automatically without JavaScript
-    still: str  #: this page, which then does not refresh
-
-    @classmethod
-    def of(
-        cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None, form_url: str | None = None
-    ) -> Self:
-        """Return the links that are possible in this state; `bookmark` is the query with the task's parameters."""
-
-        def link(job: str) -> str:
-            return job_url(info.path, info.id, job) + (f"&{bookmark}" if bookmark else "")
-
-        return cls(
-            self=link("query"),
-            result=link("showresult") if info.status.has_result else None,
-            cancel=None if info.status.ended else link("cancel"),
-            retry=link("retry") if info.status.may_retry else None,
-            start=start_url if info.status.may_retry else None,
-            form=form_url if info.status.may_retry else None,
-            refreshing=link("query") + "&_longtaskrefresh=on",
-            still=link("query") + "&_longtaskrefresh=off",
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """The context of every page; `base.html` needs no more."""
-
-    title: str  #: what the page is about
-    subject: str = ""  #: the handler's title; empty if it has none of its own
-    language: Language = field(default_factory=Language)  #: the visitor's, with `code` and `direction`
-
-    def gettext(self, message: str, **values: object) -> str:
-        """Translate into the visitor's language; the values replace ``%(name)s``."""
-        return self.language.gettext(message, **values)
-
-
-def subject_of(title: object, language: Language) -> str:
-    """Return a handler's title in a language; an empty text for the default, which says what to do, not what it is."""
-    text = str(title)  # Flask-Babel's lazy texts are no `str`
-    return "" if text == DEFAULT_TITLE else language.gettext(text)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextPage(Page):
-    """The context of `text.html`: a result that is plain text."""
-
-    text: str
-    start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
-    form: str | None  #: where the visitor begins again
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StartPage(Page):
-    """The context of `start.html`: what the button sends, and where to."""
-
-    method: str
-    action: str
-    fields: list[tuple[str, str]]
-    shown: list[tuple[str, str]]  #: those of the fields that may be shown
-    hidden: int  #: how many fields are not shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,8 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.language import Language
-from gaetk_longtask.web.pages import Links, Page, StartPage, TextPage
+from gaetk_longtask.web.pages.base import Page, StartPage, TextPage
+from gaetk_longtask.web.pages.links import Links
 from gaetk_longtask.web.problems import ProblemPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
@@ -229,7 +230,7 @@ def test_a_handler_without_a_title_asks_to_wait_only_while_there_is_something_to
 
 
 TEMPLATES = sorted(Path(gaetk_longtask.__file__).parent.glob("templates/gaetk_longtask/*.html"))
-MANUAL = (Path(__file__).parents[3] / "docs" / "own-page.md").read_text(encoding="utf-8")
+MANUAL = (Path(__file__).parents[4] / "docs" / "own-page.md").read_text(encoding="utf-8")
 
 
 def used_of_page(source: str) -> set[str]:
