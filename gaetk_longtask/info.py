@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from gaetk_longtask.status import Status
 
+#: In the URL of a task whose start had parameters that are not in that URL: it can't start an equal task.
+PARTIAL = ("_longtaskpartial", "1")
 _ROUNDING = 1e-9  #: more than the error of a percentage in floating point, less than any step of a real task
 
 
@@ -19,6 +21,7 @@ class Progress:
     step: float = 0
     total_steps: float = 0  #: 0 if unknown
     eta_seconds: float | None = None  #: the time left; None while it would be a guess
+    initial: bool = False  #: whether the work has reported no message yet: `message` is ours, not the author's
 
     @property
     def percent(self) -> int | None:
@@ -38,11 +41,13 @@ class Progress:
             step=stored.get("step", 0),
             total_steps=stored.get("total_steps", 0),
             eta_seconds=stored.get("eta_seconds"),  # kept if the next attempt continues at once
+            initial=stored.get("initial", False),
         )
 
     def stored(self) -> dict[str, Any]:
         """Return what outlives the attempt: everything but the estimate."""
-        return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
+        kept = {"message": self.message, "step": self.step, "total_steps": self.total_steps}
+        return kept | ({"initial": True} if self.initial else {})
 
     def document(self) -> dict[str, Any]:
         """Return it for programs. Unknown numbers are None, never 0."""
@@ -78,6 +83,7 @@ class TaskInfo:
     error: str | None = None  #: for the visitor: why it failed, if the author gave a reason
     permanent: bool = False  #: whether it failed because the author's code raised `PermanentTaskFailure`
     error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
+    partial: bool = False  #: whether it was started by POST with parameters, which `url` does not have
 
     def __repr__(self) -> str:
         """Show what may be in a log: not the whole id, which is the key to the task's page."""
@@ -86,7 +92,7 @@ class TaskInfo:
     @property
     def url(self) -> str:
         """The absolute URL of the status page, fit for a mail."""
-        return self.base_url + job_url(self.path, self.id, "query")
+        return self.base_url + job_url(self.path, self.id, "query") + (f"&{'='.join(PARTIAL)}" if self.partial else "")
 
 
 def job_url(path: str, task_id: str, job: str) -> str:

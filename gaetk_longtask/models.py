@@ -71,6 +71,7 @@ class LongTask(_Own, ndb.Expando):
     base_url = ndb.TextProperty()
     method = ndb.TextProperty()
     namespace = ndb.TextProperty()
+    partial = ndb.BooleanProperty(default=False, indexed=False)  #: whether `url` lacks the parameters of a form
     created_by = ndb.StringProperty()
     created_at = _moment(indexed=True)
     updated_at = _moment()

@@ -54,6 +54,7 @@ class Origin:
     base_url: str
     method: str
     created_by: str | None = None
+    partial: bool = False  #: whether the task's `url` lacks parameters of its start, see `TaskInfo.partial`
 
 
 def start(

@@ -14,6 +14,7 @@ from flask import Request, Response, redirect, url_for
 from werkzeug.routing import BuildError
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, describe_type
+from gaetk_longtask.info import PARTIAL
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
@@ -22,7 +23,6 @@ from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages.base import TextPage, subject_of
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import (
-    PARTIAL,
     bookmark,
     csrf_field,
     gather,
@@ -143,13 +143,24 @@ class Answers:
 
     def _bookmark(self) -> list[tuple[str, str]]:
         """Return what the task's URL keeps of a request that starts it."""
+        request = self._request
+        kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_field())
+        return [*kept, PARTIAL] if self._given() > len(kept) or self._has_other_body() else kept
+
+    def has_parameters(self) -> bool:
+        """Return whether a request that starts a task has any parameters."""
+        return self._given() > 0 or self._has_other_body()
+
+    def _given(self) -> int:
+        """Return how many fields of a request that starts a task are parameters."""
         request, csrf_name = self._request, csrf_field()
-        kept = bookmark(request.args, request.form, self._hooks.bookmark_parameters, csrf_name)
         query = [item for item in request.args.items(multi=True) if item[0] not in request.form]
-        fields = [*query, *request.form.items(multi=True)]
-        given = sum(is_parameter(name, csrf_name) for name, _ in fields)
-        other_body = bool(request.content_length) and request.mimetype not in _FORMS
-        return [*kept, PARTIAL] if given > len(kept) or request.files or other_body else kept
+        return sum(is_parameter(name, csrf_name) for name, _ in [*query, *request.form.items(multi=True)])
+
+    def _has_other_body(self) -> bool:
+        """Return whether a request that starts a task has a file, or a body that is no form."""
+        request = self._request
+        return bool(request.files) or (bool(request.content_length) and request.mimetype not in _FORMS)
 
     def unknown(self) -> ProblemError:
         """Return the error for a task id that does not exist."""
@@ -160,10 +171,14 @@ class Answers:
             **self.without_parameters(),
         )
 
-    def without_parameters(self) -> dict[str, Any]:
-        """Return where a visitor begins again whose task is gone: the form, else the same URL without the task."""
+    def without_parameters(self, parameters: Any = GONE) -> dict[str, Any]:
+        """Return where a visitor begins again whose task is gone: the form, else the same URL without the task.
+
+        The `parameters`, if there still are any, only decide whether that URL starts an equal task: this visitor need
+        not have access to the task.
+        """
         form_url = self.form_url()
-        return {"form_url": form_url, "start_url": None if form_url else self.start_url()}
+        return {"form_url": form_url, "start_url": None if form_url else self.start_url(parameters)}
 
     def refused(self, exc: EnqueueRefusedError) -> ProblemError:
         """Return the error for a task that the queue refused; the visitor can retry it."""

@@ -9,12 +9,11 @@ from urllib.parse import urlencode
 from flask import Request, current_app
 from werkzeug.datastructures import MultiDict
 
+from gaetk_longtask.info import PARTIAL
 from gaetk_longtask.web.forms import check_type
 
 #: The longest parameter in a bookmark (as in the original library), and the longest bookmark, both in characters.
 _LONGEST_VALUE, _LONGEST_BOOKMARK = 512, 1500
-#: In the URL of a task whose start had parameters that are not in that URL.
-PARTIAL = ("_longtaskpartial", "1")
 
 
 def parameters_of(request: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -71,6 +72,7 @@ class Start:
         )
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
         request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
+        origin = replace(origin, partial=request.method == "POST" and self._answers.has_parameters())
         options = self._hooks.options(self._runtime.config)
         key, shared = unique_key(self._hooks, parameters), self._hooks.unique_key_shared
         try:

@@ -145,7 +145,7 @@ class _Visit:
                 "This result has expired. Results are kept for %(duration)s.",
                 values={"duration": asked_language(self._request).span(self._hooks.keep_result.total_seconds())},
                 kind="expired",
-                **self._answers.without_parameters(),
+                **self._answers.without_parameters(self._parameters_of_expired(snapshot.info)),
             )
         return snapshot
 
@@ -182,11 +182,23 @@ class _Visit:
         """Return the parameters of a task that can be started again; `GONE` if they are not needed or not readable."""
         if not info.status.may_retry or self._task is None:
             return GONE
+        with reaching_the_store():
+            return self._load_parameters(self._task)
+
+    def _parameters_of_expired(self, info: TaskInfo) -> Any:
+        """Return the parameters of an expired task; `GONE` if they are purged or not readable."""
+        with self._runtime.ndb_context.namespace(info.namespace):
+            try:
+                task = self._task or self._runtime.store.get(info.id)
+                return GONE if task is None else self._load_parameters(task)
+            except STORE_ERRORS:  # the visitor need not wait for a link
+                return GONE
+
+    def _load_parameters(self, task: LongTask) -> Any:
         try:
-            with reaching_the_store():
-                return self._runtime.load(self._task, "parameters", self._hooks.serializer)
+            return self._runtime.load(task, "parameters", self._hooks.serializer)
         except LongTaskError:  # damaged, or signed with a key that is not set
-            log.warning("the parameters of %s can't be read", info.id[:8])
+            log.warning("the parameters of %s can't be read", task.id[:8])
             return GONE
 
     def _show_result(self, snapshot: Snapshot) -> Any:

@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 
-from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTaskFailure
-from gaetk_longtask.testing import InMemoryQueue, ManualClock
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure
+from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import start as start_from_code
 
 UNKNOWN = "_longtaskid=AAAAAAAAAAAAAAAAAAAAAAAA"
 PARTIAL = "_longtaskpartial=1"
@@ -25,6 +26,11 @@ class Report(LongRunningTaskHandler):
 
     def execute_task(self, parameters: Any) -> Any:
         raise PermanentTaskFailure("The file has no header.")
+
+
+class Own(Report):
+    def prepare_task(self, **kwargs: Any) -> Any:
+        return request.get_json() if request.is_json else dict(request.form)
 
 
 class Text(LongRunningTaskHandler):
@@ -54,7 +60,7 @@ class YieldedMarkup(Text):
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    app = make_app(Report, Text, Marked, Yielded, YieldedMarkup)
+    app = make_app(Report, Own, Text, Marked, Yielded, YieldedMarkup)
     app.add_url_rule("/form", "form", lambda: "the form")
     return app
 
@@ -251,3 +257,126 @@ def test_the_link_in_a_mail_starts_nothing_without_the_parameters(app: Flask, qu
         url = LongTaskManager.start("report", {"customer": "5"}).url
     queue.deliver_all(client)
     assert 'href="/report"' not in client.get(url).text
+
+
+# Links in mails: `task.url`, without the parameters.
+
+
+def mail_link(stored: Callable[[], list[LongTask]]) -> str:
+    """Return the URL that a mail about the only task has, without the host."""
+    [task] = stored()
+    return task.url.removeprefix(task.base_url)
+
+
+#: How a visitor starts a task, and whether the link in a mail says that it lacks parameters.
+MAILED: list[tuple[str, dict[str, Any], bool]] = [
+    ("/report", {"method": "POST", "data": {"customer": "5"}}, True),
+    ("/report", {"method": "POST", "data": {"month": "3"}}, True),  # the link lacks what a bookmark keeps, too
+    ("/report?month=3", {"method": "POST"}, True),
+    ("/report", {"method": "POST", "data": {"file": (io.BytesIO(b"x"), "x.csv")}}, True),
+    ("/own", {"method": "POST", "json": {"customer": "5"}}, True),
+    ("/own", {"method": "POST", "data": {"customer": "5"}}, True),
+    ("/report", {"method": "POST", "data": {"csrf_token": "x", "_hidden": "y"}}, False),
+    ("/report", {"method": "POST"}, False),
+    ("/report", {}, False),
+    ("/report?month=3", {}, False),
+    ("/report?month=" + "x" * 512, {}, False),
+]
+
+
+@pytest.mark.parametrize(("url", "start", "marked"), MAILED)
+def test_a_link_in_a_mail_says_that_it_lacks_the_parameters_of_a_form(
+    client: FlaskClient, stored: Callable[[], list[LongTask]], url: str, start: dict[str, Any], marked: bool
+) -> None:
+    if "file" in start.get("data", {}):
+        start = start | {"data": {"file": (io.BytesIO(b"x"), "x.csv")}}
+    client.open(url, **start)
+    [task] = stored()
+    expected = f"{url.partition('?')[0]}?_longtaskjob=query&_longtaskid={task.id}" + f"&{PARTIAL}" * marked
+    assert mail_link(stored) == expected
+    assert client.get(task.url).status_code == 200
+
+
+@pytest.mark.parametrize("purged", [False, True], ids=["expired", "purged"])
+@pytest.mark.parametrize(("url", "start", "marked"), [each for each in MAILED if each[2]])
+def test_a_link_in_a_mail_about_a_form_starts_nothing_when_the_task_is_gone(
+    app: Flask,
+    client: FlaskClient,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    stored: Callable[[], list[LongTask]],
+    url: str,
+    start: dict[str, Any],
+    marked: bool,
+    purged: bool,
+) -> None:
+    if "file" in start.get("data", {}):
+        start = start | {"data": {"file": (io.BytesIO(b"x"), "x.csv")}}
+    failed(client, queue, url, **start)
+    link = mail_link(stored)
+    clock.advance(timedelta(days=31))
+    if purged:
+        app.test_client().get("/_longtask/purge", headers={"X-Appengine-Cron": "true"})
+    answer = client.get(link)
+    assert answer.status_code == (404 if purged else 410)
+    assert "Start again" not in links(answer.text)
+
+
+@pytest.mark.parametrize("unpublished", [False, True])
+@pytest.mark.parametrize(
+    ("parameters", "query", "again"),
+    [
+        ({"customer": "5"}, "", None),
+        ({"month": "3"}, "", None),
+        ({"month": "3"}, "&month=4", None),
+        ({"month": "3"}, "&month=3", "/report?month=3"),
+        ({"month": "3"}, f"&month=3&{PARTIAL}", "/report?month=3"),
+        ({}, "", "/report"),
+        ("no fields", "", None),
+    ],
+)
+def test_an_expired_task_that_is_still_stored_is_compared_with_the_url(
+    app: Flask,
+    client: FlaskClient,
+    queue: InMemoryQueue,
+    progress: InMemoryProgressStore,
+    clock: ManualClock,
+    parameters: Any,
+    query: str,
+    again: str | None,
+    unpublished: bool,
+) -> None:
+    task = start_from_code(app, "report", parameters)
+    queue.deliver_all(client)
+    if unpublished:
+        progress.stored.clear()
+    clock.advance(timedelta(days=31))
+    answer = client.get(task.url + query)
+    assert answer.status_code == 410
+    assert links(answer.text).get("Start again") == again
+
+
+def test_a_retry_keeps_that_the_link_lacks_parameters(
+    client: FlaskClient, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
+) -> None:
+    page = failed(client, queue, "/report", method="POST", data={"customer": "5"})
+    client.post(page.replace("=query", "=retry"))
+    assert mail_link(stored).endswith(PARTIAL)
+
+
+def test_who_joins_a_task_gets_the_link_of_its_start(
+    client: FlaskClient, stored: Callable[[], list[LongTask]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Report, "unique_key", lambda self, parameters: "always")
+    client.get("/report")
+    client.post("/report", data={"customer": "5"})
+    assert PARTIAL not in mail_link(stored)
+
+
+def test_a_hook_that_serves_the_visitor_gets_the_same_link_as_the_work(
+    client: FlaskClient, stored: Callable[[], list[LongTask]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(Report, "may_access", lambda self, task: asked.append(task.url) or True)
+    client.get(client.post("/report", data={"customer": "5"}).headers["Location"])
+    assert set(asked) == {stored()[0].url}
