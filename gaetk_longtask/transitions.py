@@ -34,7 +34,8 @@ HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 MOST_FAILURES = 100
 LONGEST_RUN = timedelta(days=30)  #: a task that has not ended by then never will
 
-STARTING = {"message": "Starting", "step": 0, "total_steps": 0}  #: the progress of a task before the first attempt
+#: The progress of a task before the first attempt.
+STARTING = Progress(message="Starting", initial=True).stored()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,12 @@ from gaetk_longtask.progress.snapshot import presentable
 T = TypeVar("T")
 
 
+class _Initial(str):
+    """The message of a task whose work has not reported one yet; an author can write the same text, but not this."""
+
+    __slots__ = ()
+
+
 class _Loop:
     """A tracked loop that has not ended."""
 
@@ -35,7 +41,8 @@ class Bar:
     """The latest progress of an attempt. Only the work's thread writes; any thread may read."""
 
     def __init__(self, progress: Progress, ownership: Ownership) -> None:
-        self._latest: tuple[str, float, float] = (progress.message, progress.step, progress.total_steps)
+        message = _Initial(progress.message) if progress.initial else progress.message
+        self._latest: tuple[str, float, float] = (message, progress.step, progress.total_steps)
         self._innermost: _Loop | None = None
         self._ownership = ownership
 
@@ -81,10 +88,10 @@ class Bar:
                     outer.part = max(outer.part, loop.fraction)  # the bar never goes back
                     self._latest = (said, 0, 0)
 
-    @property
-    def message(self) -> str:
-        """The latest message, safe for every page and store."""
-        return presentable(self._latest[0])
+    def said(self) -> tuple[str, bool]:
+        """Return the latest message, safe for every page and store, and whether it is still the initial one."""
+        message = self._latest[0]
+        return presentable(message), type(message) is _Initial
 
     def position(self) -> tuple[float, float]:
         """Return step and total: those of the outermost loop, including its inner loops, or those reported."""

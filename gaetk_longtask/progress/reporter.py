@@ -76,7 +76,8 @@ class Reporter:
         """The latest reported progress, with the time left."""
         step, total = self.bar.position()
         left = self._time_left.seconds(total)
-        return Progress(message=self.bar.message, step=step, total_steps=total, eta_seconds=left)
+        message, initial = self.bar.said()
+        return Progress(message=message, step=step, total_steps=total, eta_seconds=left, initial=initial)
 
     def stored(self) -> dict[str, Any]:
         """Return the progress, with time left and pace, as the entity stores it for the next attempt."""

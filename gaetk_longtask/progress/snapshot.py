@@ -85,7 +85,7 @@ class Snapshot:
 
 
 class _Codec(Generic[T]):
-    """Writes and reads a dataclass as a JSON object with its field names. Fields that are None are left out."""
+    """Writes and reads a dataclass as a JSON object with its field names. Fields that are None or False are left out, their default."""
 
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls
@@ -96,7 +96,7 @@ class _Codec(Generic[T]):
     def write(self, value: T) -> dict[str, Any]:
         written = {}
         for name, write in self._writers:
-            if (field := getattr(value, name)) is not None:
+            if (field := getattr(value, name)) is not None and field is not False:
                 written[name] = field if write is None else write(field)
         return written
 

@@ -12,7 +12,6 @@ from markupsafe import Markup
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
-from gaetk_longtask.transitions import STARTING
 from gaetk_longtask.web.language import Language
 from gaetk_longtask.web.pages.base import Page, subject_of
 from gaetk_longtask.web.pages.links import Links
@@ -81,9 +80,8 @@ class StatusPage(Page):
     @property
     def message(self) -> str:
         """The last message of the work."""
-        message = self.task.progress.message
-        if message != STARTING["message"]:
-            return message
+        if not self.task.progress.initial:
+            return self.task.progress.message
         return self.gettext("Working") if self.status is Status.STARTED else self.gettext("Starting")
 
     @property

@@ -111,8 +111,28 @@ def heard(reporter: Reporter, news: InMemoryProgressStore) -> Callable[[], Progr
 
 
 def test_at_first_the_progress_is_that_of_the_task(make: Callable[..., Reporter]) -> None:
-    progress = Progress(message="Starting", step=0, total_steps=7)
+    progress = Progress(message="Starting", step=0, total_steps=7, initial=True)
     assert make(snapshot=snapshot_of(progress=progress)).progress == progress
+
+
+@pytest.mark.parametrize(
+    ("report", "initial"),
+    [
+        (lambda bar: bar.report("Starting"), False),
+        (lambda bar: bar.report("Starting", 1, 3), False),
+        (lambda bar: bar.report(""), False),
+        (lambda bar: list(bar.track([1], "Starting")), False),
+        (lambda bar: list(bar.track([1, 2])), True),
+        (lambda bar: [bar.report("Starting") for _ in bar.track([1])], False),
+    ],
+)
+def test_the_initial_message_is_told_apart_from_one_with_the_same_text(
+    make: Callable[..., Reporter], report: Callable[[Any], Any], initial: bool
+) -> None:
+    reporter = make(snapshot=snapshot_of(progress=Progress(message="Starting", initial=True)))
+    report(reporter.bar)
+    assert reporter.progress.initial is initial
+    assert reporter.stored().get("initial", False) is initial
 
 
 def test_a_report_is_published_at_the_next_beat(reporter: Reporter, heard: Callable[[], Progress]) -> None:

@@ -174,17 +174,24 @@ def test_each_state_has_its_texts(status: Status, attempt: int, state: str, anno
 
 
 def test_our_own_texts_are_translated_and_the_authors_are_not() -> None:
-    snapshot = snapshot_of(Status.READY, progress=Progress(message="Starting"))
+    snapshot = snapshot_of(Status.READY, progress=Progress(message="Starting", initial=True))
     page = StatusPage.of(snapshot, title="Please wait", now=NOW, progress_html=str, language=GERMAN)
     assert (page.title, page.message) == ("Bitte warten", "Wird gestartet")
     assert page_of(snapshot_of(progress=HALF_WAY), language=GERMAN).message == "Reading invoices"
 
 
 def test_work_that_has_reported_nothing_is_no_longer_starting() -> None:
-    nothing = Progress(message="Starting")
+    nothing = Progress(message="Starting", initial=True)
     assert page_of(snapshot_of(Status.READY, progress=nothing)).message == "Starting"
     assert page_of(snapshot_of(Status.STARTED, progress=nothing)).message == "Working"
     assert document_of(Status.STARTED, progress=nothing)["progress"]["message"] == "Working"
+
+
+@pytest.mark.parametrize("message", ["Starting", "Working", ""])
+@pytest.mark.parametrize("status", Status)
+def test_the_authors_message_is_shown_as_it_is(status: Status, message: str) -> None:
+    page = page_of(snapshot_of(status, progress=Progress(message=message)), language=GERMAN)
+    assert page.message == page.statusinfo["message"] == page.document()["progress"]["message"] == message
 
 
 @pytest.mark.parametrize(
