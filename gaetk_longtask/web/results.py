@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from http import HTTPStatus
 from math import isfinite
+from types import NoneType
 from typing import Any
 
 from flask import Response, jsonify
@@ -77,13 +79,15 @@ def _as_json(result: Any) -> Response:
 def jsonable(value: Any, path: str = "result") -> Any:
     """Convert a result to what Flask's JSON accepts.
 
-    Sets become lists, keys strings, bytes Base64, and dates and times ISO 8601: naive ones without an offset. Raise
-    `SerializationError` if two keys would become the same.
+    Sets become sorted lists, bytes Base64, and dates and times ISO 8601: naive ones without an offset. A key becomes
+    text as `_key` says. Raise `SerializationError` if two keys would become the same, or if a key has no text.
     """
     match value:
         case dict():
             return _object(value, path)
-        case list() | tuple() | set() | frozenset():
+        case set() | frozenset():
+            return _in_order([jsonable(one, path) for one in value])
+        case list() | tuple():
             return [jsonable(one, f"{path}[{number}]") for number, one in enumerate(value)]
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode()
@@ -102,15 +106,38 @@ def jsonable(value: Any, path: str = "result") -> Any:
 
 
 def _object(value: dict[Any, Any], path: str) -> dict[str, Any]:
-    shown = {_key(key): jsonable(one, f"{path}[{key!r}]") for key, one in value.items()}
+    keys = [_key(key, path) for key in value]
+    shown = {text: jsonable(one, f"{path}[{key!r}]") for text, (key, one) in zip(keys, value.items(), strict=True)}
     if len(shown) < len(value):
-        keys = [_key(key) for key in value]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        alike = " and ".join(repr(key) for key in value if _key(key) == twice)
-        message = f"{path} has the keys {alike}, which are the same in JSON. {_REMEDY}"
-        raise SerializationError(message, path=path, type_name=describe_type(value))
+        twice = next(text for text in keys if keys.count(text) > 1)
+        alike = " and ".join(repr(key) for key, text in zip(value, keys, strict=True) if text == twice)
+        raise _refusal(f"{path} has the keys {alike}, which are the same in JSON.", value, path)
     return shown
 
 
-def _key(key: Any) -> str:
-    return str(jsonable(key)) if isinstance(key, (bytes, date, time, timedelta)) else str(key)
+def _key(key: Any, path: str) -> str:
+    """Return a key as text: what `jsonable` makes of it, if that is text, else its JSON as Python writes it."""
+    if isinstance(key, str):
+        return key
+
+    def own_text(value: Any) -> str:
+        if type(value).__str__ is object.__str__:
+            raise _refusal(f"{path} has the key {key!r}, which has no text of its own.", value, path)
+        return str(value)
+
+    shown = key if isinstance(key, float) else jsonable(key, path)
+    if not isinstance(shown, (str, int, float, list, dict, NoneType)):
+        shown = own_text(shown)  # a Decimal or a UUID, for example
+    return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=own_text)
+
+
+def _in_order(items: list[Any]) -> list[Any]:
+    """Sort what was a set, so that an equal set is always shown the same."""
+    try:
+        return sorted(items)
+    except TypeError:  # of several types
+        return sorted(items, key=lambda item: json.dumps(item, default=str))
+
+
+def _refusal(message: str, value: Any, path: str) -> SerializationError:
+    return SerializationError(f"{message} {_REMEDY}", path=path, type_name=describe_type(value))

@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -58,20 +61,66 @@ def test_sets_and_tuples_become_lists() -> None:
     assert shown({"a": {1}, "b": (1, (2,)), "c": frozenset({"x"})}) == {"a": [1], "b": [1, [2]], "c": ["x"]}
 
 
-def test_keys_become_strings() -> None:
-    assert shown({1: "a", (1, 2): "b", "x": "c"}) == {"1": "a", "(1, 2)": "b", "x": "c"}
+def test_an_equal_set_is_always_shown_the_same() -> None:
+    assert shown([{10, 9, 1}, {"b", "a"}, {2, "a", None, (1, 2)}]) == [[1, 9, 10], ["a", "b"], ["a", 2, [1, 2], None]]
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Shade(StrEnum):
+    DARK = "dark"
+
+
+class Size(IntEnum):
+    LARGE = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    at: date
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        *((1, "1"), (1.5, "1.5"), (1e16, "1e+16"), (True, "true"), (False, "false"), (None, "null")),
+        *((float("nan"), "NaN"), (float("inf"), "Infinity"), (10**30, "1" + 30 * "0")),
+        *((Shade.DARK, "dark"), (Size.LARGE, "3"), (Colour.RED, "Colour.RED")),
+        *((Decimal("1.10"), "1.10"), (UUID(int=1), "00000000-0000-0000-0000-000000000001"), (Path("a/b"), "a/b")),
+        *((timedelta(minutes=1.5), "90.0"), (ZoneInfo("Europe/Berlin"), "Europe/Berlin")),
+        *((b"\x00\xff", "AP8="), (memoryview(b"\x00\xff"), "AP8=")),
+        *(((1, 2), "[1, 2]"), ((), "[]"), ((None, True, "ü"), '[null, true, "ü"]')),
+        ((b"a", (date(2026, 1, 1), Decimal("1.0"))), '["YQ==", ["2026-01-01", "1.0"]]'),
+        (frozenset({"b", "a", "c"}), '["a", "b", "c"]'),
+        (Point(1, date(2026, 1, 1)), '{"x": 1, "at": "2026-01-01"}'),
+    ],
+    ids=repr,
+)
+def test_a_key_is_the_text_of_its_json(key: Any, text: str) -> None:
+    assert shown({key: "value", "x": [{key: 1}]}) == {text: "value", "x": [{text: 1}]}
+
+
+@pytest.mark.parametrize("key", [object(), (1, object()), range(3), int], ids=repr)
+def test_a_key_without_a_text_is_refused_with_what_to_do(key: Any) -> None:
+    with pytest.raises(SerializationError, match=r"^result\['a'\] has the key .* no text of its own\. Write display_"):
+        jsonable({"a": {key: 1}})
 
 
 @pytest.mark.parametrize(
     "value",
     [
         {1: "a", "1": "b"},
-        {None: 1, "None": 2},
-        {True: 1, "True": 2},
+        {None: 1, "null": 2},
+        {True: 1, "true": 2},
         [{"a": ({1.5: 1, "1.5": 2},)}],
         {date(2026, 1, 1): 1, "2026-01-01": 2},
         {b"a": 1, "YQ==": 2},
-        {(1, 2): 1, "(1, 2)": 2},
+        {(1, 2): 1, "[1, 2]": 2},
+        {(1, b"a"): 1, (1, "YQ=="): 2},
+        {frozenset({1, 2}): 1, (1, 2): 2},
     ],
 )
 def test_keys_that_would_become_the_same_are_refused(value: Any) -> None:
