@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from gaetk_longtask.dev.options import NO_APPLICATION
 from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, StackError, discard
@@ -83,15 +84,17 @@ def _settings(entrypoint: str) -> AppSettings:
     try:
         words = shlex.split(entrypoint)
     except ValueError as exc:
-        raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
+        _refuse(str(exc))
     if not any(Path(word).name == "gunicorn" for word in words):
         return _settings(_DEFAULT_ENTRYPOINT)
     parser = Config().parser()
     parser.exit_on_error = False
+    # argparse itself would print and end this program: `exit_on_error` does not cover every error.
+    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001
     try:
         found, _ = parser.parse_known_args(words)
     except argparse.ArgumentError as exc:
-        raise StackError(f"app: the entrypoint in app.yaml is not understood: {exc}") from exc
+        _refuse(str(exc))
     workers, threads = found.workers or 1, found.threads or 1
     at_once = None if any(name in str(found.worker_class) for name in _WITHOUT_THREADS) else max(2, workers * threads)
     threads = threads if at_once is None else at_once + VISITOR_THREADS
@@ -101,6 +104,18 @@ def _settings(entrypoint: str) -> AppSettings:
     if found.timeout is not None:
         options += ["--timeout", str(found.timeout)]
     return AppSettings(options=tuple(options), tasks_at_once=at_once)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise StackError(f"app: the entrypoint in app.yaml is not understood: {message}")
+
+
+def _refuse_to_serve(*_: object) -> NoReturn:
+    _refuse("gunicorn only prints something with one of its options, and serves nothing")
+
+
+def _print_nothing(*_: object) -> None:
+    pass
 
 
 class NoAppError(StackError):
@@ -120,6 +135,10 @@ def check_target(target: str) -> None:
 def _is_there(module: str) -> bool:
     importlib.invalidate_caches()
     name, *rest = module.split(".")
+    if name == "__main__":  # the program that runs: here this one, and gunicorn later
+        return False
+    if module in sys.modules:  # also one that another module adds, such as os.path
+        return True
     try:
         spec: ModuleSpec | None = PathFinder.find_spec(name, [str(Path.cwd())]) or find_spec(name)
         for part in rest:
@@ -127,7 +146,7 @@ def _is_there(module: str) -> bool:
                 return False
             name = f"{name}.{part}"
             spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
-    except ValueError:  # the module that is running
+    except ValueError:  # it is imported, and does not say from where
         return False
     except KeyError:  # a namespace in a namespace, which can only be searched once it is imported
         return True

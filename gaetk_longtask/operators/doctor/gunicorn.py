@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from gaetk_longtask.foreign import must_pass
 
 #: gunicorn reads this file without being told to.
 _CONFIG_FILE = "gunicorn.conf.py"
@@ -76,9 +78,26 @@ def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) ->
 
 def _parse(config: Any, words: list[str]) -> dict[str, Any]:
     parser = config.parser()
+    # argparse itself would print and end this process: `exit_on_error` does not cover every error.
+    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001
     parser.exit_on_error = False
     found, _ = parser.parse_known_args(words)
-    return {name: value for name, value in vars(found).items() if value is not None}
+    given = {name: value for name, value in vars(found).items() if value is not None}
+    if given.get("check_config") or given.get("print_config"):
+        _refuse_to_serve()
+    return given
+
+
+def _refuse(message: str) -> NoReturn:
+    raise NotUnderstoodError(message)
+
+
+def _refuse_to_serve(*_: object) -> NoReturn:
+    raise NotUnderstoodError("gunicorn only prints something with one of its options, and serves nothing")
+
+
+def _print_nothing(*_: object) -> None:
+    pass
 
 
 def _file(directory: Path, name: str | None) -> dict[str, Any]:
@@ -90,5 +109,7 @@ def _file(directory: Path, name: str | None) -> dict[str, Any]:
         raise NotUnderstoodError(f"its configuration {name} is not a file here")
     try:
         return runpy.run_path(str(path))
-    except Exception as exc:
+    except BaseException as exc:
+        if must_pass(exc):
+            raise
         raise NotUnderstoodError(f"its configuration {path.name} raises {type(exc).__name__}: {exc}") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -58,9 +59,22 @@ def test_every_worker_has_threads_for_all_tasks_and_for_visitors(
     assert (settings.options, settings.tasks_at_once) == (tuple(options.split()), tasks_at_once)
 
 
-def test_an_entrypoint_that_is_not_understood_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="threads"):
-        settings_for(tmp_path, "gunicorn --threads $THREADS main:app")
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--threads $THREADS main:app", "threads"),
+        ("--threads", "expected one argument"),
+        ("--work 3 main:app", "ambiguous option: --work could match --work"),
+        *((option, "serves nothing") for option in ("--help", "-h", "--version", "-v", "main:app --help")),
+        ("'main:app", "No closing quotation"),
+    ],
+)
+def test_an_entrypoint_that_is_not_understood_is_an_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: str, reason: str
+) -> None:
+    with pytest.raises(StackError, match=f"^app: the entrypoint in app.yaml is not understood: .*{reason}"):
+        settings_for(tmp_path, f"gunicorn {options}")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -68,12 +82,14 @@ def test_an_entrypoint_that_is_not_understood_is_an_error(tmp_path: Path) -> Non
     [
         *("main:app", "main", "main:create_app()", 'main:create("x", y=1)', "shop:app", "shop.web:app"),
         *("space:app", "space.inner:app", "json:app", "xml.dom:app", "größe:app"),
+        *("os.path:x", "odd:app", "concurrent.futures:app"),
     ],
 )
 def test_a_module_that_is_there_is_found_without_its_import(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "odd", ModuleType("odd"))  # without a spec
     for name in ("main.py", "größe.py", "shop/__init__.py", "shop/web.py", "space/inner.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit(7)\n")
@@ -99,6 +115,9 @@ def test_a_module_that_is_there_is_found_without_its_import(
         ("main..app", "not of the form"),
         ("--app", "not of the form"),
         ("__main__:app", "there is no module"),
+        ("__main__.app:app", "there is no module"),
+        ("os.nosuch:x", "there is no module"),
+        ("odd.nosuch:x", "there is no module"),
         ("x" * 5000, "there is no module"),
     ],
 )
@@ -106,6 +125,7 @@ def test_a_target_that_leads_nowhere_is_named_in_one_line(
     target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "odd", ModuleType("odd"))  # without a spec
     (tmp_path / "main.py").touch()
     with pytest.raises(NoAppError) as caught:
         check_target(target)

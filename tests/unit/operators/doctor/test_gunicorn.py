@@ -67,10 +67,26 @@ def test_only_a_worker_that_can_not_say_that_it_lives_is_killed(worker: str, thr
         ("gunicorn -c python:conf main:app", "python:conf is not a file here"),
         ("gunicorn -c broken.py main:app", "broken.py raises ZeroDivisionError"),
         ("gunicorn -c odd.py main:app", "int"),
+        ("gunicorn -c ended.py main:app", "ended.py raises SystemExit"),
+        ("gunicorn --work 3 main:app", "ambiguous option: --work could match --work"),
+        ("gunicorn main:app --threads", "expected one argument"),
+        *(
+            (f"gunicorn main:app {option}", "serves nothing")
+            for option in ("--help", "-h", "--version", "-v", "--check-config", "--print-config")
+        ),
     ],
 )
-def test_what_is_not_understood_is_said(entrypoint: str, why: str, tmp_path: Path) -> None:
+def test_what_is_not_understood_is_said(
+    entrypoint: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ended.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "odd.py").write_text("workers = None\n")
     with pytest.raises(NotUnderstoodError, match=why):
         read(entrypoint, tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_option_in_the_environment_that_only_prints_is_said() -> None:
+    with pytest.raises(NotUnderstoodError, match="serves nothing"):
+        read("gunicorn main:app", GUNICORN_CMD_ARGS="--version")
