@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 from google.appengine.api import queueinfo, yaml_errors
 from google.appengine.api.validation import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from gaetk_longtask.dev.tasks_emulator import settings
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Queue
@@ -19,12 +22,15 @@ logger = logging.getLogger(__name__)
 MAX_NAME_LENGTH = 100
 MAX_BUCKET_SIZE = 500
 DEFAULT_BUCKET_SIZE = 5
-_PARSER_ERRORS = (
+#: What Google's parser complains with; anything else is an error of its own at a value that it did not expect.
+_COMPLAINTS = (
     queueinfo.MalformedQueueConfiguration,
     yaml_errors.Error,
     ValidationError,
+    YAMLError,
     ValueError,
     OverflowError,
+    NotImplementedError,  # anchors
 )
 
 
@@ -43,12 +49,25 @@ def read(path: Path) -> Deployment:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise QueueYamlError(f"{path}: {exc.strerror}") from exc
-    except _PARSER_ERRORS as exc:
-        raise QueueYamlError(f"{path}: {' '.join(str(exc).split())}") from exc
+    except Exception as exc:
+        raise QueueYamlError(f"{path}: {' '.join(_reason(exc).split())}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(getattr(exc, "cause", exc), _COMPLAINTS):
+        return str(exc)
+    return f"a value is not of the type that is expected there{str(exc).removeprefix(str(getattr(exc, 'cause', exc)))}"
+
+
+def _check_shape(text: str) -> None:
+    with suppress(YAMLError):  # the parser complains about it
+        if not isinstance(YAML(typ="safe", pure=True).load(text), dict | None):
+            raise queueinfo.MalformedQueueConfiguration("the queues must be a list below the name queue")
 
 
 def parse(text: str) -> Deployment:
     """Return the push queues in the text of a queue.yaml."""
+    _check_shape(text)
     info = queueinfo.LoadSingleQueue(text)
     queues = {}
     for entry in info.queue or ():

@@ -149,6 +149,35 @@ def test_what_gcloud_refuses_is_refused_with_the_name_of_the_file(tmp_path, text
         read(path)
 
 
+@pytest.mark.parametrize("text", ["- name: q\n  rate: 1/s", "- q", "[]", "nonsense", "5"])
+def test_queues_without_the_name_queue_are_refused(tmp_path, text):
+    path = tmp_path / "queue.yaml"
+    path.write_text(text)
+
+    with pytest.raises(QueueYamlError, match=r"queue\.yaml: the queues must be a list below the name queue$"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("queue:\n  name: q", 2),
+        ("queue:\n- name: {a: b}\n  rate: 1/s", 2),
+        ("queue:\n- name: q\n  rate: 1/s\n  max_concurrent_requests: {a: 1}", 4),
+        ("queue:\n- name: q\n  rate: 1/s\n  acl: {a: b}", 4),
+        ("{a: b}: c", 1),
+    ],
+)
+def test_a_value_of_an_unexpected_type_is_named_with_its_line(tmp_path, text, line):
+    path = tmp_path / "queue.yaml"
+    path.write_text(text)
+
+    with pytest.raises(
+        QueueYamlError, match=rf"queue\.yaml: a value is not of the type that is expected there in .*, line {line},"
+    ):
+        read(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(QueueYamlError, match=r"queue\.yaml: No such file"):
         read(tmp_path / "queue.yaml")
