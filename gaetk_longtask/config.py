@@ -71,18 +71,32 @@ class Config:
         return cls(**values)
 
 
+#: The platform's variables, and the setting that is used instead of each one where it is set.
+_VARIABLES = {
+    "GOOGLE_CLOUD_PROJECT": "LONGTASK_PROJECT",
+    "GAE_SERVICE": "LONGTASK_SERVICE",
+    "GAE_VERSION": "LONGTASK_VERSION",
+    "MEMCACHED_HOSTS": "LONGTASK_PROGRESS_URL",
+}
+
+
 def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``LONGTASK_`` keys of an application's settings, and their values."""
     return {key: value for key, value in settings.items() if key.startswith(_PREFIX)}
 
 
-def changed_setting(read: Mapping[str, Any], settings: Mapping[str, Any]) -> ConfigurationError:
-    """Return the error about settings that have changed since they were read."""
-    now = given_settings(settings)
+def given_variables(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the platform's variables that count, because no setting is used instead."""
+    return {name: environ[name] for name, key in _VARIABLES.items() if environ.get(name) and settings.get(key) is None}
+
+
+def changed_setting(read: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigurationError:
+    """Return the error about settings or variables that have changed since they were read."""
     key = min(key for key in read.keys() | now.keys() if key not in read or key not in now or read[key] != now[key])
+    place = "the environment" if key in _VARIABLES else "app.config"
     message = (
         f"{key} was changed after LongTaskManager(app) had read the settings, so the change would have no effect. "
-        "Change app.config first. If that is not possible, create the manager without an application, and call "
+        f"Change {place} first. If that is not possible, create the manager without an application, and call "
         "init_app(app) when all settings are there."
     )
     return ConfigurationError(message, key=key)

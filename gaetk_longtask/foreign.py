@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,40 @@ def logging_failures(message: str, *values: object) -> Iterator[None]:
         if must_pass(exc):
             raise
         log.exception(message, *values)  # the caller's placeholders
+
+
+class ForeignPieces(Iterator[Any]):
+    """Iterates over pieces of a response that foreign code makes while they are sent.
+
+    What is no `Exception` would end the server's process, with all other requests in it. It becomes one here.
+    """
+
+    def __init__(self, pieces: Iterable[Any]) -> None:
+        self._pieces = pieces
+        self._iterator: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        with _only_exceptions():
+            if self._iterator is None:
+                self._iterator = iter(self._pieces)
+            return next(self._iterator)
+
+    def close(self) -> None:
+        """Close the pieces, as a server does when it has sent them or its client is gone."""
+        with _only_exceptions():
+            getattr(self._pieces, "close", lambda: None)()
+
+
+@contextmanager
+def _only_exceptions() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        raise  # the server ends this response
+    except BaseException as exc:
+        if must_pass(exc):
+            raise
+        raise RuntimeError(f"the code that sends a response raised {type(exc).__name__}") from exc
 
 
 def says_yes(answer: object, *, hook: str) -> bool:

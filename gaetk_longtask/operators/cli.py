@@ -115,7 +115,7 @@ def _list(
             for row in found.rows
         ),
     )
-    _note_unknown([wanted["endpoint"]] if wanted["endpoint"] and not found.rows else [])
+    _note_unknown([wanted["endpoint"]] if wanted["endpoint"] is not None and not found.rows else [])
     if found.cursor:
         click.echo(f"There are more tasks. To continue, add --cursor {found.cursor}", err=True)
 
@@ -295,7 +295,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _text(argument: str) -> str:
     if not argument.startswith("@"):
         return argument
-    with click.open_file(argument[1:], encoding="utf-8") as file:  # a hyphen is standard input
+    with click.open_file(argument[1:], encoding="utf-8-sig") as file:  # a hyphen is standard input
         return str(file.read())
 
 

@@ -146,7 +146,7 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
     An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
     an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an index is missing.
     """
-    asked_at, start = _from_cursor(cursor) if cursor else (runtime.clock().replace(microsecond=0), None)
+    asked_at, start = (runtime.clock().replace(microsecond=0), None) if cursor is None else _from_cursor(cursor)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
     projection = [LongTask.created_at, LongTask.failures]
     # Datastore can't project a property that the query filters by equality.

@@ -202,7 +202,7 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
             older_than=overview.parse_age(given["older"]) if "older" in given else None,
             younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
         )
-        found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor"))
+        found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor") or None)
     except ValueError as exc:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,

@@ -56,10 +56,13 @@ class TaskRunner:
     @contextmanager
     def opened(self) -> Iterator[TaskRunner]:
         """Replace the application's runtime by twins, and restore them at the end."""
+        runtime = self.app.extensions.get(EXTENSION)
+        if isinstance(runtime, Runtime):  # the environment may have changed since the application was imported
+            self.app.extensions[EXTENSION] = replace(runtime, variables=None)
         with self.app.app_context():
-            runtime = current_runtime()
-        _check_database(runtime.ndb_context.given)
-        self.app.extensions[EXTENSION] = self._with_twins(runtime)
+            current = current_runtime()
+        _check_database(current.ndb_context.given)
+        self.app.extensions[EXTENSION] = self._with_twins(current)
         got_request_exception.connect(self._remember, self.app)
         try:
             yield self

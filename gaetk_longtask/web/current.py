@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from flask import current_app
 
-from gaetk_longtask.config import changed_setting, given_settings
+from gaetk_longtask.config import changed_setting, given_settings, given_variables
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.hooks import Hooks
@@ -17,14 +18,18 @@ EXTENSION = "gaetk_longtask"  #: the key of the application's `Runtime` in ``app
 def current_runtime() -> Runtime:
     """Return the current application's runtime.
 
-    Raise `ConfigurationError` if it has no manager, or if its settings were changed when the manager had read them.
+    Raise `ConfigurationError` if it has no manager, or if its settings, or the platform's variables that stand for
+    them, were changed when the manager had read them.
     """
     runtime = current_app.extensions.get(EXTENSION)
     if not isinstance(runtime, Runtime):
         message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
-    if given_settings(current_app.config) != runtime.settings:
-        raise changed_setting(runtime.settings, current_app.config)
+    if (settings := given_settings(current_app.config)) != runtime.settings:
+        raise changed_setting(runtime.settings, settings)
+    read, variables = runtime.variables, given_variables(current_app.config, os.environ)
+    if read is not None and read != variables:
+        raise changed_setting(read, variables)
     return runtime
 
 

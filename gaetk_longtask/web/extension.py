@@ -15,7 +15,7 @@ from google.cloud import ndb
 from werkzeug.utils import import_string
 
 from gaetk_longtask import maintenance
-from gaetk_longtask.config import Config, find_location, given_settings, need_project
+from gaetk_longtask.config import Config, find_location, given_settings, given_variables, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
@@ -92,6 +92,7 @@ class LongTaskManager:
         app.extensions[EXTENSION] = Runtime(
             config=config,
             settings=given_settings(app.config),
+            variables=given_variables(app.config, os.environ),
             store=store,
             queue=queue,
             progress=progress,

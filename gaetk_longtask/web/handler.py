@@ -30,7 +30,7 @@ from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.places import PARENT
 from gaetk_longtask.web.problems import failed_visit, report_exception
-from gaetk_longtask.web.requests import JobName, asked_job, protect
+from gaetk_longtask.web.requests import JobName, asked_job, guard, protect
 from gaetk_longtask.web.results import response_with
 from gaetk_longtask.web.templating import render
 
@@ -154,7 +154,7 @@ class LongRunningTaskHandler(View):
     def get_user_id(self) -> str | None:
         """Return the visitor's user id, which is stored as the task's ``created_by``.
 
-        None, the default, means that the visitor is anonymous.
+        None, the default, means that the visitor is anonymous. An empty string means the same.
         """
         return None
 
@@ -241,7 +241,9 @@ class LongRunningTaskHandler(View):
 
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
-            after_this_request(protect)  # also if a decorator, a hook that aborts or an error handler answers
+            # Also if a decorator, a hook that aborts or an error handler answers.
+            after_this_request(protect)
+            after_this_request(guard)
             if asked_job(request) == JobName.EXECUTE:
                 handler = make_handler()
                 return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own

@@ -60,8 +60,8 @@ def may_access(hooks: Hooks, task: TaskInfo) -> bool:
 
 
 def get_user_id(hooks: Hooks) -> str | None:
-    """Return what `get_user_id` returns; raise `TypeError` unless it is a string or None."""
-    return _text_or_none(hooks, "get_user_id", hooks.get_user_id())
+    """Return what `get_user_id` returns, None for an empty string; raise `TypeError` unless it is a string or None."""
+    return _text_or_none(hooks, "get_user_id", hooks.get_user_id()) or None
 
 
 def unique_key(hooks: Hooks, parameters: Any) -> str | None:

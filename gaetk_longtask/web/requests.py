@@ -13,6 +13,7 @@ from flask import request as current_request
 from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from gaetk_longtask.foreign import ForeignPieces
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
 from gaetk_longtask.web.headers import encode_file_name
 from gaetk_longtask.web.language import SOURCE, Language
@@ -176,4 +177,11 @@ def protect(response: Response) -> Response:
     response.headers.update(HEADERS)
     response.vary.add("Accept")
     encode_file_name(response.headers)
+    return response
+
+
+def guard(response: Response) -> Response:
+    """Let only exceptions that a server expects leave the pieces of a streamed response, see `ForeignPieces`."""
+    if response.is_streamed and not response.direct_passthrough:  # which is a file, and the server's own to send
+        response.response = ForeignPieces(response.response)
     return response

@@ -19,6 +19,7 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.web.headers import sandboxed
 from gaetk_longtask.web.problems import ProblemError, report_exception
 
+_ONLY_REPR: Any = object.__str__  #: the ``__str__`` of a class that has none of its own
 _REMEDY = "Write display_result, which returns the response."
 
 
@@ -121,7 +122,7 @@ def _key(key: Any, path: str) -> str:
         return key
 
     def own_text(value: Any) -> str:
-        if type(value).__str__ is object.__str__:
+        if type(value).__str__ is _ONLY_REPR:
             raise _refusal(f"{path} has the key {key!r}, which has no text of its own.", value, path)
         return str(value)
 

@@ -141,6 +141,7 @@ def test_list_continues_from_its_cursor(invoke: Invoke, ask: Callable[..., Any],
     ("arguments", "why"),
     [
         (["--cursor", "x"], "The cursor is invalid."),
+        (["--cursor", ""], "The cursor is invalid."),
         (["--older-than", "soon"], "like 10m"),
         (["--status", "broken"], "'broken' is not one of"),
         (["--limit", "0"], "not in the range"),
@@ -220,9 +221,13 @@ def test_start_reads_parameters_from_a_file_or_from_standard_input(
 ) -> None:
     path = tmp_path / "parameters.json"
     path.write_text('["from a file"]')
+    marked = tmp_path / "marked.json"
+    marked.write_text('["with a byte order mark"]', encoding="utf-8-sig")  # as Windows' editors and shells write it
     for argument, more, wanted in [
         (f"@{path}", {}, ["from a file"]),
+        (f"@{marked}", {}, ["with a byte order mark"]),
         ("@-", {"input": '["from standard input"]'}, ["from standard input"]),
+        ("@-", {"input": '\ufeff["marked"]'}, ["marked"]),
     ]:
         ask("start", "report", "--parameters", argument, **more)
         queue.deliver_all(app.test_client())

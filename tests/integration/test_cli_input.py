@@ -103,6 +103,7 @@ ODD = [
     ("start", "item", "--url-value", f"number={'9' * 5000}", "--url-value", "name=x"),
     ("start", "item", "--url-value", "number=7", "--url-value", f"name={SURROGATE}"),
     ("start", "item", "--url-value", "number=7", "--url-value", f"name={LONG}"),
+    ("list", "--cursor", ""),
     ("list", "--cursor", "nonsense"),
     ("list", "--cursor", SURROGATE),
     ("list", "--cursor", "é" * 5000),

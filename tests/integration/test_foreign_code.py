@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from flask.testing import FlaskClient
 from google.cloud import ndb
 
@@ -26,7 +26,7 @@ from gaetk_longtask import (
 )
 from gaetk_longtask.exceptions import HandedOver
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import load, raising, result_text, services_of
+from tests.support import deliver, load, raising, result_text, services_of, start
 
 
 class Panic(BaseException):
@@ -190,6 +190,71 @@ def test_a_serializer_that_raises_anything_is_a_failed_attempt(
         task = LongTaskManager.start("packed", {})
     assert queue.deliver(app.test_client()).status_code == 500
     assert load(app, task).status is Status.ERROR
+
+
+def sending(error: BaseException) -> Callable[..., Response]:
+    """Return a display_result that raises the error while its response is sent."""
+
+    def pieces() -> Iterator[str]:
+        yield "first"
+        raise error
+
+    return lambda handler, parameters, result: Response(pieces())
+
+
+def closing(error: BaseException) -> Callable[..., Response]:
+    """Return a display_result that raises the error when the server closes its response."""
+
+    class Pieces(list[str]):
+        __len__ = None  # type: ignore[assignment]  # a streamed response has no length
+
+        def close(self) -> None:
+            raise error
+
+    return lambda handler, parameters, result: Response(Pieces(["first"]))
+
+
+@pytest.mark.parametrize("way", [sending, closing])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        *((error, RuntimeError) for error in (Panic("x"), SystemExit(3), GeneratorExit(), asyncio.CancelledError())),
+        (ValueError("x"), ValueError),
+    ],
+    ids=repr,
+)
+def test_what_is_raised_while_a_response_is_sent_ends_only_this_response(
+    make_app: Callable[..., Flask],
+    queue: InMemoryQueue,
+    way: Callable[[BaseException], Any],
+    error: BaseException,
+    raised: type[Exception],
+) -> None:
+    app = make_app(type("Streamed", (Work,), {"display_result": way(error)}))
+    task = start(app, "streamed")
+    deliver(app, queue)
+    answer = app.test_client().get(task.url.replace("=query", "=showresult"))
+    with pytest.raises(raised) as caught:
+        list(answer.response)
+        answer.close()
+    assert error in (caught.value, caught.value.__cause__)
+
+
+def test_a_streamed_response_arrives_whole_and_is_closed(make_app: Callable[..., Flask], queue: InMemoryQueue) -> None:
+    closed = []
+
+    def pieces() -> Iterator[str]:
+        try:
+            yield "first "
+            yield "second"
+        finally:
+            closed.append(True)
+
+    app = make_app(type("Streamed", (Work,), {"display_result": lambda handler, *values: Response(pieces())}))
+    task = start(app, "streamed")
+    deliver(app, queue)
+    answer = app.test_client().get(task.url.replace("=query", "=showresult"))
+    assert (answer.text, closed) == ("first second", [True])
 
 
 # What is reported.

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, got_request_exception
 from flask.testing import FlaskClient
 
-from gaetk_longtask import LongRunningTaskHandler
+from gaetk_longtask import LongRunningTaskHandler, LongTask
 from gaetk_longtask.testing import InMemoryQueue
 
 JSON = {"Accept": "application/json"}
@@ -162,3 +162,17 @@ def test_ctrl_c_passes(make_app: Callable[..., Flask], queue: InMemoryQueue) -> 
     client, url = finished(make_app, queue, may_access=raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         client.get(url)
+
+
+def test_an_empty_user_id_is_that_of_an_anonymous_visitor(
+    make_app: Callable[..., Flask], queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
+) -> None:
+    user: list[str | None] = [""]
+    cls = handler(get_user_id=lambda self: user[0], unique_key=lambda self, parameters: "the same")
+    client = make_app(cls).test_client()
+    url = client.get("/report").headers["Location"]
+    user[0] = None
+    assert client.get("/report").headers["Location"] == url  # joined: both are nobody
+    assert [task.created_by for task in stored()] == [None]
+    user[0] = "anna"
+    assert client.get(url).status_code == 200

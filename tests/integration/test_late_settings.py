@@ -10,6 +10,7 @@ from flask import Flask
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.operators.doctor import examine
+from gaetk_longtask.testing import TaskRunner
 from gaetk_longtask.web.current import current_runtime
 
 
@@ -20,7 +21,7 @@ class Report(LongRunningTaskHandler):
 
 def make(**settings: Any) -> Flask:
     app = Flask("tests")
-    app.config.update(LONGTASK_PROJECT="demo", LONGTASK_LOCATION="local", **settings)
+    app.config.update({"LONGTASK_PROJECT": "demo", "LONGTASK_LOCATION": "local"} | settings)
     app.testing = True
     LongTaskManager(app)
     app.add_url_rule("/report", view_func=Report.as_view("report"))
@@ -63,6 +64,52 @@ def test_a_setting_that_is_changed_between_two_requests_is_named() -> None:
         current_runtime()
     app.config["LONGTASK_QUEUE"] = "reports"
     with app.app_context(), pytest.raises(ConfigurationError, match="LONGTASK_QUEUE was changed after"):
+        current_runtime()
+
+
+VARIABLES = {
+    "GOOGLE_CLOUD_PROJECT": "LONGTASK_PROJECT",
+    "GAE_SERVICE": "LONGTASK_SERVICE",
+    "GAE_VERSION": "LONGTASK_VERSION",
+    "MEMCACHED_HOSTS": "LONGTASK_PROGRESS_URL",
+}
+
+
+@pytest.mark.parametrize("early", [None, "early:1"])
+@pytest.mark.parametrize("late", [None, "", "late:2", "early:1"])
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_late_variable_of_the_environment_is_named_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, early: str | None, late: str | None
+) -> None:
+    def set_to(value: str | None) -> None:
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    set_to(early)
+    app = make(LONGTASK_PROJECT=None)
+    set_to(late)
+    with app.app_context():
+        if (early or None) == (late or None):
+            assert current_runtime()
+            return
+        with pytest.raises(ConfigurationError, match=rf"^{name} was changed after .* Change the environment first"):
+            current_runtime()
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_late_variable_that_a_setting_stands_for_is_fine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    app = make(**{VARIABLES[name]: "datastore:" if name == "MEMCACHED_HOSTS" else "mine"})
+    monkeypatch.setenv(name, "late")
+    with app.app_context():
+        assert current_runtime()
+
+
+def test_the_environment_does_not_matter_to_a_test_with_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make()
+    monkeypatch.setenv("MEMCACHED_HOSTS", "late:2")
+    with TaskRunner(app).opened() as runner, app.app_context():
+        monkeypatch.setenv("MEMCACHED_HOSTS", "later:3")
+        assert current_runtime().queue is runner.queue
+    with app.app_context(), pytest.raises(ConfigurationError, match="MEMCACHED_HOSTS"):
         current_runtime()
 
 

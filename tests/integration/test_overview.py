@@ -119,7 +119,9 @@ def test_a_cursor_goes_through_all_of_them_once_even_where_time_has_moved_on(
     assert all(page.rows for page in pages)
 
 
-@pytest.mark.parametrize("cursor", ["x", "1.x", "1.AAAA", "1.Zm9v", "é", "99999999999999.AAAA", "1.", ".AAAA", "1.é"])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "1.x", "1.AAAA", "1.Zm9v", "é", "99999999999999.AAAA", "1.", ".AAAA", "1.é"]
+)
 def test_an_invalid_cursor_is_refused(services: Runtime, stock: Stock, cursor: str) -> None:
     stock()
     with services.ndb_context(), pytest.raises(ValueError, match="cursor"):
