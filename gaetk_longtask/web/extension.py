@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, has_request_context, request
+from flask.globals import request_ctx
 from flask.typing import ResponseReturnValue
 from google.cloud import ndb
 from werkzeug.utils import import_string
@@ -33,6 +34,7 @@ from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
 from gaetk_longtask.web.headers import ProtectedApp
 from gaetk_longtask.web.requests import current_trace
 
+_HOST = "_longtask_host"  #: the argument of our own rules that stands for any host
 URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
 
 
@@ -104,7 +106,7 @@ class LongTaskManager:
         # First of all: it changes how the application's own hooks see the request.
         app.before_request_funcs.setdefault(None, []).insert(0, _prepare_request)
         app.before_request(_answer_elsewhere)
-        blueprint = Blueprint(
+        blueprint = _Pages(
             "longtask", "gaetk_longtask", url_prefix=URL_PREFIX, static_folder="static", template_folder="templates"
         )
         blueprint.add_url_rule("/sweep", "_sweep", lambda: _by_cron(maintenance.sweep))
@@ -136,6 +138,24 @@ class LongTaskManager:
             EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
+
+
+class _Pages(Blueprint):
+    """Our own pages; under each host, if the application matches hosts."""
+
+    def make_setup_state(self, app: Any, options: dict[str, Any], first_registration: bool = False) -> Any:  # noqa: FBT001, FBT002  # as in Flask
+        """Add the host to each rule, and let `url_for` build them without it."""
+        state = super().make_setup_state(app, options, first_registration)
+        if app.url_map.host_matching:
+            state.add_url_rule = functools.partial(state.add_url_rule, host=f"<{_HOST}>")  # type: ignore[method-assign]
+            app.url_value_preprocessors[self.name].append(lambda endpoint, values: (values or {}).pop(_HOST, None))
+            app.url_default_functions[None].append(_give_host)
+        return state
+
+
+def _give_host(endpoint: str, values: dict[str, Any]) -> None:
+    if endpoint.startswith("longtask.") and has_request_context():
+        values.setdefault(_HOST, request_ctx.url_adapter.server_name if request_ctx.url_adapter else request.host)
 
 
 def _prepare_request() -> None:
