@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -12,6 +13,7 @@ from werkzeug.exceptions import SecurityError
 from gaetk_longtask import execution, replies
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.replies import Reply
+from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.problems import ProblemError, report_exception
@@ -39,13 +41,8 @@ def answer_elsewhere() -> Response | None:
     delivery = delivery_of(request)
     if delivery is None or not is_task_id(delivery.task_id) or not is_task_id(delivery.execute_key):
         return None  # keys are made like ids; the doctor sends another one
-    try:
-        runtime = current_runtime()
-        with runtime.ndb_context():
-            reply = replies.elsewhere(runtime, replace(delivery, endpoint=""))
-    except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
-        report_exception(exc)
-        reply = Reply(code=500, reason="the delivery can't be answered, see the log")
+    named_elsewhere = replace(delivery, endpoint="")
+    reply = _guarded(lambda runtime: replies.elsewhere(runtime, named_elsewhere))
     if reply.code == HTTPStatus.FORBIDDEN:
         return None  # not ours
     return _in_words(reply)
@@ -68,13 +65,21 @@ def admit_host() -> None:
 
 
 def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> Reply:
+    def deliver(runtime: Runtime) -> Reply:
+        return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+
+    return _guarded(deliver)
+
+
+def _guarded(reply: Callable[[Runtime], Reply]) -> Reply:
+    """Return a reply that is made in an NDB context; 500 if that raises anything."""
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
-            return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+            return reply(runtime)
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
-        return Reply(code=500, reason="the attempt failed, see the log")
+        return Reply(code=500, reason="the delivery failed, see the log")
 
 
 def _in_words(reply: Reply) -> Response:

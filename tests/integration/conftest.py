@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from google.cloud import ndb
@@ -17,6 +18,8 @@ from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
 from tests.support import Work, start, tasks_in
+
+Invoke = Callable[..., Result]
 
 
 @pytest.fixture
@@ -100,6 +103,19 @@ def client(app: Flask) -> FlaskClient:
 def stored(ndb_client: ndb.Client) -> Callable[[], list[LongTask]]:
     """A function that returns all stored tasks."""
     return lambda: tasks_in(ndb_client)
+
+
+@pytest.fixture
+def invoke(app: Flask) -> Invoke:
+    """Call ``flask longtask`` in a terminal with an encoding. Unexpected exceptions fail the test."""
+
+    def invoke(*arguments: str, encoding: str = "utf-8", **more: Any) -> Result:
+        result = app.test_cli_runner(charset=encoding).invoke(args=["longtask", *arguments], **more)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
 
 
 class Stock:

@@ -18,7 +18,6 @@ from typing import Any
 import click
 import grpc
 import pytest
-from click.testing import Result
 from flask import Flask
 from google.cloud import ndb
 
@@ -30,10 +29,8 @@ from gaetk_longtask.operators import cli
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from gaetk_longtask.transitions import READY_PATIENCE
-from tests.integration.conftest import Stock
+from tests.integration.conftest import Invoke, Stock
 from tests.support import load, start
-
-Invoke = Callable[..., Result]
 
 
 class Report(LongRunningTaskHandler):
@@ -52,19 +49,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(Report)
     app.add_url_rule("/item/<int:number>/<name>", view_func=Report.as_view("item"))
     return app
-
-
-@pytest.fixture
-def invoke(app: Flask) -> Invoke:
-    """Call ``flask longtask``. Unexpected exceptions fail the test."""
-
-    def invoke(*arguments: str, **more: Any) -> Result:
-        result = app.test_cli_runner().invoke(args=["longtask", *arguments], **more)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from flask import Flask
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.testing import InMemoryQueue
-from tests.integration.conftest import Stock
+from tests.integration.conftest import Invoke, Stock
 
-Invoke = Callable[..., Result]
 LONG, SURROGATE = "x" * 2000, "caf\udce9"
 ENCODINGS = ["cp1252", "ascii", "latin-1", "cp437", "utf-8"]
 
@@ -35,19 +33,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(Report)
     app.add_url_rule("/item/<int:number>/<name>", view_func=Report.as_view("item"))
     return app
-
-
-@pytest.fixture
-def invoke(app: Flask) -> Invoke:
-    """Call ``flask longtask`` in a terminal with an encoding. Unexpected exceptions fail the test."""
-
-    def invoke(*arguments: str, encoding: str = "utf-8", **more: Any) -> Result:
-        result = app.test_cli_runner(charset=encoding).invoke(args=["longtask", *arguments], **more)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.mark.parametrize("user", [LONG, "é" * 751, SURROGATE, "", "\ud800"])
