@@ -24,6 +24,28 @@ EMULATED_LOCATION = "local"  #: the location for an emulator, which accepts any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NameSyntax:
+    """The names that Google Cloud accepts for something."""
+
+    pattern: str
+    needed: str  #: the same in words
+
+    def fits(self, name: object) -> bool:
+        """Return whether a value is such a name."""
+        return isinstance(name, str) and re.fullmatch(self.pattern, name, re.ASCII) is not None
+
+
+QUEUE_NAME = NameSyntax(
+    pattern="[A-Za-z0-9-]{1,100}", needed="the name of a queue: 1 to 100 letters, digits and hyphens"
+)
+SERVICE_NAME = NameSyntax(
+    pattern="[A-Za-z0-9][A-Za-z0-9-]{0,62}",
+    needed="the name of a service: 1 to 63 letters, digits and hyphens, without a hyphen at the start",
+)
+_NAMES = {"LONGTASK_QUEUE": QUEUE_NAME, "LONGTASK_SERVICE": SERVICE_NAME}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """The settings: one field each, in lower case and without the prefix."""
 
@@ -56,6 +78,8 @@ class Config:
                 fits, needed = callable(value), "a function that returns whether a request may see the overview"
             else:
                 fits, needed = isinstance(value, str) and bool(value.strip()), "a non-empty string"
+            if fits and key in _NAMES:
+                fits, needed = _NAMES[key].fits(value), _NAMES[key].needed
             if not fits:
                 raise ConfigurationError(f"{key} must be {needed}, not {value!r}.", key=key)
         values = {key.removeprefix(prefix).lower(): value for key, value in given.items()}

@@ -85,7 +85,7 @@ class Snapshot:
 
 
 class _Codec(Generic[T]):
-    """Writes and reads a dataclass as a JSON object with its field names. None and False, the defaults, are left out."""
+    """Writes and reads a dataclass as a JSON object with its field names. The defaults None and False are left out."""
 
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
+from math import isfinite
 from typing import Any
 
+from gaetk_longtask.config import QUEUE_NAME, SERVICE_NAME
 from gaetk_longtask.foreign import is_async
 
 #: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
+_NO_TEXTS = (bytes, bytearray, int, float, list, tuple, dict, set, frozenset)  #: what is often taken for a title
 _LONGEST_KEPT = timedelta(days=36_525)
 #: What a handler's author may override, and the library calls without awaiting it.
 HOOKS = (
@@ -41,6 +44,10 @@ def _problems(cls: Any) -> Iterator[str]:
         yield "keep_result is more than 100 years. Choose a shorter time, such as timedelta(days=30)."
     if cls.time_limit > _LONGEST_TIME:
         yield "time_limit is more than 24 hours, App Engine's limit. Shorten it and call checkpoint()."
+    for attribute, syntax in (("queue", QUEUE_NAME), ("service", SERVICE_NAME)):
+        name = getattr(cls, attribute)
+        if name is not None and not syntax.fits(name):
+            yield f"{attribute} must be None or {syntax.needed}; not {name!r}."
     if cls.time_limit > _LONGEST_AUTOMATIC_TIME and cls.service is None:
         yield (
             "time_limit is more than 10 minutes, App Engine's limit for a request on automatic scaling. "
@@ -49,26 +56,44 @@ def _problems(cls: Any) -> Iterator[str]:
         )
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         yield f"max_attempts must be an int of at least 1, not {cls.max_attempts!r}."
+    if not _is_property(cls, "total_steps") and not _is_number(cls.total_steps):
+        yield f"total_steps must be a number of at least 0, not {cls.total_steps!r}."
+    if type(cls.unique_key_shared) is not bool:
+        yield f"unique_key_shared must be True or False, not {cls.unique_key_shared!r}."
+    template = cls.status_template
+    if not _is_property(cls, "status_template") and not (isinstance(template, str) and template.strip()):
+        yield f"status_template must be the name of a template, not {template!r}."
     serializer = cls.serializer
-    if isinstance(serializer, type) or not all(
-        callable(getattr(serializer, name, None)) for name in ("dumps", "loads")
-    ):
+    made = not isinstance(serializer, type) and isinstance(getattr(serializer, "name", None), str)
+    if not made or not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
         yield f"serializer must be a serializer, such as JSONSerializer(), not {serializer!r}."
     for attribute in ("start_methods", "bookmark_parameters"):
         value = getattr(cls, attribute)
         if isinstance(value, str):
             yield f"{attribute} must be a collection of names, not one string; write ({value!r},)."
+        if not isinstance(value, Collection) or not all(isinstance(name, str) for name in value):
+            yield f"{attribute} must be a collection of names, such as a tuple, not {value!r}."
     unknown = set(cls.start_methods) - {"GET", "POST"}
     if unknown or not cls.start_methods:
         yield f"start_methods must contain GET, POST or both, not {sorted(unknown)}."
     form_url = inspect.getattr_static(cls, "form_url")
-    if form_url is not None and not isinstance(form_url, str) and not hasattr(form_url, "__get__"):
+    blank = isinstance(form_url, str) and not form_url.strip()
+    if blank or (form_url is not None and not isinstance(form_url, str) and not hasattr(form_url, "__get__")):
         yield f"form_url must be a URL, the name of an endpoint or a method, not {form_url!r}."
-    blank = isinstance(cls.title, (bytes, list, tuple)) or (isinstance(cls.title, str) and not cls.title.strip())
+    blank = isinstance(cls.title, _NO_TEXTS) or (isinstance(cls.title, str) and not cls.title.strip())
     if not isinstance(cls.title, property) and (cls.title is None or callable(cls.title) or blank):
         yield f"title must be a text, not {cls.title!r}."
     if not cls.init_every_request:
         yield "init_every_request must stay True, because a handler is the state of one request."
+
+
+def _is_property(cls: Any, name: str) -> bool:
+    """Return whether an attribute that is read from the handler of a request is computed there."""
+    return hasattr(inspect.getattr_static(cls, name), "__get__")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 0
 
 
 def check_hooks(cls: Any) -> None:

@@ -87,16 +87,24 @@ class LongRunningTaskHandler(View):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the subclass's attributes; raise `TypeError` if one of them is invalid."""
         super().__init_subclass__(**kwargs)
-        if cls.methods is not LongRunningTaskHandler.methods:  # the subclass's own, or a mixin's
-            if "start_methods" not in vars(cls):
-                cls.start_methods = tuple(method.upper() for method in cls.methods or ("GET",))
-            cls.methods = LongRunningTaskHandler.methods
+        cls._read_methods(wins="start_methods" not in vars(cls))
         cls._display_takes_task = takes_task(cls.display_result)
         cls._takes_fields = cls.prepare_task is LongRunningTaskHandler.prepare_task
         if isinstance(cls.serializer, type):
             cls.serializer = cls.serializer()
         check_hooks(cls)
         check_attributes(cls)
+
+    @classmethod
+    def _read_methods(cls, *, wins: bool = True) -> None:
+        """Take Flask's ``methods`` for `start_methods`, if it `wins`; the URL rule always has GET and POST."""
+        methods: Any = cls.methods
+        if methods is LongRunningTaskHandler.methods:
+            return
+        if wins:  # the checks refuse what is no collection of names
+            named = isinstance(methods, Iterable) and not isinstance(methods, str)
+            cls.start_methods = tuple(str(each).upper() for each in methods) if named else methods or ("GET",)
+        cls.methods = LongRunningTaskHandler.methods
 
     # What an author overrides.
 
@@ -234,7 +242,8 @@ class LongRunningTaskHandler(View):
         The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
         """
         check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
-        check_hooks(cls)  # again: a hook or an attribute may have been set after the class was made
+        cls._read_methods()  # again: a hook or an attribute may have been set after the class was made
+        check_hooks(cls)
         check_attributes(cls)
         make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)

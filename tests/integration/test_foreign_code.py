@@ -234,9 +234,13 @@ def test_what_is_raised_while_a_response_is_sent_ends_only_this_response(
     task = start(app, "streamed")
     deliver(app, queue)
     answer = app.test_client().get(task.url.replace("=query", "=showresult"))
-    with pytest.raises(raised) as caught:
+
+    def receive() -> None:
         list(answer.response)
         answer.close()
+
+    with pytest.raises(raised) as caught:
+        receive()
     assert error in (caught.value, caught.value.__cause__)
 
 

@@ -62,6 +62,13 @@ def test_a_setting_that_is_no_text_is_refused(name: str, value: object) -> None:
     assert caught.value.key == f"LONGTASK_{name}"
 
 
+@pytest.mark.parametrize("name", ["my queue", "my_queue", "a/b", "größe", "x" * 101, "a\n"])
+@pytest.mark.parametrize("key", ["LONGTASK_QUEUE", "LONGTASK_SERVICE"])
+def test_a_name_that_google_cloud_refuses_is_refused(key: str, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{key} must be the name of a .*letters, digits and hyphens"):
+        read({key: name})
+
+
 def test_a_function_decides_who_may_see_the_overview() -> None:
     def is_admin() -> bool:
         return False

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from gaetk_longtask import LongRunningTaskHandler
+from gaetk_longtask import JSONSerializer, LongRunningTaskHandler
 from gaetk_longtask.web.checks import HOOKS
 from tests.unit.web.conftest import make
+
+
+class Lazy:
+    """A text that is translated when it is shown, as Flask-Babel's lazy texts."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @pytest.mark.parametrize(
@@ -33,12 +44,53 @@ from tests.unit.web.conftest import make
         ("methods", ["PUT"]),
         ("bookmark_parameters", "month"),
         ("init_every_request", False),
+        *(("total_steps", value) for value in ("5", None, True, -1, float("nan"), float("inf"), [1])),
+        *(("unique_key_shared", value) for value in ("no", "yes", 1, 0, None, property(lambda self: False))),
+        *(("queue", value) for value in ("my queue", "", "my_queue", "x" * 101, "größe", "a/b", "a\n", 5, b"a")),
+        *(("service", value) for value in ("my service", "", "a.b", "-a", "x" * 64, "größe", "a\n", 5, ["a"])),
+        *(("status_template", value) for value in (3, None, "", " ", b"a.html", ["a.html"])),
+        *(("bookmark_parameters", value) for value in ([1], ("month", None), 5, None, iter(["month"]), [b"month"])),
+        *(("start_methods", value) for value in (5, None, [1], ("GET", None), iter(["GET"]))),
+        *(("methods", value) for value in ("POST", 5, [5])),
+        *(("serializer", value) for value in (None, object(), type("NoName", (JSONSerializer,), {"name": None})())),
+        *(("title", value) for value in (5, 1.5, b"x", ["x"], {}, set(), True, "", " ")),
+        *(("form_url", value) for value in ("", " ", 5, ["/form"])),
     ],
 )
 def test_a_mistake_is_refused_when_the_class_is_made_with_its_name_and_the_value(attribute: str, value: Any) -> None:
     named = {"methods": "start_methods"}.get(attribute, attribute)
     with pytest.raises(TypeError, match=rf"Report\.{named} must"):
         make(**{attribute: value})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        *(("total_steps", value) for value in (0, 5, 2.5, property(lambda self: 7))),
+        *(("queue", value) for value in (None, "reports", "Reports-2", "-", "x" * 100)),
+        *(("service", value) for value in (None, "worker", "worker-2", "2", "x" * 63)),
+        *(("status_template", value) for value in ("own.html", property(lambda self: "own.html"))),
+        *(("bookmark_parameters", value) for value in ((), ["month"], {"month"}, {"month": 1}.keys())),
+        *(("start_methods", value) for value in (["GET"], {"POST"}, {"GET": 1})),
+        ("unique_key_shared", True),
+        ("title", Lazy("Report")),
+    ],
+)
+def test_what_is_possible_is_accepted(attribute: str, value: Any) -> None:
+    cls = make(**{attribute: value})
+    assert cls.as_view("report")
+    assert inspect.getattr_static(cls, attribute) is value
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("queue", "my queue"), ("total_steps", "5"), ("unique_key_shared", "no"), ("methods", ["PUT"])],
+)
+def test_a_mistake_that_is_made_later_is_refused_when_the_view_is_made(attribute: str, value: Any) -> None:
+    cls = make()
+    setattr(cls, attribute, value)
+    with pytest.raises(TypeError, match=r"^Report\.\w+ must"):
+        cls.as_view("report")
 
 
 def test_one_name_instead_of_a_collection_is_corrected_in_the_message() -> None:

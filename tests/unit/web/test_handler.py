@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from flask import Flask
 
 from gaetk_longtask import JSONSerializer, LongRunningTaskHandler, PickleSerializer
@@ -113,6 +114,21 @@ def test_methods_may_come_from_a_class_that_is_no_handler() -> None:
 
     report = make(PostOnly, LongRunningTaskHandler)
     assert set(report.start_methods) == {"POST"}
+    assert set(report.as_view("report").methods) == {"GET", "POST"}
+
+
+@pytest.mark.parametrize("start_methods", [("GET", "POST"), ("GET",)])
+def test_methods_that_are_set_after_the_class_was_made_count(start_methods: tuple[str, ...]) -> None:
+    report = make(start_methods=start_methods)
+    report.methods = ["post"]
+    view: Any = report.as_view("report")
+    assert (set(report.start_methods), set(view.methods)) == ({"POST"}, {"GET", "POST"})
+
+
+def test_methods_that_are_set_for_a_base_class_later_count_for_its_subclasses() -> None:
+    base = make()
+    report = type("Derived", (base,), {})
+    base.methods = ["POST"]
     assert set(report.as_view("report").methods) == {"GET", "POST"}
 
 
