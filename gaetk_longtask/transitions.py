@@ -34,8 +34,7 @@ HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
 MOST_FAILURES = 100
 LONGEST_RUN = timedelta(days=30)  #: a task that has not ended by then never will
 
-#: The progress of a task before the first attempt.
-STARTING = Progress(message="Starting", initial=True).stored()
+STARTING = Progress(message="Starting", initial=True).stored()  #: the progress of a task before the first attempt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
