@@ -97,13 +97,12 @@ class Point:
         (frozenset({"b", "a", "c"}), '["a", "b", "c"]'),
         (Point(1, date(2026, 1, 1)), '{"x": 1, "at": "2026-01-01"}'),
     ],
-    ids=repr,
 )
 def test_a_key_is_the_text_of_its_json(key: Any, text: str) -> None:
     assert shown({key: "value", "x": [{key: 1}]}) == {text: "value", "x": [{text: 1}]}
 
 
-@pytest.mark.parametrize("key", [object(), (1, object()), range(3), int], ids=repr)
+@pytest.mark.parametrize("key", [object(), (1, object()), range(3), int])
 def test_a_key_without_a_text_is_refused_with_what_to_do(key: Any) -> None:
     with pytest.raises(SerializationError, match=r"^result\['a'\] has the key .* no text of its own\. Write display_"):
         jsonable({"a": {key: 1}})
