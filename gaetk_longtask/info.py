@@ -78,6 +78,7 @@ class TaskInfo:
     error: str | None = None  #: for the visitor: why it failed, if the author gave a reason
     permanent: bool = False  #: whether it failed because the author's code raised `PermanentTaskFailure`
     error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
+    title: str | None = None  #: what ``title_of()`` returned at the start
 
     def __repr__(self) -> str:
         """Show what may be in a log: not the whole id, which is the key to the task's page."""

@@ -72,6 +72,7 @@ class LongTask(_Own, ndb.Expando):
     method = ndb.TextProperty()
     namespace = ndb.TextProperty()
     created_by = ndb.StringProperty()
+    title = ndb.StringProperty()  #: part of the overview's indexes
     created_at = _moment(indexed=True)
     updated_at = _moment()
     requested_at = _moment()  #: when this run was requested: the start, or the last retry
