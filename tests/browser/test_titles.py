@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from gaetk_longtask import LongTaskManager
 from tests.browser.stage import Stage
 from tests.browser.states import MORE_STATES, STATES, WORKING, open_state
+from tests.support import JSON
 
 SOON = 8_000
 REPORT = "Making the report"
@@ -94,3 +95,32 @@ def test_the_tab_follows_the_task(
     for change, expected in zip(changes, titles, strict=True):
         change()
         expect(page).to_have_title(expected, timeout=SOON)
+
+
+@pytest.mark.parametrize("width", [320, 1920])
+def test_the_longest_title_does_not_make_the_page_scroll_sideways(
+    visitor: Callable[..., Page], stage: Stage, width: int
+) -> None:
+    with stage.app.app_context():
+        task_id = LongTaskManager.start("plain", {"title": "VeryLongNameOfAFile" * 10}).id
+    page = visitor(viewport={"width": width, "height": 640})
+    addresses = [stage.page(task_id, endpoint="plain"), f"{stage.url}/_longtask/tasks"]
+    addresses += [f"{stage.url}/_longtask/tasks/{task_id}"]
+    for address in addresses:
+        page.goto(address)
+        expect(page.get_by_text("VeryLongNameOfAFile").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+    stage.cancel(task_id)
+    page.goto(addresses[0])
+    expect(page.locator("h1")).to_have_text("The task was cancelled")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_poll_with_the_longest_title_is_small(stage: Stage) -> None:
+    with stage.app.app_context():
+        task_id = LongTaskManager.start("plain", {"title": "Invoices " * 20}).id
+    stage.begin(task_id)
+    stage.report(task_id, **WORKING)
+    answer = stage.app.test_client().get(stage.page(task_id, endpoint="plain"), headers=JSON)
+    assert len(answer.json["title"]) == 120
+    assert len(answer.data) <= 650

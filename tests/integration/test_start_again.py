@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTaskFailure
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
+from tests.support import links
 
 UNKNOWN = "_longtaskid=AAAAAAAAAAAAAAAAAAAAAAAA"
 PARTIAL = "_longtaskpartial=1"
@@ -57,12 +58,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(Report, Text, Marked, Yielded, YieldedMarkup)
     app.add_url_rule("/form", "form", lambda: "the form")
     return app
-
-
-def links(html: str) -> dict[str, str]:
-    """Return the addresses of the links by their texts."""
-    found = re.findall(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>([^<]*)</a>", html)
-    return {text: url.replace("&amp;", "&") for url, text in found}
 
 
 def failed(client: FlaskClient, queue: InMemoryQueue, url: str, **request: Any) -> str:

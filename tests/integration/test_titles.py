@@ -18,7 +18,7 @@ from google.cloud import ndb
 from gaetk_longtask import EnqueueRefusedError, LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import JSON, UNKNOWN, id_of, job, load, polled, press, started
+from tests.support import JSON, UNKNOWN, id_of, job, links, load, polled, press, started
 
 MAY = "Invoices of May"
 
@@ -70,12 +70,6 @@ def tab(answer: Any) -> str:
 def subjects(answer: Any) -> list[str]:
     """Return what the page says above its heading."""
     return re.findall(r'<p class="lt-subject" dir="auto">(.*)</p>', answer.text)
-
-
-def links(html: str) -> dict[str, str]:
-    """Return the addresses of the links by their texts."""
-    found = re.findall(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>([^<]*)</a>", html)
-    return {text: url.replace("&amp;", "&") for url, text in found}
 
 
 # The start.
