@@ -84,6 +84,7 @@ class TaskInfo:
     permanent: bool = False  #: whether it failed because the author's code raised `PermanentTaskFailure`
     error_reference: str | None = None  #: for the operator: the reference in the log line about the failure
     partial: bool = False  #: whether it was started by POST with parameters, which `url` does not have
+    title: str | None = None  #: what ``title_of()`` returned at the start
 
     def __repr__(self) -> str:
         """Show what may be in a log: not the whole id, which is the key to the task's page."""

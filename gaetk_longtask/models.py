@@ -73,6 +73,7 @@ class LongTask(_Own, ndb.Expando):
     namespace = ndb.TextProperty()
     partial = ndb.BooleanProperty(default=False, indexed=False)  #: whether `url` lacks the parameters of a form
     created_by = ndb.StringProperty()
+    title = ndb.StringProperty()  #: part of the overview's indexes
     created_at = _moment(indexed=True)
     updated_at = _moment()
     requested_at = _moment()  #: when this run was requested: the start, or the last retry

@@ -63,6 +63,7 @@ def start(
     parameters: Any,
     options: TaskOptions,
     *,
+    title: str | None = None,
     key: str | None = None,
     shared: bool = False,
     host: str = "",
@@ -80,7 +81,7 @@ def start(
     def joined(found: LongTask) -> LongTask:
         if not shared or may_join(found):
             return found
-        return start(runtime, origin, parameters, options, key=key, host=host)
+        return start(runtime, origin, parameters, options, title=title, key=key, host=host)
 
     runtime.queue.check()
     if not is_user_id(origin.created_by):
@@ -103,6 +104,7 @@ def start(
         task = LongTask(
             key=LongTask.key_of(task_id),
             **asdict(origin),
+            title=title,
             namespace=ndb.get_context().get_namespace(),
             execute_key=new_token(),
             queue=options.queue,

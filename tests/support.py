@@ -124,6 +124,12 @@ def exceptions_of(app: Flask, call: Callable[[], TestResponse]) -> tuple[TestRes
         return call(), reported
 
 
+def links(html: str) -> dict[str, str]:
+    """Return the addresses of the links of a page by their texts."""
+    found = re.findall(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>([^<]*)</a>", html)
+    return {text: url.replace("&amp;", "&") for url, text in found}
+
+
 def result_text(answer: TestResponse) -> str:
     """Return the text that a page with a result shows."""
     found = re.search(r'<div class="lt-text" dir="auto">(.*?)</div>\n<div class="lt-actions">', answer.text, re.DOTALL)

@@ -108,13 +108,15 @@ def _list(
         output.print_json({"tasks": [output.document(row) for row in found.rows], "cursor": found.cursor})
         return
     now = runtime.clock()
-    output.print_table(
-        ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"],
-        (
-            [row.id, row.status, row.endpoint, output.span(now - row.created_at), row.attempts, output.said(row.live)]
-            for row in found.rows
-        ),
-    )
+    head = ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"]
+    table: list[list[object]] = [
+        [row.id, row.status, row.endpoint, output.span(now - row.created_at), row.attempts, output.said(row.live)]
+        for row in found.rows
+    ]
+    if any(row.title for row in found.rows):
+        head.append("TITLE")
+        table = [[*cells, row.title or ""] for cells, row in zip(table, found.rows, strict=True)]
+    output.print_table(head, table)
     _note_unknown([wanted["endpoint"]] if wanted["endpoint"] is not None and not found.rows else [])
     if found.cursor:
         click.echo(f"There are more tasks. To continue, add --cursor {found.cursor}", err=True)
@@ -126,7 +128,7 @@ def _list(
 def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
     """Show a task. The first characters of its ID are enough."""
     task = overview.find(runtime, task_id)
-    row = Row.of(task, overview.live(runtime, task))
+    row = Row.of(task, overview.live(runtime, task), title=task.title)
     facts = output.document(row) | output.details(task)
     if with_parameters:
         facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))

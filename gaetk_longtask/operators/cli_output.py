@@ -32,6 +32,7 @@ def document(row: Row) -> dict[str, Any]:
         "id": row.id,
         "status": row.status.value,
         "endpoint": row.endpoint,
+        "title": row.title,
         "created_at": _iso(row.created_at),
         "attempts": row.attempts,
         "progress": row.live.info.progress.document() if row.live else None,

@@ -83,9 +83,10 @@ class Row:
     attempts: int  #: so far, including the one that is running or comes next
     created_at: datetime
     live: Snapshot | None  #: the latest snapshot; None if the task has ended or there is none
+    title: str | None = None  #: the task's own
 
     @classmethod
-    def of(cls, task: LongTask, live: Snapshot | None, wanted: Filter = _ANY) -> Self:
+    def of(cls, task: LongTask, live: Snapshot | None, wanted: Filter = _ANY, *, title: str | None = None) -> Self:
         """Return the row of a task. `wanted` has the values that the query filtered by and so did not project."""
         status = wanted.status or task.status
         return cls(
@@ -95,6 +96,7 @@ class Row:
             attempts=task.failures + (status is not Status.FAILED),
             created_at=task.created_at,
             live=live,
+            title=title,
         )
 
 
@@ -141,7 +143,7 @@ class Statistics:
 
 
 def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit: int = PAGE) -> Rows:
-    """Return a page of tasks; one projection query, and one read of the progress store.
+    """Return a page of tasks; one or two projection queries, and one read of the progress store.
 
     An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
     an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an index is missing.
@@ -155,6 +157,7 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
             projection.append(prop)
         else:
             query = query.filter(prop == str(value))
+    of_any_age = query
     if wanted.older_than is not None:
         query = query.filter(LongTask.created_at <= asked_at - wanted.older_than)
     if wanted.younger_than is not None:
@@ -170,7 +173,26 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
     alive = [task.id for task in found if not (wanted.status or task.status).ended]
     news = runtime.progress.read_many(alive) if alive else {}
-    return Rows(rows=[Row.of(task, news.get(task.id), wanted) for task in found], cursor=more)
+    titles = {task_id: snapshot.info.title for task_id, snapshot in news.items()}
+    if any(task.id not in titles for task in found):
+        titles |= _titles(of_any_age, found)
+    return Rows(
+        rows=[Row.of(task, news.get(task.id), wanted, title=titles.get(task.id)) for task in found], cursor=more
+    )
+
+
+def _titles(query: ndb.Query, found: Sequence[LongTask]) -> dict[str, str | None]:
+    """Return the titles of the tasks that a query has found, by their ids.
+
+    This is a query of its own, because one that projects a property finds only tasks that have it: not those of a
+    version of the library without titles.
+    """
+    newest, oldest = found[0].created_at, found[-1].created_at
+    query = query.filter(LongTask.created_at >= oldest, LongTask.created_at <= newest)
+    with _asking():
+        # More than there are rows: of several tasks that began in the same moment, some are on another page.
+        titled = query.fetch(2 * len(found), projection=[LongTask.created_at, LongTask.title])
+    return {task.id: task.title for task in titled}
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:

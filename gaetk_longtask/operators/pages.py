@@ -235,6 +235,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
             trouble = str(exc)
     page = TaskPage(
         title=task.endpoint,
+        subject=task.title or "",
         language=asked_language(request),
         now=runtime.clock(),
         task=task,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -31,7 +30,7 @@ from gaetk_longtask.web.parameters import (
     is_partial,
     kept_in_url,
 )
-from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.problems import ProblemError, document_response
 from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, asked_language, path_of, wants_json
 from gaetk_longtask.web.templating import render
 
@@ -40,7 +39,6 @@ log = logging.getLogger(__name__)
 GONE: Any = object()  #: stands for the parameters of a task that can't be read any more
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class Answers:
@@ -52,6 +50,7 @@ class Answers:
         self._runtime = runtime
         self.path = path_of(request)
         self.as_json = wants_json(request)
+        self.task_title: str | None = None  #: the task's own title, as soon as the visitor may see it
 
     def snapshot(self, task: LongTask) -> Snapshot:
         """Return the snapshot of a stored task."""
@@ -77,7 +76,8 @@ class Answers:
         if self.as_json:
             return Response(text, mimetype="text/plain")
         language = asked_language(self._request)
-        subject = subject_of(self._hooks.title, language)
+        task_title = self._hooks.task.title if self._hooks.task else None
+        subject = subject_of(self._hooks.title, language, task_title)
         page = TextPage(
             language=language,
             title=subject or language.gettext("Result"),
@@ -90,7 +90,7 @@ class Answers:
 
     def document(self, snapshot: Snapshot) -> Response:
         """Return the status document."""
-        return Response(_ENCODER.encode(self.page(snapshot).document()), mimetype="application/json")
+        return document_response(self.page(snapshot).document(), mimetype="application/json")
 
     def url(self, job: JobName, task_id: str) -> str:
         """Return the URL of a job of a task. It keeps the parameters of the task's URL, or of the start."""
@@ -108,7 +108,7 @@ class Answers:
         it does not lead to the `parameters`, for instance because it was in a mail.
         """
         request = self._request
-        if "GET" not in self._hooks.start_methods:
+        if "GET" not in self._hooks.start_methods or is_partial(request):
             return None
         if parameters is not GONE and self._hooks._takes_fields:  # noqa: SLF001  # the handler is ours
             given = gather([request.args.to_dict(flat=False)], csrf_field()) | (request.view_args or {})
@@ -117,8 +117,6 @@ class Answers:
                     return None
             except Exception:  # noqa: BLE001  # a value's own comparison may raise anything
                 return None
-        elif is_partial(request):
-            return None
         return with_query(self.path, given_in_url(request))
 
     def form_url(self, parameters: Any = GONE) -> str | None:
@@ -161,6 +159,12 @@ class Answers:
         """Return whether a request that starts a task has a file, or a body that is no form."""
         request = self._request
         return bool(request.files) or (bool(request.content_length) and request.mimetype not in _FORMS)
+
+    def problem(self, problem: ProblemError) -> Response:
+        """Return the answer to a request that has failed. The page links to the form if it has no better way."""
+        if problem.leads_nowhere and not self.as_json:
+            problem.form_url = self.form_url()
+        return problem.response(title=self._hooks.title, task_title=self.task_title)
 
     def unknown(self) -> ProblemError:
         """Return the error for a task id that does not exist."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from gaetk_longtask.config import QUEUE_NAME, SERVICE_NAME
 from gaetk_longtask.foreign import is_async
+from gaetk_longtask.web.pages.base import LONGEST_TITLE
 
 #: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
@@ -24,6 +25,7 @@ HOOKS = (
     "may_access",
     "get_user_id",
     "unique_key",
+    "title_of",
     "form_url",
 )
 
@@ -83,6 +85,8 @@ def _problems(cls: Any) -> Iterator[str]:
     blank = isinstance(cls.title, _NO_TEXTS) or (isinstance(cls.title, str) and not cls.title.strip())
     if not isinstance(cls.title, property) and (cls.title is None or callable(cls.title) or blank):
         yield f"title must be a text, not {cls.title!r}."
+    if isinstance(cls.title, str) and len(cls.title) > LONGEST_TITLE:
+        yield f"title must have at most {LONGEST_TITLE} characters, not {len(cls.title)}."
     if not cls.init_every_request:
         yield "init_every_request must stay True, because a handler is the state of one request."
 

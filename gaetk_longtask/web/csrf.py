@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from flask import Response, current_app, g, request, url_for
 from werkzeug.exceptions import HTTPException
 
+from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.web.answers import unpressed, with_query
 from gaetk_longtask.web.current import handler_class
+from gaetk_longtask.web.pages.base import DEFAULT_TITLE
 from gaetk_longtask.web.requests import JOB_FIELD, JobName, asked_job, is_same_origin, path_of, protect, wants_json
 
 
@@ -25,9 +28,11 @@ def offer_fresh_button(response: Response) -> Response:
     if pressed is None or error is None or response.get_data() != error.get_response().get_data():
         return response
     job, action, task_url = pressed
-    page = unpressed(HTTPStatus.BAD_REQUEST, job, action=action, task_url=task_url).response()
-    response.set_data(page.get_data())
-    return protect(response)
+    with logging_failures("the button can't be shown again"):  # the handler's title may raise anything
+        problem = unpressed(HTTPStatus.BAD_REQUEST, job, action=action, task_url=task_url)
+        response.set_data(problem.response(title=_title()).get_data())
+        return protect(response)
+    return response
 
 
 def _pressed() -> tuple[JobName, str, str] | None:
@@ -43,6 +48,12 @@ def _pressed() -> tuple[JobName, str, str] | None:
     query = list(request.args.items(multi=True))
     shown = [(name, JobName.QUERY.value if name == JOB_FIELD else value) for name, value in query]
     return JobName(job), with_query(path_of(request), query), with_query(path_of(request), shown)
+
+
+def _title() -> object:
+    """Return the title of the handler; the default on the operators' pages. The task's own is not read."""
+    view: Any = current_app.view_functions.get(request.endpoint or "")
+    return view.make_handler().title if handler_class(view) else DEFAULT_TITLE
 
 
 def _csrf_error() -> HTTPException | None:

@@ -17,7 +17,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.starting import Origin, is_user_id
 from gaetk_longtask.web.current import current_runtime, handler_class
-from gaetk_longtask.web.hooks import Hooks, unique_key
+from gaetk_longtask.web.hooks import Hooks, title_of, unique_key
 from gaetk_longtask.web.places import place_for
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ def start(
     )
     host = urlsplit(place.base_url).netloc
     with runtime.ndb_context.joining():
-        key, shared = unique_key(view.make_handler(), parameters), cls.unique_key_shared
-        return starting.start(
-            runtime, origin, parameters, cls.options(runtime.config), key=key, shared=shared, host=host
-        )
+        handler, options = view.make_handler(), cls.options(runtime.config)
+        title, key = title_of(handler, parameters), unique_key(handler, parameters)
+        shared = cls.unique_key_shared
+        return starting.start(runtime, origin, parameters, options, title=title, key=key, shared=shared, host=host)
 
 
 def _check(endpoint: object, url_values: object, created_by: object) -> None:

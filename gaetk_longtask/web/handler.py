@@ -64,7 +64,8 @@ class LongRunningTaskHandler(View):
     serializer: ClassVar[Serializer] = JSONSerializer()
     #: The template of the waiting page; it gets a `StatusPage` as ``page``.
     status_template: ClassVar[str] = "gaetk_longtask/status.html"
-    title: ClassVar[str] = DEFAULT_TITLE  #: what the task is called on each of its pages
+    #: What tasks are called on their pages; at most 120 characters. `title_of` gives a single task a title of its own.
+    title: ClassVar[str] = DEFAULT_TITLE
     #: Where the visitor begins again if the task has failed or is gone: a URL if it contains ``/``, else the name of an
     #: endpoint. Or a method ``form_url(self, parameters)`` that returns one of these or None; it is not called if the
     #: task's parameters are gone.
@@ -171,6 +172,14 @@ class LongRunningTaskHandler(View):
 
         Only requests of the same user join one task, unless `unique_key_shared` is set. All anonymous visitors count as
         one user. With None, the default, every request starts a task of its own.
+        """
+        return None
+
+    def title_of(self, parameters: Any) -> str | None:
+        """Return a title for this task, such as "Invoices of May"; with None, the default, it has the class's `title`.
+
+        It is asked once, at the start, also for a task that is started from code. The title is stored with the task.
+        White space becomes a single space, and what exceeds 120 characters is cut off.
         """
         return None
 

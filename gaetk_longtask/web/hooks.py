@@ -15,6 +15,7 @@ from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.runtime import TaskOptions
+from gaetk_longtask.web.pages.base import as_title
 from gaetk_longtask.web.pages.status_page import StatusPage
 
 
@@ -47,6 +48,9 @@ class Hooks(Protocol):
     def unique_key(self, parameters: Any) -> str | None:
         """Return a key that equal requests have in common, or None."""
 
+    def title_of(self, parameters: Any) -> str | None:
+        """Return a title for the task, or None."""
+
     def may_access(self, task: TaskInfo) -> bool:
         """Return whether the visitor may see, cancel and retry the task."""
 
@@ -67,6 +71,11 @@ def get_user_id(hooks: Hooks) -> str | None:
 def unique_key(hooks: Hooks, parameters: Any) -> str | None:
     """Return what `unique_key` returns; raise `TypeError` unless it is a string or None."""
     return _text_or_none(hooks, "unique_key", hooks.unique_key(parameters))
+
+
+def title_of(hooks: Hooks, parameters: Any) -> str | None:
+    """Return what `title_of` returns, see `as_title`; None if it is blank. Raise `TypeError` if it is no string."""
+    return as_title(_text_or_none(hooks, "title_of", hooks.title_of(parameters)) or "") or None
 
 
 def _text_or_none(hooks: Hooks, name: str, answer: object) -> str | None:

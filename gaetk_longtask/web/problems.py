@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
-from flask import Response, current_app, got_request_exception, jsonify, make_response, request
+from flask import Response, current_app, got_request_exception, make_response, request
 
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.foreign import logging_failures
@@ -21,6 +22,7 @@ from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 #: The kinds of problems that the page distinguishes.
 Kind = Literal["unknown", "expired", "damaged", "unpressed", "problem"]
 
@@ -46,16 +48,27 @@ class ProblemError(Exception):
     def __str__(self) -> str:
         return self.message % self.values if self.values else self.message
 
-    def response(self, *, title: object = DEFAULT_TITLE) -> Response:
+    @property
+    def again_seconds(self) -> int | None:
+        """After how many seconds reloading the page may help; None if it can't."""
+        return self.retry_after_seconds if request.method == "GET" and self.retry_url is None else None
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether the page has no link and no button."""
+        ways = self.start_url, self.form_url, self.retry_url, self.cancel_url, self.task_url, self.again_seconds
+        return not any(ways)
+
+    def response(self, *, title: object = DEFAULT_TITLE, task_title: str | None = None) -> Response:
         """Return the answer to the current request; `title` is the handler's."""
-        page = ProblemPage.of(self, asked_language(request), title=title)
+        page = ProblemPage.of(self, asked_language(request), title=title, task_title=task_title)
         if wants_json(request):
             optional = {"reference": self.reference, "retry": self.retry_url}
-            response = jsonify(
+            response = document_response(
                 {"type": "about:blank", "title": self.status.phrase, "status": self.status.value, "detail": page.detail}
-                | {name: value for name, value in optional.items() if value}
+                | {name: value for name, value in optional.items() if value},
+                mimetype="application/problem+json",
             )
-            response.mimetype = "application/problem+json"
         else:
             response = make_response(render("gaetk_longtask/problem.html", page=page))
             keep_out_of_frames()
@@ -76,16 +89,22 @@ class ProblemPage(Page):
     again_seconds: int | None  #: after how many seconds reloading the page may help; None if it can't
 
     @classmethod
-    def of(cls, problem: ProblemError, language: Language, *, title: object = DEFAULT_TITLE) -> ProblemPage:
+    def of(
+        cls,
+        problem: ProblemError,
+        language: Language,
+        *,
+        title: object = DEFAULT_TITLE,
+        task_title: str | None = None,
+    ) -> ProblemPage:
         """Return the page about a problem with the current request, in a language."""
-        passes = request.method == "GET" and problem.retry_url is None
         return cls(
             language=language,
             title=_title(language, problem),
-            subject=subject_of(title, language),
+            subject=subject_of(title, language, task_title),
             problem=problem,
             detail=language.gettext(problem.message, **problem.values),
-            again_seconds=problem.retry_after_seconds if passes else None,
+            again_seconds=problem.again_seconds,
         )
 
 
@@ -107,6 +126,11 @@ def _title(language: Language, problem: ProblemError) -> str:
             return language.gettext("Something went wrong")
         case _:
             return language.gettext("Invalid request")
+
+
+def document_response(document: Mapping[str, Any], *, mimetype: str) -> Response:
+    """Return a document for programs: JSON in UTF-8, in which no letter is escaped."""
+    return Response(_ENCODER.encode(document).encode(errors="replace"), mimetype=mimetype)
 
 
 @contextmanager

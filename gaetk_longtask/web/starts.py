@@ -16,7 +16,7 @@ from gaetk_longtask.starting import Origin
 from gaetk_longtask.web.answers import Answers, with_query
 from gaetk_longtask.web.forms import check_length, check_query
 from gaetk_longtask.web.headers import keep_out_of_frames
-from gaetk_longtask.web.hooks import Hooks, get_user_id, may_access, unique_key
+from gaetk_longtask.web.hooks import Hooks, get_user_id, may_access, title_of, unique_key
 from gaetk_longtask.web.pages.base import StartPage, subject_of
 from gaetk_longtask.web.parameters import csrf_field, given_in_url, is_parameter
 from gaetk_longtask.web.places import place_of
@@ -25,6 +25,7 @@ from gaetk_longtask.web.requests import JobName, asked_language, is_cross_site, 
 from gaetk_longtask.web.templating import render
 
 _LONGEST_SHOWN = 200  #: characters of a parameter on that page
+_MOST_FILES = 10  #: how many files a refusal names
 _MOST_FIELDS = 1000  #: how many fields the page with the start button repeats
 
 
@@ -73,6 +74,7 @@ class Start:
         parameters = self._hooks.prepare_task(**(request.view_args or {}))
         request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
         origin = replace(origin, partial=request.method == "POST" and self._answers.has_parameters())
+        self._answers.task_title = title_of(self._hooks, parameters)
         options = self._hooks.options(self._runtime.config)
         key, shared = unique_key(self._hooks, parameters), self._hooks.unique_key_shared
         try:
@@ -82,6 +84,7 @@ class Start:
                     origin,
                     parameters,
                     options,
+                    title=self._answers.task_title,
                     key=key,
                     shared=shared,
                     host=request.host,
@@ -119,11 +122,7 @@ class Start:
                 "This request comes from another site, so nothing was started. Send it from our own site.",
             )
         if request.files:
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "This file was sent from another site. Open our own form and choose the file there.",
-                form_url=self._answers.form_url(),
-            )
+            raise self._foreign_files()
         posted = request.method == "POST"
         source = request.form if posted else request.args
         if sum(len(values) for _, values in source.lists()) > _MOST_FIELDS:
@@ -147,11 +146,29 @@ class Start:
             method=request.method.lower(),
             action=with_query(path, request.args.items(multi=True)) if posted else path,
             fields=fields,
-            shown=[(name, _shortened(value)) for name, value in shown],
+            shown=[(_shortened(name), _shortened(value)) for name, value in shown],
             hidden=sum(name not in public for name, _ in given),
         )
         keep_out_of_frames()
         return render("gaetk_longtask/start.html", page=page)
+
+    def _foreign_files(self) -> ProblemError:
+        """Return the error for files that another site's form has sent: our page can't send them on."""
+        files = [file for _, file in self._request.files.items(multi=True)]
+        names = [_shortened(file.filename) for file in files if file.filename]
+        if not names:  # no file was chosen
+            return ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "This file was sent from another site. Open our own form and choose the file there.",
+                form_url=self._answers.form_url(),
+            )
+        return ProblemError(
+            HTTPStatus.FORBIDDEN,
+            "Nothing was started, because another site has sent this upload: %(names)s. "
+            "Open our own form and repeat the upload there.",
+            values={"names": ", ".join(names[:_MOST_FILES]) + (" …" if names[_MOST_FILES:] else "")},
+            form_url=self._answers.form_url(),
+        )
 
 
 def _shortened(value: str) -> str:

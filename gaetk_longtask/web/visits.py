@@ -73,18 +73,18 @@ class _Visit:
         try:
             return make_response(self._dispatch())
         except ProblemError as problem:
-            return problem.response(title=self._hooks.title)
+            return self._answers.problem(problem)
         except HTTPException as exc:
             bad_form = forms.problem_of(self._request, exc)
             if bad_form is None:
                 raise
-            return bad_form.response(title=self._hooks.title)
+            return self._answers.problem(bad_form)
         except ConfigurationError as exc:
             report_exception(exc)
             return ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "This application is not set up for long-running tasks. The reason is in its log.",
-            ).response()
+            ).response(title=self._hooks.title)
 
     def _dispatch(self) -> Any:
         if not has_possible_host(self._request):
@@ -115,6 +115,8 @@ class _Visit:
         with self._runtime.ndb_context.namespace(snapshot.info.namespace):
             if not may_access(self._hooks, snapshot.info):
                 raise _not_yours()
+            self._answers.task_title = snapshot.info.title
+            self._check_expiry(snapshot.info)
             match name:
                 case JobName.QUERY:
                     return self._query(snapshot)
@@ -139,15 +141,17 @@ class _Visit:
         place = self._request.endpoint, self._answers.path
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != place:
             raise self._answers.unknown()
-        if snapshot.info.expires_at is not None and snapshot.info.expires_at <= now:
+        return snapshot
+
+    def _check_expiry(self, info: TaskInfo) -> None:
+        if info.expires_at is not None and info.expires_at <= self._runtime.clock():
             raise ProblemError(
                 HTTPStatus.GONE,
                 "This result has expired. Results are kept for %(duration)s.",
                 values={"duration": asked_language(self._request).span(self._hooks.keep_result.total_seconds())},
                 kind="expired",
-                **self._answers.without_parameters(self._parameters_of_expired(snapshot.info)),
+                **self._answers.without_parameters(self._parameters_of_expired(info)),
             )
-        return snapshot
 
     def _read_task(self, task_id: str, known: Snapshot | None) -> Snapshot | None:
         """Read the durable state; enqueue the task again if it is due."""
@@ -210,6 +214,7 @@ class _Visit:
             raise self._answers.unknown()
         if _whose(task.info) != _whose(snapshot.info):
             log.error("the progress store and Datastore disagree about the owner of %s", task_id[:8])
+            self._answers.task_title = None
             raise _not_yours()
         if not task.status.has_result:
             if self._answers.as_json:

@@ -55,6 +55,16 @@ class Export(Report):
         return Response(result, mimetype="text/csv", headers={"Content-Disposition": "attachment; filename=export.csv"})
 
 
+class Plain(LongRunningTaskHandler):
+    """A task whose class has no title, and that has one of its own if it was given."""
+
+    def title_of(self, parameters: Any) -> str | None:
+        return parameters["title"]  # type: ignore[no-any-return]  # as JSON gives it back
+
+    def execute_task(self, parameters: Any) -> str:
+        raise AssertionError
+
+
 class Own(Report):
     """A task whose page is a template of the author's, the one that `Stage.show` was called with."""
 
@@ -76,6 +86,7 @@ class Stage:
         LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
         app.add_url_rule("/report", view_func=Report.as_view("report"))
         app.add_url_rule("/export", view_func=Export.as_view("export"))
+        app.add_url_rule("/plain", view_func=Plain.as_view("plain"))
         app.add_url_rule("/own", view_func=Own.as_view("own"))
         app.add_url_rule("/", view_func=lambda: FORM, endpoint="index")
         app.add_url_rule("/desk/<task_id>", view_func=self._desk, endpoint="desk")

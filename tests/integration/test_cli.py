@@ -92,6 +92,7 @@ def test_list_shows_progress_in_one_line_without_control_characters(
         "id": task.id,
         "status": "ready",
         "endpoint": "report",
+        "title": None,
         "created_at": "2026-01-01T00:00:00+00:00",
         "attempts": 1,
         "progress": {

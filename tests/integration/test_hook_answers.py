@@ -87,9 +87,11 @@ def test_a_joined_task_needs_a_true_answer_as_well(make_app: Callable[..., Flask
     assert first != second
 
 
-@pytest.mark.parametrize("hook", ["get_user_id", "unique_key"])
+@pytest.mark.parametrize("hook", ["get_user_id", "unique_key", "title_of"])
 @pytest.mark.parametrize("value", [5, b"anna", ["anna"], True])
-def test_a_user_and_a_key_are_text(make_app: Callable[..., Flask], queue: InMemoryQueue, hook: str, value: Any) -> None:
+def test_a_user_a_key_and_a_title_are_text(
+    make_app: Callable[..., Flask], queue: InMemoryQueue, hook: str, value: Any
+) -> None:
     app = make_app(handler(**{hook: lambda self, *arguments: value}), TESTING=True)
     with pytest.raises(TypeError, match=rf"Report\.{hook}\(\) must return a str or None, not "):
         app.test_client().get("/report")
@@ -117,6 +119,7 @@ BREAKS = [Panic, SystemExit, GeneratorExit, asyncio.CancelledError]
         ("prepare_task", None),
         ("get_user_id", None),
         ("unique_key", None),
+        ("title_of", None),
         ("may_access", "query"),
         ("render_status", "query&_longtaskrefresh=on"),
         ("display_result", "showresult"),

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from flask import Flask
 from google.appengine.datastore import datastore_index, datastore_pb
-from google.cloud import ndb
+from google.cloud import datastore, ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 from google.cloud.datastore_v1.types import CompositeFilter, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
@@ -35,6 +35,9 @@ HOUR = timedelta(hours=1)
 
 
 class Report(LongRunningTaskHandler):
+    def title_of(self, parameters: Any) -> str | None:
+        return f"Invoices of {parameters['month']}" if "month" in parameters else None
+
     def execute_task(self, parameters: Any) -> str:
         raise AssertionError
 
@@ -140,6 +143,50 @@ def test_a_task_at_work_has_its_latest_progress(
     assert row.live.info.progress.percent == 75
 
 
+@pytest.mark.parametrize("wanted", [{}, {"status": Status.FAILED}, {"endpoint": "report", "older_than": HOUR}], ids=str)
+def test_a_row_has_the_title_of_its_task(services: Runtime, stock: Stock, wanted: dict[str, Any]) -> None:
+    for number in range(5):
+        stock(id=f"t{number}", status=Status.FAILED, age=2 * HOUR, title=f"Invoices {number}")
+    for age in (2 * HOUR, 3 * HOUR):
+        stock(status=Status.FAILED, age=age)
+    with services.ndb_context():
+        pages = [overview.tasks(services, Filter(**wanted), limit=3)]
+        while pages[-1].cursor:
+            pages.append(overview.tasks(services, Filter(**wanted), limit=3, cursor=pages[-1].cursor))
+    rows = [row for page in pages for row in page.rows]
+    assert {row.id: row.title for row in rows if row.title} == {
+        f"t{number}": f"Invoices {number}" for number in range(5)
+    }
+    assert len(rows) == 7
+
+
+def test_the_list_has_tasks_of_a_version_without_titles(
+    services: Runtime, stock: Stock, ndb_client: ndb.Client
+) -> None:
+    stock(id="new", title="Invoices of May")
+    old = stock()
+    client = datastore.Client(project=ndb_client.project)
+    entity = client.get(client.key("LongTask", old))
+    del entity["title"]
+    client.put(entity)
+    with services.ndb_context():
+        rows = overview.tasks(services, Filter()).rows
+    assert {row.id: row.title for row in rows} == {"new": "Invoices of May", old: None}
+
+
+def test_the_titles_of_tasks_at_work_cost_no_query(
+    app: Flask, services: Runtime, queue: InMemoryQueue, ndb_client: ndb.Client
+) -> None:
+    tasks = [start(app, "report", {"month": month}) for month in ("May", "June")]
+    for task in tasks:
+        services.progress.write(Snapshot.of(task, now=services.clock()))
+    faults = put_between(ndb_client)
+    with services.ndb_context():
+        rows = overview.tasks(services, Filter()).rows
+    assert {row.title for row in rows} == {"Invoices of May", "Invoices of June"}
+    assert faults.calls == ["RunQuery"]
+
+
 def test_the_list_works_without_a_progress_store(
     services: Runtime, stock: Stock, progress: InMemoryProgressStore
 ) -> None:
@@ -158,7 +205,7 @@ def test_a_list_costs_the_same_however_many_tasks_there_are(
     with faults.resting():
         stock.many(stored, status=Status.STARTED)
     assert len(listed(services)) == overview.PAGE
-    assert faults.calls == ["RunQuery"]
+    assert faults.calls == ["RunQuery", "RunQuery"]  # the second one is for the titles
 
 
 def test_a_list_does_not_load_large_values(services: Runtime, stock: Stock) -> None:
@@ -250,6 +297,8 @@ def test_index_yaml_has_what_every_query_needs_and_nothing_else(
     channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), recorder)
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
     ages: list[dict[str, Any]] = [{}, {"older_than": HOUR}, {"younger_than": HOUR}]
+    for age in (timedelta(0), 2 * HOUR):
+        stock(status=Status.FAILED, endpoint="report", age=age)
     with services.ndb_context():
         for age in ages:
             for status in (None, Status.FAILED):
@@ -264,7 +313,7 @@ def test_index_yaml_has_what_every_query_needs_and_nothing_else(
             overview.find(services, "abc")
     defined = datastore_index.ParseIndexDefinitions(INDEX_YAML.read_text()).indexes
     queries = [legacy(query) for query in recorder.queries]
-    assert len(queries) == 12 + len(Status) + 5
+    assert len(queries) == 2 * 12 + len(Status) + 5
     missing = [str(query) for query in queries if datastore_index.MinimalCompositeIndexForQuery(query, defined)]
     assert missing == []
     for index in defined:

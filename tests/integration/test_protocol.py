@@ -384,6 +384,7 @@ def test_the_status_document_says_all_that_is_known_and_nothing_that_is_not(clie
         "id": task_id,
         "status": "ready",
         "done": False,
+        "title": "Making the report",
         "progress": {"message": "Starting", "step": None, "total_steps": None, "percent": None, "eta_seconds": None},
         "attempt": 1,
         "elapsed_seconds": 0.0,

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.support import links
 from tests.support import start as start_from_code
 
 UNKNOWN = "_longtaskid=AAAAAAAAAAAAAAAAAAAAAAAA"
@@ -63,12 +64,6 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(Report, Own, Text, Marked, Yielded, YieldedMarkup)
     app.add_url_rule("/form", "form", lambda: "the form")
     return app
-
-
-def links(html: str) -> dict[str, str]:
-    """Return the addresses of the links by their texts."""
-    found = re.findall(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>([^<]*)</a>", html)
-    return {text: url.replace("&amp;", "&") for url, text in found}
 
 
 def failed(client: FlaskClient, queue: InMemoryQueue, url: str, **request: Any) -> str:
@@ -330,7 +325,7 @@ def test_a_link_in_a_mail_about_a_form_starts_nothing_when_the_task_is_gone(
         ({"month": "3"}, "", None),
         ({"month": "3"}, "&month=4", None),
         ({"month": "3"}, "&month=3", "/report?month=3"),
-        ({"month": "3"}, f"&month=3&{PARTIAL}", "/report?month=3"),
+        ({"month": "3"}, f"&month=3&{PARTIAL}", None),
         ({}, "", "/report"),
         ("no fields", "", None),
     ],

@@ -69,6 +69,7 @@ class Report(LongRunningTaskHandler):
         assert_type(task.status, Status)
         assert_type(task.created_at, datetime)
         assert_type(task.created_by, str | None)
+        assert_type(task.title, str | None)
         assert_type(task.attempt, int)
         assert_type(task.progress.percent, int | None)
         return "wait"
@@ -81,6 +82,9 @@ class Report(LongRunningTaskHandler):
 
     def unique_key(self, parameters: dict[str, Any]) -> str | None:
         return str(parameters["year"])
+
+    def title_of(self, parameters: dict[str, Any]) -> str | None:
+        return f"Invoices of {parameters['year']}"
 
 
 class WithTask(LongRunningTaskHandler):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from gaetk_longtask.web.language import Language
 
 DEFAULT_TITLE = "Please wait"  #: the title of a handler that sets none; not shown where there is nothing to wait for
+LONGEST_TITLE = 120  #: characters of a title
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +17,7 @@ class Page:
     """The context of every page; `base.html` needs no more."""
 
     title: str  #: what the page is about
-    subject: str = ""  #: the handler's title; empty if it has none of its own
+    subject: str = ""  #: the title of the task, else of its handler; empty if neither has one
     language: Language = field(default_factory=Language)  #: the visitor's, with `code` and `direction`
 
     def gettext(self, message: str, **values: object) -> str:
@@ -22,10 +25,19 @@ class Page:
         return self.language.gettext(message, **values)
 
 
-def subject_of(title: object, language: Language) -> str:
-    """Return a handler's title in a language; an empty text for the default, which says what to do, not what it is."""
-    text = str(title)  # Flask-Babel's lazy texts are no `str`
-    return "" if text == DEFAULT_TITLE else language.gettext(text)
+def subject_of(title: object, language: Language, task_title: str | None = None) -> str:
+    """Return the title of a task, else its handler's in a language.
+
+    It is empty if the handler has the default, which says what to do, not what the task is.
+    """
+    text = "" if title is None else str(title)  # Flask-Babel's lazy texts are no `str`
+    return task_title or ("" if text == DEFAULT_TITLE else as_title(language.gettext(text)))
+
+
+def as_title(text: str) -> str:
+    """Return a text as one line of at most `LONGEST_TITLE` characters, without control characters."""
+    line = _BLANKS.sub(" ", text).strip().encode(errors="replace").decode()
+    return line if len(line) <= LONGEST_TITLE else f"{line[: LONGEST_TITLE - 1].rstrip()}…"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

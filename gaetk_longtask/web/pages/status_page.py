@@ -13,7 +13,7 @@ from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.language import Language
-from gaetk_longtask.web.pages.base import Page, subject_of
+from gaetk_longtask.web.pages.base import DEFAULT_TITLE, Page, subject_of
 from gaetk_longtask.web.pages.links import Links
 
 #: How often to poll, by age: (tasks younger than … seconds, poll every … seconds).
@@ -41,7 +41,7 @@ class StatusPage(Page):
         cls,
         snapshot: Snapshot,
         *,
-        title: str,
+        title: object,
         now: datetime,
         progress_html: Callable[..., str],
         language: Language | None = None,
@@ -59,10 +59,11 @@ class StatusPage(Page):
             # The owner has subtracted the time that had elapsed when it reported.
             typical = eta + (snapshot.beat_at - task.requested_at).total_seconds()
             eta = typical - elapsed if typical > elapsed else None
+        subject = subject_of(title, language, task.title)
         return cls(
             task=task,
-            title=language.gettext(str(title)),
-            subject=subject_of(title, language),
+            title=subject or language.gettext(DEFAULT_TITLE),
+            subject=subject,
             language=language,
             eta_seconds=eta,
             typical_seconds=typical,
@@ -163,8 +164,10 @@ class StatusPage(Page):
 
     @property
     def document_title(self) -> str:
-        """The title of the document without the percentage: the heading, and the handler's title."""
-        return self.heading if self.subject in ("", self.heading) else f"{self.heading} – {self.subject}"
+        """The title of the document without the percentage: the heading and the subject, or the state alone."""
+        if not self.subject:
+            return self.state if self.heading == self.title else self.heading
+        return self.heading if self.subject == self.heading else f"{self.heading} – {self.subject}"
 
     @property
     def state(self) -> str:
@@ -240,6 +243,7 @@ class StatusPage(Page):
             "id": self.task.id,
             "status": self.status.value,
             "done": self.done,
+            "title": self.subject or None,
             "progress": self.task.progress.document() | {"message": self.message, "eta_seconds": eta_seconds},
             "attempt": self.task.attempt,
             "elapsed_seconds": round(self.elapsed_seconds, 1),

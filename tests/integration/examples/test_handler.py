@@ -67,3 +67,18 @@ def test_a_visitor_gets_back_to_the_form_as_they_filled_it(example: Example, que
     task = runner.start(f"/filled{query}")
     runner.deliver_all()
     assert f'href="/squares/form?count={field}"' in runner.client.get(task.url).text
+
+
+@pytest.mark.calls(HANDLER, "Titled.title_of")
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("", "The squares below 1000"),
+        ("?count=3", "The squares below 3"),
+        ("?count=1&count=2", "The squares below ['1', '2']"),
+        (f"?count={'9' * 500}", f"The squares below {'9' * 101}…"),
+    ],
+)
+def test_each_table_has_its_title(example: Example, query: str, title: str) -> None:
+    runner, _ = example(HANDLER, titled="Titled")
+    assert runner.start(f"/titled{query}").document["title"] == title

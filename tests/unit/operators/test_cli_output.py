@@ -24,6 +24,7 @@ def test_a_document_says_what_the_list_knows() -> None:
         "id": "a",
         "status": "started",
         "endpoint": "report",
+        "title": None,
         "created_at": "2026-01-01T00:00:00+00:00",
         "attempts": 1,
         "progress": None,

@@ -43,6 +43,7 @@ SNAPSHOTS = st.builds(
         expires_at=st.none() | MOMENTS,
         error=OPTIONAL_TEXTS,
         error_reference=OPTIONAL_TEXTS,
+        title=OPTIONAL_TEXTS,
     ),
     fence=st.integers(0, 10**6),
     due_at=st.none() | MOMENTS,
@@ -52,7 +53,7 @@ SNAPSHOTS = st.builds(
 HALF_WAY = Progress(message="Reading invoices of December", step=120, total_steps=240, eta_seconds=60)
 #: A snapshot with a value in every field.
 WHOLE = snapshot_of(
-    **dict.fromkeys(("created_by", "namespace", "error", "error_reference"), "text"),
+    **dict.fromkeys(("created_by", "namespace", "error", "error_reference", "title"), "text"),
     **dict.fromkeys(("due_at", "beat_at", "ended_at", "expires_at"), NOW),
     progress=HALF_WAY,
     beat_seconds=5,

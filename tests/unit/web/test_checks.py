@@ -149,6 +149,12 @@ def test_an_invalid_serializer_is_refused_when_the_class_is_made() -> None:
         make(serializer="json")
 
 
+def test_a_title_of_more_than_120_characters_is_refused_when_the_class_is_made() -> None:
+    make(title="x" * 120)
+    with pytest.raises(TypeError, match=r"^Report\.title must have at most 120 characters, not 121\.$"):
+        make(title="x" * 121)
+
+
 async def coroutine_function(*args: Any) -> Any:
     return False
 

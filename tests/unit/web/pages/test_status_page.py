@@ -19,7 +19,7 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.language import Language
-from gaetk_longtask.web.pages.base import Page, StartPage, TextPage
+from gaetk_longtask.web.pages.base import Page, StartPage, TextPage, as_title
 from gaetk_longtask.web.pages.links import Links
 from gaetk_longtask.web.problems import ProblemPage
 from tests.unit.conftest import ID, NOW, snapshot_of
@@ -229,8 +229,74 @@ def test_a_handler_without_a_title_asks_to_wait_only_while_there_is_something_to
         page = StatusPage.of(snapshot_of(status), title="Please wait", now=NOW, progress_html=str)
         return page.document_title, page.subject
 
-    assert titles(Status.STARTED) == ("Please wait", "")
+    assert titles(Status.READY) == ("Waiting to start", "")
+    assert titles(Status.STARTED) == ("Working", "")
     assert titles(Status.FAILED) == ("The task failed", "")
+    assert StatusPage.of(snapshot_of(), title="Please wait", now=NOW, progress_html=str).heading == "Please wait"
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_title_of_the_task_takes_the_place_of_the_handlers(status: Status) -> None:
+    page = page_of(snapshot_of(status, title="Invoices of May"), language=GERMAN)
+    assert page.document_title in ("Invoices of May", f"{page.heading} – Invoices of May")
+    assert (page.title, page.subject) == ("Invoices of May", "Invoices of May")
+    assert page.document()["title"] == "Invoices of May"
+
+
+def test_the_title_of_a_task_is_not_translated() -> None:
+    pages = [page_of(snapshot_of(title=title), language=GERMAN) for title in ("Cancel", "Please wait")]
+    assert [page.subject for page in pages] == ["Cancel", "Please wait"]
+
+
+class Lazy:
+    """As Flask-Babel's lazy texts, which are no `str`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("Making the report", "Making the report"),
+        (Lazy("Der Bericht"), "Der Bericht"),
+        (Lazy("x" * 121), "x" * 119 + "…"),
+        (Lazy("Cancel"), "Abbrechen"),
+        (Lazy("Please wait"), None),
+        (Lazy(" "), None),
+        ("Please wait", None),
+        (None, None),
+    ],
+)
+def test_the_document_has_the_handlers_title_in_the_visitors_language(title: Any, shown: str | None) -> None:
+    page = StatusPage.of(snapshot_of(), title=title, now=NOW, progress_html=str, language=GERMAN)
+    assert page.document()["title"] == shown
+    assert page.title == (shown or "Bitte warten")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("Invoices of May", "Invoices of May"),
+        (" Invoices\r\n\tof\x00\x1b\x9b\u2028 May\xa0", "Invoices of May"),
+        ("Łódź – 五月 👩‍💻", "Łódź – 五月 👩‍💻"),
+        ("می‌خواهم", "می‌خواهم"),
+        ("\ud800", "?"),
+        ("x" * 120, "x" * 120),
+        ("x" * 121, "x" * 119 + "…"),
+        ("x" * 118 + " yy", "x" * 118 + "…"),
+        ("x " * 10**6, "x " * 59 + "x…"),
+        (" \n\0", ""),
+        ("", ""),
+    ],
+    ids=ascii,
+)
+def test_a_title_is_one_line_of_at_most_120_characters(text: str, title: str) -> None:
+    assert as_title(text) == title
+    assert len(as_title(text)) <= 120
 
 
 # The contract with templates.
@@ -336,6 +402,7 @@ def test_the_document_contains_everything_that_is_known() -> None:
         "id": ID,
         "status": "started",
         "done": False,
+        "title": "Making the report",
         "progress": {
             "message": "Reading invoices",
             "step": 120,
