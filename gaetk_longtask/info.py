@@ -84,13 +84,14 @@ class Progress:
 
     def document(self) -> dict[str, Any]:
         """Return it for programs. Unknown numbers are None, never 0."""
-        return {
+        document = {
             "message": self.message,
             "step": _number(self.step) if self.step or self.total_steps else None,
             "total_steps": _number(self.total_steps) or None,
             "percent": self.percent,
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
         }
+        return document if self.phase is None else document | {"phase": self.phase.document()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
