@@ -29,6 +29,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 def document(row: Row) -> dict[str, Any]:
     """Return the JSON document of a task in a list."""
+    facts = row.live.info.progress.facts if row.live else {}
     return {
         "id": row.id,
         "status": row.status.value,
@@ -36,8 +37,7 @@ def document(row: Row) -> dict[str, Any]:
         "created_at": _iso(row.created_at),
         "attempts": row.attempts,
         "progress": row.live.info.progress.document() if row.live else None,
-        "facts": dict(row.live.info.progress.facts) or None if row.live else None,
-    }
+    } | ({"facts": dict(facts)} if facts else {})
 
 
 def details(task: LongTask) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def presentable_facts(reported: Mapping[str, object]) -> Facts:
 
 
 def _number_or_text(value: object) -> float | str:
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        with suppress(Exception):  # an author's class may raise anything
+    with suppress(Exception):  # an author's class may raise anything
+        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
             number = float(value)
             if abs(number) <= _COUNTABLE:  # neither infinite nor NaN
                 return int(value) if number.is_integer() else number

@@ -127,7 +127,8 @@ class Phases:
         elapsed = seconds[before] if number else 0.0
         known = [each or 0.0 for each in usual]
         prior = _PRIOR * sum(known)
-        taken, expected = sum(seconds[:before]) + prior, sum(known[:before]) + prior
+        taken = sum(seconds[:before]) + prior
+        expected = sum(known[index] for index in range(before) if seconds[index]) + prior  # not what was left out
         if number and usual[before] is not None:
             whole = max(elapsed, known[before] * _ratio(taken, expected))
             whole = elapsed + by_pace if by_pace is not None else whole

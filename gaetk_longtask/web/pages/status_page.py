@@ -233,6 +233,7 @@ class StatusPage(Page):
         """The progress as a mapping, as the original's templates expect it."""
         return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
 
+    @property
     def phase_words(self) -> dict[str, str]:
         """Return the states of phases in words, for screen readers."""
         return {state.value: state.word(self.language) for state in PhaseState}
