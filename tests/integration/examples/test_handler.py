@@ -67,3 +67,14 @@ def test_a_visitor_gets_back_to_the_form_as_they_filled_it(example: Example, que
     task = runner.start(f"/filled{query}")
     runner.deliver_all()
     assert f'href="/squares/form?count={field}"' in runner.client.get(task.url).text
+
+
+@pytest.mark.calls(HANDLER, "Import.execute_task")
+def test_a_visitor_sees_what_was_imported(example: Example) -> None:
+    runner, _ = example(HANDLER, **{"import": "Import"})
+    task = runner.start("/import", data={"lines": "100\n250\ntotal\n"})
+    runner.deliver_all()
+    document = task.document
+    assert document["facts"] == {"imported": 2, "skipped": 1}
+    assert document["progress"]["phase"] == {"name": "Storing", "number": 3, "count": 3}
+    assert task.result().status_code == 200
