@@ -111,6 +111,17 @@ def test_a_task_that_has_ended_keeps_its_facts_and_is_at_100_percent(
     assert "File" not in page
 
 
+def test_operators_see_the_phase_and_the_facts_in_the_terminal(
+    app: Flask, queue: InMemoryQueue, work: type[Work], task: LongTask
+) -> None:
+    shown: list[str] = []
+    show = ["longtask", "show", task.id]
+    work.do = working(lambda handler: shown.append(app.test_cli_runner().invoke(args=show).output))
+    assert deliver(app, queue) == 200
+    assert "phase: Checking (2 of 3)\n" in shown[0]
+    assert "facts: imported 120, file a.csv\n" in shown[0]
+
+
 @pytest.mark.parametrize("call", [lambda handler: handler.phase("Sorting"), lambda handler: handler.log_facts(lost=1)])
 def test_a_name_that_the_class_lacks_fails_the_attempt(
     call: Callable[[Any], None], app: Flask, queue: InMemoryQueue, work: type[Work], task: LongTask
