@@ -22,6 +22,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads.encoding import encode_pieces
 from gaetk_longtask.payloads.manifests import Stored
+from gaetk_longtask.progress.phases import Phases
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
@@ -130,6 +131,15 @@ class _Attempt:
         self._ownership = Ownership(
             lambda: runtime.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=runtime.clock
         )
+        pace = (task.progress_stored or {}).get("pace") or {}
+        phases = Phases(
+            options.phases,
+            clock=runtime.clock,
+            usual_seconds=lambda: runtime.phase_times.usual_seconds(task.endpoint),
+            progress=task.progress,
+            kept=pace.get("phases"),
+            complete=task.failures + task.forgiven == 0 and task.state_manifest is None,
+        )
         self._reporter = Reporter(
             Snapshot.of(task, now=runtime.clock(), beat_seconds=progress.interval_seconds),
             progress,
@@ -137,9 +147,10 @@ class _Attempt:
             time_left=TimeLeft(
                 requested_at=task.requested_at,
                 clock=runtime.clock,
+                phases=phases,
                 usual_seconds=lambda: runtime.durations.typical_seconds(task.endpoint),
                 compares=task.failures == 0,  # after a failure, the usual duration does not apply
-                pace=(task.progress_stored or {}).get("pace"),
+                pace=pace,
             ),
             stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
             clock=runtime.clock,
@@ -237,6 +248,8 @@ class _Attempt:
         if not self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
             return self._leave()
         self._checkpoints.clear()
+        if seconds := self._reporter.phases.measured():
+            self._runtime.phase_times.add(self._task.endpoint, seconds)
         return Reply(code=200, reason="done")
 
     def _fail(self, outcome: Failed) -> Reply:

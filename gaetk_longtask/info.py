@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
@@ -13,24 +14,51 @@ PARTIAL = ("_longtaskpartial", "1")
 _ROUNDING = 1e-9  #: more than the error of a percentage in floating point, less than any step of a real task
 
 
+Facts = Mapping[str, float | str]  #: what the work has reported, by name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """The phase that the work is in."""
+
+    name: str
+    number: int  #: from 1
+    count: int  #: how many phases there are
+
+    def document(self) -> dict[str, Any]:
+        """Return it for programs, and as it is stored."""
+        return {"name": self.name, "number": self.number, "count": self.count}
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> Self:
+        """Read what `document` returned."""
+        return cls(name=str(stored["name"]), number=int(stored["number"]), count=int(stored["count"]))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """The progress of the work, in the author's own words and steps."""
 
     message: str = ""
-    step: float = 0
+    step: float = 0  #: within the phase, if the task has phases
     total_steps: float = 0  #: 0 if unknown
     eta_seconds: float | None = None  #: the time left; None while it would be a guess
     initial: bool = False  #: whether the work has reported no message yet: `message` is ours, not the author's
+    phase: Phase | None = None  #: None if the task has no phases, or before the first one
+    share: float | None = None  #: the share of the whole task that is done; None if the task has no phases
+    facts: Facts = field(default_factory=dict)  #: what the work has reported, by name
 
     @property
     def percent(self) -> int | None:
-        """Whole percents from 0 to 100; None if the total is unknown."""
-        if self.total_steps <= 0:
+        """Whole percents of the whole task, from 0 to 100; None if the total is unknown."""
+        if self.share is not None:
+            share, is_done = self.share, self.share >= 1
+        elif self.total_steps > 0:
+            share, is_done = self.step / self.total_steps, self.step >= self.total_steps
+        else:
             return None
-        share = max(0.0, min(1.0, self.step / self.total_steps))
-        percent = int(100 * share + _ROUNDING)  # 100 * 0.29 is a little less than 29
-        return percent if self.step >= self.total_steps else min(percent, 99)
+        percent = int(100 * max(0.0, min(1.0, share)) + _ROUNDING)  # 100 * 0.29 is a little less than 29
+        return percent if is_done else min(percent, 99)
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any] | None) -> Self:
@@ -42,22 +70,34 @@ class Progress:
             total_steps=stored.get("total_steps", 0),
             eta_seconds=stored.get("eta_seconds"),  # kept if the next attempt continues at once
             initial=stored.get("initial", False),
+            phase=Phase.from_stored(stored["phase"]) if stored.get("phase") else None,
+            share=stored.get("share"),
+            facts=stored.get("facts") or {},
         )
 
     def stored(self) -> dict[str, Any]:
         """Return what outlives the attempt: everything but the estimate."""
-        kept = {"message": self.message, "step": self.step, "total_steps": self.total_steps}
-        return kept | ({"initial": True} if self.initial else {})
+        stored: dict[str, Any] = {"message": self.message, "step": self.step, "total_steps": self.total_steps}
+        if self.phase is not None:
+            stored["phase"] = self.phase.document()
+        if self.share is not None:
+            stored["share"] = self.share
+        if self.initial:
+            stored["initial"] = True
+        if self.facts:
+            stored["facts"] = dict(self.facts)
+        return stored
 
     def document(self) -> dict[str, Any]:
         """Return it for programs. Unknown numbers are None, never 0."""
-        return {
+        document = {
             "message": self.message,
             "step": _number(self.step) if self.step or self.total_steps else None,
             "total_steps": _number(self.total_steps) or None,
             "percent": self.percent,
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
         }
+        return document if self.phase is None else document | {"phase": self.phase.document()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +113,7 @@ class TaskInfo:
     base_url: str  #: scheme and host that it was started under, without a slash at the end
     status: Status
     attempt: int  #: the attempt that works or comes next, from 1; of a failed task, how many there were
-    progress: Progress = Progress()  #: its `message`, `step`, `total_steps`, `percent` and `eta_seconds`
+    progress: Progress = Progress()  #: `message`, `step`, `percent`, `phase`, `facts` and more
     created_at: datetime  #: aware, UTC
     created_by: str | None = None  #: what ``get_user_id()`` returned at the start
     namespace: str | None = None  #: the NDB namespace that it was started in

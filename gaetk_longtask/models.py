@@ -196,3 +196,9 @@ class LongTaskProgress(_Own):
 
     snapshot = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
+
+
+class LongTaskPhases(_Own):
+    """How long the phases of an endpoint's last tasks took; its name is the endpoint. It never expires."""
+
+    runs = ndb.JsonProperty()  #: the seconds of the last runs, by the name of the phase

@@ -19,6 +19,7 @@ from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer, Signer
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.durations import Durations
+from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
@@ -40,6 +41,7 @@ class Runtime:
     progress: ProgressStore
     ndb_context: NdbContexts
     durations: Durations
+    phase_times: PhaseTimes
     clock: Callable[[], datetime]  #: returns the current time, aware, UTC
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
 
@@ -87,3 +89,4 @@ class TaskOptions:
     queue: str
     service: str | None
     version: str | None
+    phases: tuple[str, ...] = ()

@@ -152,9 +152,13 @@ class TaskStore:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
         return self.change(task_id, transitions.show).task
 
-    def cancel(self, task_id: str) -> LongTask | None:
-        """End a task that has not ended; return the task as it is after that."""
-        return self._published(self.change(task_id, transitions.cancel)).task
+    def cancel(self, task_id: str, *, latest: Snapshot | None = None) -> LongTask | None:
+        """End a task that has not ended; return the task as it is after that.
+
+        The task keeps the progress of its `latest` snapshot, which is read if it is not given.
+        """
+        cancel = partial(transitions.cancel, latest=latest or self._progress.read(task_id))
+        return self._published(self.change(task_id, cancel)).task
 
     def retry(self, task_id: str, *, damaged_fence: int | None = None, alone: bool = False) -> Change:
         """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Stored, set_stored
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.status import Status
 
@@ -123,7 +124,7 @@ def claim(
         return None
     if _is_leased(task):  # the owner died
         task.failures += 1
-        _forget_pace(task)
+        task.progress_stored = task.progress.stored()  # without the pace, which only helps if work continues at once
     if _is_hopeless(task, max_attempts, now):
         return _give_up(task, now)
     task.status_name = Status.STARTED.value
@@ -206,7 +207,7 @@ def finish(task: LongTask, now: datetime, *, fence: int, result: Stored, progres
     set_stored(task, "result", result)
     set_stored(task, "state", None)
     task.run_seconds = (now - task.requested_at).total_seconds()
-    task.progress_stored = progress.stored()
+    task.progress_stored = (progress if progress.share is None else replace(progress, share=1.0)).stored()
     task.error = task.error_reference = None
     return Effect(events=(Event.FINISHED,))
 
@@ -251,10 +252,12 @@ def show(task: LongTask, now: datetime) -> Effect | None:
     return Effect()
 
 
-def cancel(task: LongTask, now: datetime) -> Effect | None:
-    """End a task that has not ended, even if an attempt works on it."""
+def cancel(task: LongTask, now: datetime, *, latest: Snapshot | None = None) -> Effect | None:
+    """End a task that has not ended, even if an attempt works on it. Keep the progress of its `latest` snapshot."""
     if task.status.ended:
         return None
+    if latest is not None and owns(task, latest.fence):
+        task.progress_stored = latest.info.progress.stored()
     _end(task, Status.CANCELLED, now)
     task.fence += 1
     return Effect(events=(Event.CANCELLED,))
@@ -276,6 +279,7 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.ended_at = task.expires_at = task.lease_until = None
     task.error = task.error_reference = None
     task.permanent = False
+    task.progress_stored = replace(task.progress, facts={}).stored()
     if task.state_manifest is None:  # else the next attempt resumes from it
         task.progress_stored = dict(STARTING)
         task.run_seconds = None
@@ -310,11 +314,6 @@ def _is_too_old(task: LongTask, now: datetime) -> bool:
     return bool(now - task.requested_at >= LONGEST_RUN)
 
 
-def _forget_pace(task: LongTask) -> None:
-    """Remove from the progress what only an attempt that continues at once can use."""
-    task.progress_stored = task.progress.stored()
-
-
 def _give_up(task: LongTask, now: datetime) -> Effect:
     _end(task, Status.FAILED, now)
     task.error, task.error_reference = None, new_reference()
@@ -322,7 +321,7 @@ def _give_up(task: LongTask, now: datetime) -> Effect:
 
 
 def _end(task: LongTask, status: Status, now: datetime) -> None:
-    _forget_pace(task)
+    task.progress_stored = task.progress.stored()
     task.status_name = status.value
     task.ended_at = now
     task.due_at = task.lease_until = None

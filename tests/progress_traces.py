@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from gaetk_longtask.progress.durations import median as median_of_runs
 from gaetk_longtask.progress.estimate import Estimator
+from gaetk_longtask.progress.phases import Phases
+from gaetk_longtask.progress.time_left import TimeLeft
+from gaetk_longtask.testing import ManualClock
 
 FOLDER = Path(__file__).parent / "data" / "traces"
 #: The interval in which the reporter thread reads the progress if it is kept in memcache, in seconds.
 BEAT_SECONDS = 0.5
+#: How many phases of equally many steps a job has, see `tools/trace_jobs.py`.
+PHASES = {
+    "phased-archive": 2,
+    "phased-import": 3,
+    "phased-months": 12,
+    "phased-report": 3,
+    "phased-sources": 3,
+}
+#: How much longer than the recorded run the earlier runs took as a whole.
+EARLIER_RUNS = (0.8, 1.1, 1.3)
+#: How much each of their phases may differ from that.
+VARIATION = 0.2
 
 
 class Shape(StrEnum):
@@ -75,6 +94,42 @@ class Trace:
         for beat in self.beats(every):
             estimator.update(beat.step, self.total_steps, beat.at)
             answers.append(estimator.seconds_left(beat.at))
+        return answers
+
+    def phase_begins(self) -> list[float]:
+        """Return when each phase began, in seconds."""
+        count = PHASES[self.name]
+        ends = [self.total_steps * number / count for number in range(1, count)]
+        return [0.0, *(next(sample.at for sample in self.samples if sample.step >= end) for end in ends)]
+
+    def earlier_runs(self) -> list[list[float]]:
+        """Return the seconds that each phase took in three earlier runs, which are this run at other speeds."""
+        chance = random.Random(self.name)
+        lasted = [after - before for before, after in pairwise([*self.phase_begins(), self.seconds])]
+        return [
+            [each * speed * chance.uniform(1 - VARIATION, 1 + VARIATION) for each in lasted] for speed in EARLIER_RUNS
+        ]
+
+    def in_phases(self, runs: list[list[float]], every: float = BEAT_SECONDS) -> list[tuple[float | None, float]]:
+        """Return our estimate of the seconds left and the share of the bar at every beat, after some earlier runs."""
+        begins, size = self.phase_begins(), self.total_steps / PHASES[self.name]
+        names = [str(number) for number in range(len(begins))]
+        usual = {name: median_of_runs([run[int(name)] for run in runs]) for name in names} if runs else {}
+        clock = ManualClock()
+        began = clock()
+        phases = Phases(names, clock=clock, usual_seconds=lambda: usual)
+        time_left = TimeLeft(requested_at=began, clock=clock, phases=phases, monotonic=lambda: clock().timestamp())
+        answers = []
+        for beat in self.beats(every):
+            while phases.number < len(begins) and begins[phases.number] <= beat.at:
+                clock.now = began + timedelta(seconds=begins[phases.number])
+                phases.begin(phases.number + 1)
+            clock.now = began + timedelta(seconds=beat.at)
+            step = min(max(beat.step - (phases.number - 1) * size, 0), size)
+            time_left.update(step, size)
+            share = phases.share(phases.number, step, size)
+            assert share is not None
+            answers.append((time_left.seconds(size), share))
         return answers
 
     def tqdms(self, every: float = BEAT_SECONDS) -> list[float | None]:

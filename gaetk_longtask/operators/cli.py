@@ -135,7 +135,7 @@ def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: boo
     if as_json:
         output.print_json(facts)
         return
-    for name, value in (facts | {"progress": output.said(row.live)}).items():
+    for name, value in (facts | output.particulars(row.live)).items():
         if value is not None:
             click.echo(f"{name.replace('_', ' ')}: {output.printable(value)}")
 

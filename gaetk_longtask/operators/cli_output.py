@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Row
@@ -28,6 +29,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 def document(row: Row) -> dict[str, Any]:
     """Return the JSON document of a task in a list."""
+    facts = row.live.info.progress.facts if row.live else {}
     return {
         "id": row.id,
         "status": row.status.value,
@@ -36,7 +38,7 @@ def document(row: Row) -> dict[str, Any]:
         "created_at": _iso(row.created_at),
         "attempts": row.attempts,
         "progress": row.live.info.progress.document() if row.live else None,
-    }
+    } | ({"facts": dict(facts)} if facts else {})
 
 
 def details(task: LongTask) -> dict[str, Any]:
@@ -59,6 +61,17 @@ def said(news: Snapshot | None) -> str:
         return ""
     progress = news.info.progress
     return progress.message if progress.percent is None else f"{progress.percent} % {progress.message}"
+
+
+def particulars(news: Snapshot | None) -> dict[str, str | None]:
+    """Return a task's progress, phase and facts as texts by name."""
+    progress = news.info.progress if news else Progress()
+    phase, facts = progress.phase, progress.facts
+    return {
+        "progress": said(news),
+        "phase": f"{phase.name} ({phase.number} of {phase.count})" if phase else None,
+        "facts": ", ".join(f"{name} {value}" for name, value in facts.items()) or None,
+    }
 
 
 def span(duration: timedelta) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -36,6 +36,7 @@ from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.answers import unpressed
 from gaetk_longtask.web.current import current_runtime
+from gaetk_longtask.web.hooks import Hooks
 from gaetk_longtask.web.pages.base import Page
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
@@ -209,15 +210,18 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
             "This address is invalid. Choose from the form.",
             start_url=url_for("longtask.tasks"),
         ) from exc
-    language = asked_language(request)
+    language, handlers = asked_language(request), endpoints.handlers()
     page = TasksPage(
         title=language.gettext("Tasks"),
         language=language,
         now=runtime.clock(),
-        rows=[(row, _status_page(runtime, row.live) if row.live else None) for row in found.rows],
+        rows=[
+            (row, _status_page(runtime, row.live, handlers.get(row.endpoint)) if row.live else None)
+            for row in found.rows
+        ],
         given=given,
         totals={} if given.keys() - {"status"} else overview.count(Status),
-        endpoints=sorted({*endpoints.handlers(), *filter(None, [wanted.endpoint])}),
+        endpoints=sorted({*handlers, *filter(None, [wanted.endpoint])}),
         cursor=found.cursor,
     )
     return render("gaetk_longtask/overview_tasks.html", page=page, ages=AGES, statuses=Status, most=overview.COUNTED)
@@ -239,7 +243,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
         language=asked_language(request),
         now=runtime.clock(),
         task=task,
-        status=_status_page(runtime, live),
+        status=_status_page(runtime, live, handler, phases=handler.phases if handler else ()),
         max_attempts=handler.max_attempts if handler else None,
         attempts=Row.of(task, live).attempts,
         parameters=parameters,
@@ -271,11 +275,16 @@ def _statistics(runtime: Runtime) -> ResponseReturnValue:
     return render("gaetk_longtask/overview_statistics.html", page=page)
 
 
-def _status_page(runtime: Runtime, snapshot: Snapshot) -> StatusPage:
+def _status_page(
+    runtime: Runtime, snapshot: Snapshot, handler: type[Hooks] | None, *, phases: Sequence[str] = ()
+) -> StatusPage:
+    """Return a task's progress. Without `phases`, only the present phase is shown."""
     return StatusPage.of(
         snapshot,
         title=snapshot.info.endpoint,
         now=runtime.clock(),
         language=asked_language(request),
+        phases=phases,
+        facts=handler.facts if handler else None,
         progress_html=functools.partial(render, "gaetk_longtask/_progress.html"),
     )

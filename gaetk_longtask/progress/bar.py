@@ -1,14 +1,16 @@
-"""The progress that the work reports: a message, steps and loops. Kept in memory, without I/O."""
+"""The progress that the work reports: a message, steps, loops, phases and facts. Kept in memory, without I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import islice
 from math import isfinite
 from typing import TypeVar
 
-from gaetk_longtask.info import Progress
+from gaetk_longtask.info import Facts, Progress
 from gaetk_longtask.ownership import Ownership
+from gaetk_longtask.progress.facts import presentable_facts
+from gaetk_longtask.progress.phases import Phases
 from gaetk_longtask.progress.snapshot import presentable
 
 T = TypeVar("T")
@@ -40,11 +42,13 @@ class _Loop:
 class Bar:
     """The latest progress of an attempt. Only the work's thread writes; any thread may read."""
 
-    def __init__(self, progress: Progress, ownership: Ownership) -> None:
+    def __init__(self, progress: Progress, ownership: Ownership, phases: Phases) -> None:
         message = _Initial(progress.message) if progress.initial else progress.message
         self._latest: tuple[str, float, float] = (message, progress.step, progress.total_steps)
         self._innermost: _Loop | None = None
         self._ownership = ownership
+        self._phases = phases
+        self._facts: dict[str, object] = dict(progress.facts)
 
     def report(self, message: str, step: float = 0, total_steps: float = 0) -> None:
         """Store the reported progress, or raise `TaskCancelled` if the attempt no longer owns the task."""
@@ -58,6 +62,24 @@ class Bar:
             self._latest = (message, step, total_steps or self._latest[2])
         else:
             self._latest = (message, *self._latest[1:])
+
+    def begin_phase(self, number: int) -> None:
+        """Begin a phase, in which steps and loops count from 0. Raise `TaskCancelled` as `report` does.
+
+        Raise `LongTaskError` if a later phase of this attempt has begun.
+        """
+        self._ownership.check()
+        if self._phases.begins(number):
+            # The steps first: for a moment, another thread may see the old phase with the new steps. This does no harm.
+            self._innermost = None
+            self._latest = (self._phases.names[number - 1], 0, 0)
+        self._phases.begin(number)
+
+    def log_facts(self, facts: Mapping[str, object]) -> None:
+        """Store facts beside those reported earlier. Raise `TaskCancelled` as `report` does."""
+        if self._ownership.lost is not None:
+            self._ownership.check()
+        self._facts = {**self._facts, **facts}  # a new one, because other threads read it
 
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
@@ -92,6 +114,11 @@ class Bar:
         """Return the latest message, safe for every page and store, and whether it is still the initial one."""
         message = self._latest[0]
         return presentable(message), type(message) is _Initial
+
+    @property
+    def facts(self) -> Facts:
+        """The facts reported so far, safe for every page and store."""
+        return presentable_facts(self._facts)
 
     def position(self) -> tuple[float, float]:
         """Return step and total: those of the outermost loop, including its inner loops, or those reported."""

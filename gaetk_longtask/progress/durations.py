@@ -41,16 +41,15 @@ class Durations:
             return known
         self._known[endpoint] = now, known  # other threads use the old value meanwhile
         try:
-            known = _median(self._last_runs(endpoint, LAST_RUNS))
+            runs = self._last_runs(endpoint, LAST_RUNS)
+            known = median(runs) if len(runs) >= MIN_RUNS else None
         except STORE_ERRORS as exc:
             log.warning("the usual duration of %s could not be read: %s", endpoint, exc)
         self._known[endpoint] = now, known
         return known
 
 
-def _median(runs: Sequence[float]) -> float | None:
+def median(values: Sequence[float]) -> float:
     """Return the median. The module `statistics` has one too, but its import takes a millisecond."""
-    if len(runs) < MIN_RUNS:
-        return None
-    ordered, middle = sorted(runs), len(runs) // 2
+    ordered, middle = sorted(values), len(values) // 2
     return (ordered[middle] + ordered[~middle]) / 2

@@ -56,7 +56,7 @@ class Estimator:
         if not self._points:
             self._start, self._points = here, [here]
         elif step > self._points[-1].step:
-            kept = [] if self._stalled(now) else _thinned(self._points, now)
+            kept = [] if self.stalled(now) else _thinned(self._points, now)
             self._longest_waits = sorted([*self._longest_waits, now - self._points[-1].at])[1:]
             self._points = [*kept, here]
 
@@ -76,7 +76,7 @@ class Estimator:
     def seconds_left(self, now: float) -> float | None:
         """Return the seconds left. None at first, in a stall, and once the last step is reported."""
         points = self._points
-        if len(points) <= MIN_CHANGES or self._stalled(now):
+        if len(points) <= MIN_CHANGES or self.stalled(now):
             return None
         first, last = points[0], points[-1]
         rest = self._total - last.step
@@ -93,7 +93,13 @@ class Estimator:
         left -= min(now - last.at, (last.at - recent[0].at) / (len(recent) - 1))
         return max(0.0, left) if isfinite(left) else None
 
-    def _stalled(self, now: float) -> bool:
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step is reported."""
+        return bool(self._points) and self._points[-1].step >= self._total
+
+    def stalled(self, now: float) -> bool:
+        """Return whether the wait for the next step is unusually long."""
         # Not the longest wait, which may have been a stall itself.
         patience = max(STALL_SECONDS, STALL_FACTOR * self._longest_waits[0])
         return len(self._points) > MIN_CHANGES and now - self._points[-1].at > patience

@@ -45,7 +45,8 @@ class Reporter:
         Beats stop at `stop_at`, when the platform ends the attempt's request. Each beat enters its own `context` on the
         reporter's thread.
         """
-        self.bar = Bar(snapshot.info.progress, ownership)
+        self.phases = time_left.phases
+        self.bar = Bar(snapshot.info.progress, ownership, self.phases)
         self._snapshot = snapshot
         self._store = store
         self.ownership = ownership
@@ -74,10 +75,19 @@ class Reporter:
     @property
     def progress(self) -> Progress:
         """The latest reported progress, with the time left."""
+        number = self.phases.number  # before the steps, see `Bar.begin_phase`
         step, total = self.bar.position()
-        left = self._time_left.seconds(total)
         message, initial = self.bar.said()
-        return Progress(message=message, step=step, total_steps=total, eta_seconds=left, initial=initial)
+        return Progress(
+            message=message,
+            step=step,
+            total_steps=total,
+            eta_seconds=self._time_left.seconds(total),
+            phase=self.phases.phase(number),
+            share=self.phases.share(number, step, total),
+            facts=self.bar.facts,
+            initial=initial,
+        )
 
     def stored(self) -> dict[str, Any]:
         """Return the progress, with time left and pace, as the entity stores it for the next attempt."""

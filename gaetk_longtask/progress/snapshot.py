@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, NoReturn, Self, TypeVar, get_type_hints
 
-from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.info import Facts, Phase, Progress, TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.status import Status
 
@@ -116,6 +116,12 @@ def _moment(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
+def _facts(stored: dict[str, Any]) -> Facts:
+    if not all(isinstance(value, (float, int, str)) for value in stored.values()):
+        raise TypeError
+    return stored
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
 
@@ -132,10 +138,16 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     bool: bool,
     datetime: _moment,
     Status: _STATUSES.__getitem__,
+    Phase: Phase.from_stored,
 }
 _READERS |= {kind | None: read for kind, read in _READERS.items()}
+_READERS[Facts] = _facts
 #: Writers by field type, only for types that JSON lacks.
-_WRITERS: dict[Any, Callable[[Any], Any]] = {datetime: _microseconds, datetime | None: _microseconds}
+_WRITERS: dict[Any, Callable[[Any], Any]] = {
+    datetime: _microseconds,
+    datetime | None: _microseconds,
+    Phase | None: Phase.document,
+}
 for _cls in (Progress, TaskInfo):
     _READERS[_cls], _WRITERS[_cls] = _Codec(_cls).read, _Codec(_cls).write
 _SNAPSHOT = _Codec(Snapshot)

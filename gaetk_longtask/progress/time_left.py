@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gaetk_longtask.progress.estimate import Estimator
+from gaetk_longtask.progress.phases import Phases
 
 #: After this long without steps, a task is compared with earlier ones. Shorter tasks are not worth a query.
 STEPLESS = timedelta(seconds=3)
@@ -21,6 +22,7 @@ class TimeLeft:
         *,
         requested_at: datetime,
         clock: Callable[[], datetime],
+        phases: Phases | None = None,
         usual_seconds: Callable[[], float | None] = lambda: None,
         compares: bool = True,
         pace: dict[str, Any] | None = None,
@@ -35,16 +37,22 @@ class TimeLeft:
         self._began_at = clock()
         self._clock = clock
         self._monotonic = monotonic
+        self.phases = phases or Phases(clock=clock)
+        self._phase = self.phases.number
         self._usual_seconds = usual_seconds
         self._estimator = Estimator()
         self._usual: float | None = None
         if pace:
             self._usual = pace.get("usual")
             self._estimator.resume(pace["points"], pace["total"], monotonic() - (clock().timestamp() - pace["at"]))
-        self._compares = compares and self._usual is None
+        self._compares = compares and self._usual is None and not self.phases.names
 
     def update(self, step: float, total_steps: float, *, may_ask: bool = True) -> None:
-        """Store the latest position. Calls `usual_seconds` if it is needed and `may_ask` is true."""
+        """Store the latest position. Asks what is usual if it is needed and `may_ask` is true."""
+        if self._phase != (number := self.phases.number):
+            self._phase, self._estimator = number, Estimator()
+        if may_ask:
+            self.phases.ask()
         self._estimator.update(step, total_steps, self._monotonic())
         if self._compares and may_ask and not total_steps and self._clock() - self._began_at >= STEPLESS:
             self._compares = False
@@ -52,6 +60,8 @@ class TimeLeft:
 
     def seconds(self, total_steps: float) -> float | None:
         """Return the seconds left, or None while there is no good estimate."""
+        if self.phases.names:
+            return self._seconds_in_phases(total_steps)
         if total_steps:
             return self._estimator.seconds_left(self._monotonic())
         if self._usual is None:
@@ -59,7 +69,16 @@ class TimeLeft:
         left = self._usual - (self._clock() - self._requested_at).total_seconds()
         return left if left > 0 else None
 
+    def _seconds_in_phases(self, total_steps: float) -> float | None:
+        if not total_steps:
+            return self.phases.seconds_left(None)
+        now = self._monotonic()
+        if self._estimator.stalled(now):
+            return None
+        return self.phases.seconds_left(0.0 if self._estimator.is_done else self._estimator.seconds_left(now))
+
     def pace(self) -> dict[str, Any]:
         """Return what the next attempt needs to continue the estimate, as JSON values."""
         points, total = self._estimator.points(self._monotonic())
-        return {"points": points, "total": total, "at": self._clock().timestamp(), "usual": self._usual}
+        pace = {"points": points, "total": total, "at": self._clock().timestamp(), "usual": self._usual}
+        return pace | ({"phases": self.phases.kept()} if self.phases.names else {})

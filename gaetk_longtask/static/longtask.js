@@ -13,7 +13,7 @@
   const ENDED = ["finished", "failed", "cancelled", "expired", "unknown"];
 
   // For markup without data-elapsed and so on, if it is English. In other languages, only the values are shown.
-  const ENGLISH = { elapsed: "{} so far", left: "about {} left", usual: "usually takes about {}" };
+  const ENGLISH = { elapsed: "{} so far", left: "about {} left", usual: "usually takes about {}", phase: "Now: {}" };
 
   // Why there is no news.
   class NoNews extends Error {}
@@ -78,6 +78,7 @@
     let shown = { status, attempt }; // undefined if the markup does not say
     let title = withoutShare(document.title);
     let milestone = shownMilestone();
+    let phase = shownPhase();
     let usual = null;
     let manual = null; // the link for browsers without the script
     const gap = document.createComment(""); // stands in its place
@@ -91,6 +92,12 @@
 
     function shownMilestone() {
       return reached(100 * (root.querySelector("progress")?.position ?? 0));
+    }
+
+    // Returns the number of the phase, 0 before the first one, or null if the page has no list.
+    function shownPhase() {
+      const list = part("phases");
+      return list && 1 + [...list.children].findIndex((item) => item.hasAttribute("aria-current"));
     }
 
     function lookIn(seconds) {
@@ -208,6 +215,7 @@
       shown = { status: status ?? task?.status, attempt: attempt ?? String(task?.attempt) };
       title = withoutShare(next.title);
       milestone = shownMilestone();
+      phase = shownPhase();
       usual = null;
       takeManual();
       entitle("");
@@ -216,7 +224,7 @@
       }
     }
 
-    function update({ progress, elapsed_seconds: elapsed }) {
+    function update({ progress, elapsed_seconds: elapsed, facts = {} }) {
       const lang = card().closest("[lang]")?.lang || "en";
       const words = { ...(/^en\b/i.test(lang) ? ENGLISH : {}), ...root.dataset, ...card().dataset };
       const inPercent = (pattern, value) =>
@@ -239,6 +247,27 @@
         milestone = reached(percent);
         say(inPercent(words.milestone, milestone));
       }
+      if (progress.phase) begin(progress.phase, words.phase);
+      for (const { dataset } of root.querySelectorAll('[data-lt^="fact-"]')) {
+        const value = facts[dataset.lt.slice(5)] ?? "–";
+        put(dataset.lt, typeof value === "number" ? format(value, lang) : value);
+      }
+    }
+
+    function begin({ name, number, count }, words) {
+      const list = part("phases");
+      if (list?.children.length === count) {
+        [...list.children].forEach((item, index) => {
+          const state = ["next", "now", "done"][1 + Math.sign(number - 1 - index)];
+          item.dataset.state = state;
+          if (state === "now") item.setAttribute("aria-current", "step");
+          else item.removeAttribute("aria-current");
+          const word = item.querySelector(".lt-hidden");
+          if (word) word.textContent = list.dataset[state];
+        });
+      }
+      if (phase !== null && phase !== number) say(fill(words, name));
+      phase = number;
     }
 
     function put(name, text) {

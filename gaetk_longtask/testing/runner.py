@@ -18,6 +18,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
+from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
@@ -82,6 +83,7 @@ class TaskRunner:
             clock=self.clock,
             ndb_context=NdbContexts(runtime.ndb_context.given, lambda: project),
             durations=Durations(store.last_runs, self.clock),
+            phase_times=PhaseTimes(self.clock),
         )
 
     def datastore(self) -> AbstractContextManager[None]:

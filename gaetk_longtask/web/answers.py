@@ -68,6 +68,8 @@ class Answers:
             bookmark="" if self.as_json else urlencode(kept_in_url(self._request)),
             start_url=self.start_url(parameters) if again else None,
             form_url=self.form_url(parameters) if again else None,
+            phases=self._hooks.phases,
+            facts=self._hooks.facts,
             progress_html=functools.partial(render, "gaetk_longtask/_progress.html"),
         )
 

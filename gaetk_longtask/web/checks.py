@@ -1,21 +1,27 @@
-"""Checks a handler when its class or view is created, so that mistakes do not wait for the first request."""
+"""Checks a handler when its class or view is created, so that mistakes do not wait for the first request.
+
+The names of phases and facts are also checked when the work uses them.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite
 from typing import Any
 
 from gaetk_longtask.config import QUEUE_NAME, SERVICE_NAME
+from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.foreign import is_async
+from gaetk_longtask.progress.facts import LONGEST_NAME, MOST_FACTS
 from gaetk_longtask.web.pages.base import LONGEST_TITLE
 
 #: App Engine's limits for a request: on automatic scaling, and on basic or manual scaling (its documentation).
 _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=24)
 _NO_TEXTS = (bytes, bytearray, int, float, list, tuple, dict, set, frozenset)  #: what is often taken for a title
 _LONGEST_KEPT = timedelta(days=36_525)
+_MOST_PHASES, _LONGEST_PHASE = 20, 60
 #: What a handler's author may override, and the library calls without awaiting it.
 HOOKS = (
     "execute_task",
@@ -87,6 +93,8 @@ def _problems(cls: Any) -> Iterator[str]:
         yield f"title must be a text, not {cls.title!r}."
     if isinstance(cls.title, str) and len(cls.title) > LONGEST_TITLE:
         yield f"title must have at most {LONGEST_TITLE} characters, not {len(cls.title)}."
+    yield from _problems_of_phases(cls.phases)
+    yield from _problems_of_facts(cls.facts)
     if not cls.init_every_request:
         yield "init_every_request must stay True, because a handler is the state of one request."
 
@@ -98,6 +106,59 @@ def _is_property(cls: Any, name: str) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 0
+
+
+def _problems_of_phases(phases: object) -> Iterator[str]:
+    if not isinstance(phases, (tuple, list)):
+        yield f"phases must be a tuple of names, such as ('Reading', 'Storing'), not {phases!r}."
+        return
+    if len(phases) > _MOST_PHASES:
+        yield f"phases must be at most {_MOST_PHASES} names, not {len(phases)}."
+    for name in phases:
+        if not _is_text(name) or (isinstance(name, str) and len(name) > _LONGEST_PHASE):
+            yield f"phases must be texts of at most {_LONGEST_PHASE} characters. This one is not: {name!r}."
+    texts = [name for name in phases if isinstance(name, str)]
+    if len(set(texts)) < len(texts):
+        yield f"phases must be different names, not {phases!r}."
+
+
+def _problems_of_facts(facts: object) -> Iterator[str]:
+    if not isinstance(facts, Mapping):
+        yield f"facts must be a dict of names and labels, such as {{'imported': 'Imported'}}, not {facts!r}."
+        return
+    if len(facts) > MOST_FACTS:
+        yield f"facts must be at most {MOST_FACTS}, not {len(facts)}."
+    for name, label in facts.items():
+        if not isinstance(name, str) or not name.isidentifier() or len(name) > LONGEST_NAME:
+            yield f"facts must have names that are identifiers of at most {LONGEST_NAME} characters, not {name!r}."
+        if not _is_text(label):
+            yield f"facts must have texts as labels. The label of {name!r} is {label!r}."
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is a text that is not blank, or may be a lazy one, which is no `str`."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None and not callable(value) and not isinstance(value, (bytes, int, float, Iterable))
+
+
+def number_of_phase(handler: Any, name: object) -> int:
+    """Return the number of a handler's phase, from 1; raise `LongTaskError` if it has no such phase."""
+    for number, known in enumerate(handler.phases, 1):
+        if known == name:
+            return number
+    declared = ", ".join(repr(str(each)) for each in handler.phases)
+    remedy = f"The phases of the class are {declared}." if declared else "Add it to the class attribute phases."
+    raise LongTaskError(f"{type(handler).__qualname__} has no phase {name!r}. {remedy}")
+
+
+def check_facts(handler: Any, names: Iterable[str]) -> None:
+    """Raise `LongTaskError` if a handler lacks one of these facts."""
+    for name in names:
+        if name not in handler.facts:
+            declared = ", ".join(map(repr, handler.facts))
+            remedy = f"The facts of the class are {declared}." if declared else "Add it to the class attribute facts."
+            raise LongTaskError(f"{type(handler).__qualname__} has no fact {name!r}. {remedy}")
 
 
 def check_hooks(cls: Any) -> None:

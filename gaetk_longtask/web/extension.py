@@ -22,6 +22,7 @@ from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.guarded import GuardedProgressStore
+from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
@@ -100,6 +101,7 @@ class LongTaskManager:
             progress=progress,
             ndb_context=contexts,
             durations=Durations(store.last_runs, self._clock),
+            phase_times=PhaseTimes(self._clock),
             clock=self._clock,
             secret_keys=lambda: _secret_keys(app.config),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -20,7 +21,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.runtime import TaskOptions
-from gaetk_longtask.web import deliveries, visits
+from gaetk_longtask.web import checks, deliveries, visits
 from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.checks import check_attributes, check_hooks, check_work, takes_task
 from gaetk_longtask.web.current import current_runtime
@@ -46,6 +47,10 @@ class LongRunningTaskHandler(View):
 
     #: The total number of steps if `log_progress` is called without it; 0 for unknown.
     total_steps: ClassVar[float] = 0
+    #: The names of the work's phases, in order: at most 20. `phase` says which one begins.
+    phases: ClassVar[Sequence[str]] = ()
+    #: The labels of what `log_facts` reports, by name: at most ten.
+    facts: ClassVar[Mapping[str, str]] = {}
     #: The number of failed attempts (an exception, or the death of the process) after which a task is `failed`.
     max_attempts: ClassVar[int] = 5
     #: How long an attempt may take. Automatic scaling ends every request after 10 minutes. Basic and manual scaling
@@ -197,6 +202,33 @@ class LongRunningTaskHandler(View):
         if self._reporter is not None:
             self._reporter.bar.report(message, step, total_steps or (step and self.total_steps))
 
+    def phase(self, name: str) -> None:
+        """Begin one of the class's `phases`. From now on, steps and loops count within this phase.
+
+        Phases may be left out. A call with the phase that has already begun does nothing.
+
+        Raises:
+            LongTaskError: the class has no such phase, or a later one has begun in this attempt.
+            TaskCancelled: the task was cancelled, or another attempt has taken it over.
+        """
+        number = checks.number_of_phase(self, name)
+        if self._reporter is not None:
+            self._reporter.bar.begin_phase(number)
+
+    def log_facts(self, /, **facts: float | Decimal | str | None) -> None:
+        """Show numbers or short texts below the progress, under the labels in the class's `facts`.
+
+        It is as cheap as `log_progress`. Facts that are not mentioned stay; None removes one. A text is cut after 100
+        characters, or earlier if all facts together are longer than 600 bytes as JSON.
+
+        Raises:
+            LongTaskError: the class has no such fact.
+            TaskCancelled: the task was cancelled, or another attempt has taken it over.
+        """
+        checks.check_facts(self, facts)
+        if self._reporter is not None:
+            self._reporter.bar.log_facts(facts)
+
     def track(
         self, iterable: Iterable[T], message: str = "", total: float | None = None, *, start: int = 0
     ) -> Iterator[T]:
@@ -303,4 +335,5 @@ class LongRunningTaskHandler(View):
             queue=cls.queue or config.queue,
             service=cls.service or config.service,
             version=None if elsewhere else config.version,
+            phases=tuple(str(name) for name in cls.phases),
         )

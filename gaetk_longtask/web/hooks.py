@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
@@ -24,6 +24,8 @@ class Hooks(Protocol):
 
     title: ClassVar[str]
     status_template: ClassVar[str]
+    phases: ClassVar[Sequence[str]]
+    facts: ClassVar[Mapping[str, str]]
     max_attempts: ClassVar[int]
     keep_result: ClassVar[timedelta]
     start_methods: ClassVar[Collection[str]]

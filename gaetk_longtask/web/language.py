@@ -52,6 +52,12 @@ class Language:
         """Translate with the plural form for the number, which replaces ``%(number)s``."""
         return self._catalogue.ngettext(singular, plural, number) % {"number": number}
 
+    def number(self, value: float) -> str:
+        """Return a number with separators, to three decimal places; `longtask.js` does the same."""
+        example = self.gettext("1,234.5")  # shows the separators of the language
+        text = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
+        return text.translate({ord(","): example[1], ord("."): example[-2]})
+
     def duration(self, seconds: float) -> str:
         """Return a duration in words, to about two digits; `longtask.js` does the same."""
         if (whole := floor(seconds + 0.5)) < 60:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Flask, Request, Response, current_app, render_template_string, request
 from flask_wtf import CSRFProtect
@@ -65,7 +65,15 @@ class Plain(LongRunningTaskHandler):
         raise AssertionError
 
 
-class Own(Report):
+class Import(Report):
+    """A task with phases and facts."""
+
+    title = "Importing invoices"
+    phases = ("Reading", "Checking", "Storing")
+    facts: ClassVar[dict[str, str]] = {"imported": "Imported", "file": "File"}
+
+
+class Own(Import):
     """A task whose page is a template of the author's, the one that `Stage.show` was called with."""
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> str:
@@ -87,6 +95,7 @@ class Stage:
         app.add_url_rule("/report", view_func=Report.as_view("report"))
         app.add_url_rule("/export", view_func=Export.as_view("export"))
         app.add_url_rule("/plain", view_func=Plain.as_view("plain"))
+        app.add_url_rule("/import", view_func=Import.as_view("import"))
         app.add_url_rule("/own", view_func=Own.as_view("own"))
         app.add_url_rule("/", view_func=lambda: FORM, endpoint="index")
         app.add_url_rule("/desk/<task_id>", view_func=self._desk, endpoint="desk")

@@ -8,8 +8,19 @@ from datetime import timedelta
 from playwright.sync_api import Page
 
 from gaetk_longtask import Status
+from gaetk_longtask.info import Phase
 from tests.browser.stage import Stage
 
+FACTS = {"imported": 12_480, "file": "invoices-2026-03.csv"}
+IN_PHASES = {
+    "message": "Checking line 7 of 12,500",
+    "step": 7,
+    "total_steps": 12_500,
+    "eta_seconds": 128,
+    "phase": Phase(name="Checking", number=2, count=3),
+    "share": 0.42,
+    "facts": FACTS,
+}
 WORKING = {"message": "Reading the invoices of March", "step": 120, "total_steps": 283, "eta_seconds": 128}
 
 
@@ -23,6 +34,16 @@ def _working(stage: Stage) -> str:
     task_id = stage.task(Status.STARTED)
     stage.report(task_id, seconds=84, **WORKING)
     return stage.page(task_id)
+
+
+def _finished_with_facts(stage: Stage) -> str:
+    task_id = stage.task(Status.FINISHED, endpoint="import")
+    with stage.services.ndb_context():
+        task = stage.find(task_id)
+        task.progress_stored |= {"facts": FACTS}
+        task.save()
+        stage.services.store.publish(task)
+    return stage.page(task_id, endpoint="import")
 
 
 def _second_attempt(stage: Stage) -> str:
@@ -61,9 +82,13 @@ STATES: dict[str, Callable[[Stage], str]] = {
     "waiting": lambda stage: stage.page(stage.task()),
     "working": _working,
     "working-without-steps": _usual,
+    "working-in-phases": lambda stage: stage.page(
+        stage.task(Status.STARTED, endpoint="import", **IN_PHASES), endpoint="import"
+    ),
     "trying-again": lambda stage: stage.page(stage.task(Status.ERROR)),
     "second-attempt": _second_attempt,
     "finished": lambda stage: stage.page(stage.task(Status.FINISHED)),
+    "finished-with-facts": _finished_with_facts,
     "failed": lambda stage: stage.page(stage.task(Status.FAILED)),
     "failed-explained": _explained,
     "cancelled": lambda stage: stage.page(stage.task(Status.CANCELLED)),
@@ -80,6 +105,7 @@ def _everything(stage: Stage) -> str:
     """The operators' overview, with tasks in every state."""
     for status in Status:
         stage.task(status, **(WORKING if status is Status.STARTED else {}))
+    stage.task(Status.STARTED, endpoint="import", **IN_PHASES)
     return f"{stage.url}/_longtask/tasks"
 
 
@@ -92,6 +118,7 @@ OVERVIEW: dict[str, Callable[[Stage], str]] = {
     "overview": _everything,
     "overview-filtered": lambda stage: f"{stage.url}/_longtask/tasks?status=failed&endpoint=export&older=1h",
     "overview-working": lambda stage: _overseen(stage, stage.task(Status.STARTED, **WORKING)),
+    "overview-phases": lambda stage: _overseen(stage, stage.task(Status.STARTED, endpoint="import", **IN_PHASES)),
     "overview-failed": lambda stage: _overseen(stage, stage.task(Status.FAILED, error="There are no invoices.")),
     "overview-statistics": lambda stage: f"{stage.url}/_longtask/statistics",
 }

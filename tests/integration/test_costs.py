@@ -98,6 +98,12 @@ class Work(LongRunningTaskHandler):
     do: Callable[[Work], Any] = lambda self: "the result"
 
 
+class Phased(Work):
+    """A task with phases."""
+
+    phases = ("Reading", "Storing")
+
+
 class Joined(Work):
     """A task that all requests share."""
 
@@ -156,14 +162,15 @@ def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
     app = Flask("tests")
     LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=Progress(meter), clock=clock)
     app.add_url_rule("/work", view_func=Work.as_view("work"))
+    app.add_url_rule("/phased", view_func=Phased.as_view("phased"))
     app.add_url_rule("/joined", view_func=Joined.as_view("joined"))
     yield Stage(app=app, queue=queue, clock=clock, meter=meter)
     Work.do = do
 
 
-def whole_run(stage: Stage) -> None:
+def whole_run(stage: Stage, url: str = "/work") -> None:
     with stage.counted():
-        url = stage.start()
+        url = stage.start(url)
         stage.deliver()
         stage.client.get(url)
         stage.job(url, "showresult")
@@ -347,6 +354,18 @@ def typical(stage: Stage) -> None:
         services_of(stage.app).durations.typical_seconds("work")
 
 
+def run_in_phases(stage: Stage) -> None:
+    def do(handler: Work) -> str:
+        handler.phase("Reading")
+        stage.clock.advance(timedelta(seconds=5))
+        # The first report, without the write to the progress store that belongs to it.
+        handler._reporter._time_left.update(0, 0)  # type: ignore[union-attr]  # there is one
+        return "the result"
+
+    Work.do = do
+    whole_run(stage, "/phased")
+
+
 def on_datastore(scenario: Callable[[Stage], None]) -> Callable[[Stage], None]:
     """Repeat a row with the progress in Datastore."""
 
@@ -386,6 +405,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "a purge that finds nothing": idle_purge,
     "a purge that finds one": working_purge,
     "how long such tasks usually take": typical,
+    "an undisturbed run of a class with phases": run_in_phases,
     "an undisturbed run, with progress in Datastore": on_datastore(whole_run),
     "a poll, with progress in Datastore": on_datastore(poll),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from gaetk_longtask.info import Progress
+from gaetk_longtask.info import Phase, Progress
 from tests.unit.conftest import ID, info_of
 
 
@@ -25,6 +26,17 @@ def test_percents_are_whole_and_unknown_without_a_total(step: float, total_steps
 def test_what_outlives_an_attempt_is_all_but_the_estimate() -> None:
     progress = Progress(message="Reading", step=2, total_steps=3, eta_seconds=12)
     assert Progress.from_stored(progress.stored()) == Progress(message="Reading", step=2, total_steps=3)
+
+
+def test_phase_share_and_facts_outlive_an_attempt() -> None:
+    phase = Phase(name="Storing", number=2, count=3)
+    progress = Progress(message="Storing", phase=phase, share=0.5, facts={"imported": 120, "file": "a.csv"})
+    assert Progress.from_stored(json.loads(json.dumps(progress.stored()))) == progress
+
+
+@pytest.mark.parametrize(("share", "percent"), [(0, 0), (0.29, 29), (0.999, 99), (1 - 1e-12, 99), (1, 100)])
+def test_with_phases_the_percentage_is_that_of_the_whole_task(share: float, percent: int) -> None:
+    assert Progress(step=1, total_steps=2, share=share).percent == percent
 
 
 @pytest.mark.parametrize("stored", [None, {}])

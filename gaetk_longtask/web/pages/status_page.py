@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -15,6 +15,7 @@ from gaetk_longtask.status import Status
 from gaetk_longtask.web.language import Language
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE, Page, subject_of
 from gaetk_longtask.web.pages.links import Links
+from gaetk_longtask.web.pages.phases import PhaseState, ShownFact, ShownPhase
 
 #: How often to poll, by age: (tasks younger than … seconds, poll every … seconds).
 _PACES = ((10, 1), (60, 2), (600, 3))
@@ -35,6 +36,8 @@ class StatusPage(Page):
     refreshes: bool  #: whether the page refreshes automatically where there is no JavaScript
     links: Links
     progress_html: Callable[..., str]  #: renders what `info` gives
+    phases: tuple[ShownPhase, ...] = ()  #: each with `name`, `number` and `state`; empty if the class has none
+    facts: tuple[ShownFact, ...] = ()  #: each with `name`, `label`, `value` and `text`
 
     @classmethod
     def of(
@@ -49,8 +52,10 @@ class StatusPage(Page):
         bookmark: str = "",
         start_url: str | None = None,
         form_url: str | None = None,
+        phases: Sequence[object] = (),
+        facts: Mapping[str, object] | None = None,
     ) -> Self:
-        """Return the page for a snapshot at the time `now`."""
+        """Return the page for a snapshot at the time `now`. `phases` and `facts` are those of the class."""
         task, language = snapshot.info, language or Language()
         elapsed = max(0.0, ((task.ended_at or now) - task.requested_at).total_seconds())
         eta = None if task.status.ended else task.progress.eta_seconds
@@ -71,6 +76,8 @@ class StatusPage(Page):
             refreshes=refreshes,
             links=Links.of(task, bookmark=bookmark, start_url=start_url, form_url=form_url),
             progress_html=progress_html,
+            phases=ShownPhase.all_of(task.progress, phases),
+            facts=ShownFact.all_of(task.progress, facts or {}, language),
         )
 
     @property
@@ -227,6 +234,11 @@ class StatusPage(Page):
         """The progress as a mapping, as the original's templates expect it."""
         return {"message": self.message, "step": self.step, "total_steps": self.total_steps}
 
+    @property
+    def phase_words(self) -> dict[str, str]:
+        """Return the states of phases in words, for screen readers."""
+        return {state.value: state.word(self.language) for state in PhaseState}
+
     def __getitem__(self, name: str) -> Any:
         """Return an attribute by its name, as the original's dictionary did."""
         if name.startswith("_"):
@@ -239,19 +251,23 @@ class StatusPage(Page):
     def document(self) -> dict[str, Any]:
         """Return the status document, one small JSON object for programs. Unknown numbers are None, never 0."""
         eta_seconds = None if self.eta_seconds is None else round(self.eta_seconds)
+        progress = self.task.progress.document() | {"message": self.message, "eta_seconds": eta_seconds}
+        if self.phases:
+            present = next((each for each in self.phases if each.state is PhaseState.NOW), None)
+            progress["phase"] = progress["phase"] | {"name": present.name} if present else None
         return {
             "id": self.task.id,
             "status": self.status.value,
             "done": self.done,
             "title": self.subject or None,
-            "progress": self.task.progress.document() | {"message": self.message, "eta_seconds": eta_seconds},
+            "progress": progress,
             "attempt": self.task.attempt,
             "elapsed_seconds": round(self.elapsed_seconds, 1),
             "created_at": self.task.created_at.isoformat(timespec="seconds"),
             "poll_after_seconds": self.refresh,
             "error": self._error(),
             "links": {name: getattr(self.links, name) for name in ("self", "result", "cancel", "retry")},
-        }
+        } | ({"facts": {each.name: each.value for each in self.facts if each.value is not None}} if self.facts else {})
 
     def _error(self) -> str | None:
         if self.status is not Status.FAILED:

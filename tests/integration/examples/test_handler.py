@@ -82,3 +82,14 @@ def test_a_visitor_gets_back_to_the_form_as_they_filled_it(example: Example, que
 def test_each_table_has_its_title(example: Example, query: str, title: str) -> None:
     runner, _ = example(HANDLER, titled="Titled")
     assert runner.start(f"/titled{query}").document["title"] == title
+
+
+@pytest.mark.calls(HANDLER, "Import.execute_task")
+def test_a_visitor_sees_what_was_imported(example: Example) -> None:
+    runner, _ = example(HANDLER, **{"import": "Import"})
+    task = runner.start("/import", data={"lines": "100\n250\ntotal\n"})
+    runner.deliver_all()
+    document = task.document
+    assert document["facts"] == {"imported": 2, "skipped": 1}
+    assert document["progress"]["phase"] == {"name": "Storing", "number": 3, "count": 3}
+    assert task.result().status_code == 200

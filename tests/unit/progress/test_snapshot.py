@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaetk_longtask import LongTask, Status
-from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.info import Phase, Progress, TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.pages.status_page import StatusPage
 from tests.unit.conftest import ID, NOW, snapshot_of
@@ -33,7 +34,14 @@ SNAPSHOTS = st.builds(
         status=st.sampled_from(Status),
         attempt=st.integers(1, 100),
         progress=st.builds(
-            Progress, message=st.text(), step=NUMBERS, total_steps=NUMBERS, eta_seconds=st.none() | st.floats(0, 1e9)
+            Progress,
+            message=st.text(),
+            step=NUMBERS,
+            total_steps=NUMBERS,
+            eta_seconds=st.none() | st.floats(0, 1e9),
+            phase=st.none() | st.builds(Phase, name=st.text(), number=st.integers(1, 20), count=st.integers(1, 20)),
+            share=st.none() | st.floats(0, 1),
+            facts=st.dictionaries(st.text(), NUMBERS | st.text()),
         ),
         created_at=MOMENTS,
         created_by=OPTIONAL_TEXTS,
@@ -51,11 +59,14 @@ SNAPSHOTS = st.builds(
     beat_seconds=st.floats(0, 60),
 )
 HALF_WAY = Progress(message="Reading invoices of December", step=120, total_steps=240, eta_seconds=60)
+WITH_PHASES = replace(
+    HALF_WAY, phase=Phase(name="Reading", number=1, count=3), share=0.5, facts={"imported": 120, "file": "a.csv"}
+)
 #: A snapshot with a value in every field.
 WHOLE = snapshot_of(
     **dict.fromkeys(("created_by", "namespace", "error", "error_reference", "title"), "text"),
     **dict.fromkeys(("due_at", "beat_at", "ended_at", "expires_at"), NOW),
-    progress=HALF_WAY,
+    progress=WITH_PHASES,
     beat_seconds=5,
 )
 JSON = st.recursive(

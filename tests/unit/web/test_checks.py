@@ -55,6 +55,22 @@ class Lazy:
         *(("serializer", value) for value in (None, object(), type("NoName", (JSONSerializer,), {"name": None})())),
         *(("title", value) for value in (5, 1.5, b"x", ["x"], {}, set(), True, "", " ")),
         *(("form_url", value) for value in ("", " ", 5, ["/form"])),
+        ("phases", "Reading"),
+        ("phases", {"Reading", "Storing"}),
+        ("phases", ("Reading", "Reading")),
+        ("phases", ("Reading", " ")),
+        ("phases", ("Reading", None)),
+        ("phases", ("Reading", b"Storing")),
+        ("phases", (1, 2)),
+        ("phases", ["x" * 61]),
+        ("phases", [str(number) for number in range(21)]),
+        ("facts", ("imported", "skipped")),
+        ("facts", {"not an identifier": "Imported"}),
+        ("facts", {1: "Imported"}),
+        ("facts", {"x" * 31: "Imported"}),
+        ("facts", {"imported": ""}),
+        ("facts", {"imported": 3}),
+        ("facts", {f"fact_{number}": "A fact" for number in range(11)}),
     ],
 )
 def test_a_mistake_is_refused_when_the_class_is_made_with_its_name_and_the_value(attribute: str, value: Any) -> None:
@@ -229,3 +245,19 @@ def test_an_object_that_calls_an_async_function_for_us_is_no_async_hook() -> Non
 def test_a_title_that_is_no_text_and_a_form_url_that_leads_nowhere_are_refused(attribute: str, value: Any) -> None:
     with pytest.raises(TypeError, match=rf"^Report\.{attribute} must be"):
         make(**{attribute: value})
+
+
+class Lazy:
+    """A text that is translated when it is shown, as Flask-Babel's are."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def test_twenty_phases_and_ten_facts_may_have_lazy_names() -> None:
+    phases = [Lazy("Reading"), "x" * 60, *map(str, range(18))]
+    cls = make(phases=phases, facts={f"fact_{number}": Lazy("A fact") for number in range(10)})
+    assert cls.phases == phases

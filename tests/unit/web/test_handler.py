@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from gaetk_longtask import JSONSerializer, LongRunningTaskHandler, PickleSerializer
+from gaetk_longtask import JSONSerializer, LongRunningTaskHandler, LongTaskError, PickleSerializer
 from gaetk_longtask.config import Config
 from tests.unit.conftest import ID, info_of
 from tests.unit.web.conftest import make
@@ -217,3 +217,30 @@ def test_decorators_apply_to_visitors_but_not_to_the_queue(app: Flask) -> None:
     assert client.get("/report").status_code == 401
     assert client.get(f"/report?_longtaskjob=query&_longtaskid={ID}").status_code == 401
     assert client.get(f"/report?_longtaskjob=execute&_longtaskid={ID}").status_code == 403
+
+
+# Phases and facts outside of an attempt.
+
+IMPORT = make(phases=("Reading", "Storing"), facts={"imported": "Imported", "skipped": "Skipped"})
+
+
+def test_phases_and_facts_that_the_class_has_do_nothing() -> None:
+    handler = IMPORT()
+    handler.phase("Storing")
+    handler.log_facts(imported=3, skipped=None)
+
+
+def test_a_phase_that_the_class_lacks_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(LongTaskError, match=r"no phase 'Sorting'\. The phases of the class are 'Reading', 'Storing'\."):
+        IMPORT().phase("Sorting")
+
+
+def test_a_fact_that_the_class_lacks_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(LongTaskError, match=r"no fact 'lost'\. The facts of the class are 'imported', 'skipped'\."):
+        IMPORT().log_facts(imported=3, lost=4)
+
+
+@pytest.mark.parametrize("call", [lambda handler: handler.phase("Reading"), lambda handler: handler.log_facts(lost=1)])
+def test_a_class_without_names_is_told_where_they_belong(call: Callable[[Any], None]) -> None:
+    with pytest.raises(LongTaskError, match=r"Add it to the class attribute (phases|facts)"):
+        call(make()())
