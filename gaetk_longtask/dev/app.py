@@ -90,7 +90,7 @@ def _settings(entrypoint: str) -> AppSettings:
     parser = Config().parser()
     parser.exit_on_error = False
     # argparse itself would print and end this program: `exit_on_error` does not cover every error.
-    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001
+    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001  # no other way
     try:
         found, _ = parser.parse_known_args(words)
     except argparse.ArgumentError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, Self, TypeVar, get_type_hints
 
 from gaetk_longtask.info import Facts, Phase, Progress, TaskInfo
@@ -108,12 +108,15 @@ class _Codec(Generic[T]):
         return self._cls(**values)
 
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
 def _microseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e6)
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _facts(stored: dict[str, Any]) -> Facts:

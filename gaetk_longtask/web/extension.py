@@ -149,7 +149,7 @@ class _Pages(Blueprint):
         """Add the host to each rule, and let `url_for` build them without it."""
         state = super().make_setup_state(app, options, first_registration)
         if app.url_map.host_matching:
-            state.add_url_rule = functools.partial(state.add_url_rule, host=f"<{_HOST}>")  # type: ignore[method-assign]
+            state.add_url_rule = functools.partial(state.add_url_rule, host=f"<{_HOST}>")  # type: ignore[method-assign]  # of this state alone
             app.url_value_preprocessors[self.name].append(lambda endpoint, values: (values or {}).pop(_HOST, None))
             app.url_default_functions[None].append(_give_host)
         return state

@@ -79,7 +79,7 @@ def read_entrypoint(entrypoint: str, env: Mapping[str, str], directory: Path) ->
 def _parse(config: Any, words: list[str]) -> dict[str, Any]:
     parser = config.parser()
     # argparse itself would print and end this process: `exit_on_error` does not cover every error.
-    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001
+    parser.error, parser.exit, parser._print_message = _refuse, _refuse_to_serve, _print_nothing  # noqa: SLF001  # no other way
     parser.exit_on_error = False
     found, _ = parser.parse_known_args(words)
     given = {name: value for name, value in vars(found).items() if value is not None}
