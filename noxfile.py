@@ -109,7 +109,7 @@ def dev_appserver(session: nox.Session) -> None:
 
 @nox.session
 def translations(session: nox.Session) -> None:
-    """Update and compile the message catalogues. `-- fr` adds one for French."""
+    """Update and compile the message catalogues. `-- fr nl` adds those for French and Dutch."""
     session.install("-e", ".", "babel>=2.14")
     session.run("python", "-m", "tools.translations", *session.posargs)
 

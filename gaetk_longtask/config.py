@@ -57,6 +57,7 @@ class Config:
     progress_url: str = "datastore:"
     base_url: str | None = None  #: scheme and host for absolute URLs; None: the starting request's
     admin: Callable[[], bool] | None = None  #: returns whether this request may see the overview
+    language: str | None = None  #: the one language of the pages; None: Flask-Babel's, else the browser's
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Self:

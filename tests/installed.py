@@ -25,9 +25,12 @@ DATA = (
     "py.typed",
     "static/longtask.css",
     "static/longtask.js",
+    "static/copy.js",
     "static/overview.css",
     "templates/gaetk_longtask/status.html",
     "translations/de/LC_MESSAGES/gaetk_longtask.mo",
+    "translations/formats.json",
+    "translations/gaetk_longtask.pot",
 )
 
 

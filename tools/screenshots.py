@@ -26,7 +26,7 @@ LOOKS = {
     "phone": ("light", {"width": 375, "height": 560}),
 }
 #: States that look much like other states.
-LEFT_OUT = {"failed-explained", "damaged", "unpressed", "problem"}
+LEFT_OUT = {"failed-explained", "damaged", "text", "unpressed", "problem"}
 
 
 def take(browser: Browser, stage: Stage) -> None:

@@ -1,16 +1,21 @@
 """Updates and compiles the message catalogues: ``python -m tools.translations [CODE ...]``.
 
-For a language CODE without a catalogue (``fr``, ``pt_BR``), it creates one. Translate it, then run this again.
+For each language CODE without a catalogue (``fr``, ``pt_BR``), it creates one. Translate it, then run this again. It
+also writes the template for catalogues of applications, and the formats of numbers and dates, from Babel's CLDR data.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract
 from babel.messages.mofile import write_mo
@@ -19,11 +24,25 @@ from jinja2 import Environment, nodes
 
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler
-from gaetk_longtask.web.language import DIRECTORY, DOMAIN
+from gaetk_longtask.web.catalogues import DOMAIN
+from gaetk_longtask.web.formats import DIRECTORY
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
 #: The functions that mark messages for translation, and the positions of the messages in their arguments.
-KEYWORDS = {"gettext": None, "ngettext": (1, 2), "ProblemError": (2,)}
+KEYWORDS = {"gettext": None, "ngettext": (1, 2), "_plural": (1, 2), "ProblemError": (2,)}
+
+#: The languages whose formats the library knows: its own, and others that an application may add.
+# fmt: off
+LANGUAGES = [
+    "ar", "bg", "ca", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "ga", "he", "hr", "hu", "id", "is",
+    "it", "ja", "ko", "lt", "lv", "mt", "nb", "nl", "nn", "pl", "pt", "pt_PT", "ro", "ru", "sk", "sl", "sr", "sv",
+    "tr", "uk", "vi", "zh",
+]
+# fmt: on
+#: Our English writes dates as in "24 December 2026".
+LOCALES = {"en": "en_GB"}
+#: Languages that do not group four digits. CLDR says so, but Babel does not have it.
+GROUPED_FROM_FIVE = frozenset({"bg", "es", "et", "hu", "it", "lv", "pl", "pt_PT", "sl"})
 
 #: The header fields that gettext needs. Other fields would change with every run.
 HEADER = """\
@@ -55,8 +74,33 @@ def _in_templates() -> Iterator[str | tuple[str, ...]]:
     # Babel's own extraction overlooks method calls such as page.gettext("…").
     for path in sorted(PACKAGE.glob("templates/**/*.html")):
         for call in Environment().parse(path.read_text()).find_all(nodes.Call):
-            if isinstance(call.node, nodes.Getattr) and call.node.attr == "gettext":
-                yield call.args[0].as_const()
+            match call.node:
+                case nodes.Getattr(attr="gettext"):
+                    yield call.args[0].as_const()
+                case nodes.Getattr(attr="ngettext"):
+                    yield tuple(argument.as_const() for argument in call.args[:2])
+
+
+def formats() -> str:
+    """Return the formats of all languages, as JSON with a line for each."""
+    lines = [f"{json.dumps(code.lower())}: {json.dumps(_formats(code), ensure_ascii=False)}" for code in LANGUAGES]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _formats(code: str) -> dict[str, Any]:
+    locale = Locale.parse(LOCALES.get(code, code))
+    symbols = locale.number_symbols["latn"]  # the script writes these digits, too
+    date = locale.date_formats["long"].pattern
+    numbered = "MMMM" not in date  # 2026年12月24日
+    values = {"d": "{day}", "dd": "{day}", "M": "{month}", "MMMM": "{month}", "y": "{year}"}
+    return {
+        "percent": re.sub(r"[#,0]+", "{}", locale.percent_formats[None].pattern).replace("%", symbols["percentSign"]),
+        "decimal": symbols["decimal"],
+        "group": symbols["group"],
+        "grouped_from": 5 if code in GROUPED_FROM_FIVE else 4,
+        "date": re.sub(r"'([^']*)'|([a-zA-Z]+)", lambda part: part[1] or values[part[2]], date),
+        "months": [str(number) if numbered else name for number, name in locale.months["format"]["wide"].items()],
+    }
 
 
 def read(path: Path) -> Catalog:
@@ -73,14 +117,24 @@ def compiled(catalogue: Catalog) -> bytes:
     return file.getvalue()
 
 
+def pot(catalogue: Catalog) -> bytes:
+    """Return the file from which an application begins a catalogue. It has only the header fields that are needed."""
+    file = io.BytesIO()
+    file.write(b'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=utf-8\\n"\n\n')
+    write_po(file, catalogue, no_location=True, omit_header=True, width=120)
+    return file.getvalue()
+
+
 def catalogues() -> list[Path]:
     """Return the paths of the existing catalogues."""
     return sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po"))
 
 
 def main(codes: list[str]) -> None:
-    """Create the requested catalogues, then update and compile all of them."""
+    """Create the requested catalogues, then update and compile all of them; write the template and the formats."""
     said = template()
+    (DIRECTORY / "formats.json").write_text(formats(), encoding="utf-8")
+    (DIRECTORY / f"{DOMAIN}.pot").write_bytes(pot(said))
     new = [DIRECTORY / code / "LC_MESSAGES" / f"{DOMAIN}.po" for code in codes]
     for path in {*catalogues(), *new}:
         catalogue = read(path) if path.exists() else Catalog(domain=DOMAIN, locale=path.parts[-3], fuzzy=False)

@@ -24,29 +24,38 @@
   const fill = (pattern = "{}", value) => pattern.replace("{}", () => value);
   const reached = (percent) => MILESTONES.find((milestone) => percent >= milestone) ?? 0;
   const round = (value) => Math.floor(value + 0.5);
-  const withoutShare = (title) => title.replace(/^\d+\s*% – /, "");
+  const withoutShare = (title) => title.replace(/^(?=[^–]*\d)[\d\s%\u200e\u200f\u061c]*%[\d\s\u200e\u200f\u061c]* – /, "");
 
-  function format(value, lang, options) {
+  function local(Kind, lang, options) {
     try {
-      return new Intl.NumberFormat(lang, options).format(value);
+      return new Intl[Kind](lang, options);
     } catch {
-      return new Intl.NumberFormat("en", options).format(value); // for instance lang="de_DE"
+      return new Intl[Kind]("en", options); // for instance lang="de_DE"
     }
   }
+  function format(value, lang, options) {
+    return local("NumberFormat", lang, { ...options, numberingSystem: "latn", useGrouping: false }).format(value);
+  }
 
-  // The same words as on the server: Language.duration and Language.estimate.
-  function units(value, unit, lang) {
-    return format(round(value), lang, { style: "unit", unit, unitDisplay: "long", useGrouping: false });
+  // The same words as on the server: Language.duration and Language.estimate. Language.units gives the texts: each plural
+  // form behind a number that has it, as in "1:{} hour|0:{} hours". Without them, the browser has its own.
+  function units(value, unit, words, lang) {
+    const count = round(value);
+    const forms = words[`${unit}s`]?.split("|").map((form) => [parseInt(form), form.slice(form.indexOf(":") + 1)]);
+    if (!forms) return format(count, lang, { style: "unit", unit, unitDisplay: "long" });
+    const rules = local("PluralRules", lang);
+    const form = forms.find(([number]) => rules.select(number) === rules.select(count)) ?? forms[forms.length - 1];
+    return fill(form[1], count);
   }
-  function duration(seconds, lang) {
-    if (round(seconds) < 60) return units(seconds, "second", lang);
-    if (round(seconds / 60) < 120) return units(seconds / 60, "minute", lang);
-    return units(seconds / 3600, "hour", lang);
+  function duration(seconds, words, lang) {
+    if (round(seconds) < 60) return units(seconds, "second", words, lang);
+    if (round(seconds / 60) < 120) return units(seconds / 60, "minute", words, lang);
+    return units(seconds / 3600, "hour", words, lang);
   }
-  function estimate(seconds, lang) {
-    if (seconds < 60) return duration(Math.max(5, 5 * round(seconds / 5)), lang);
-    if (round(seconds / 60) < 60) return duration(seconds, lang);
-    return round(seconds / 1800) === 3 ? duration(5400, lang) : units(seconds / 3600, "hour", lang);
+  function estimate(seconds, words, lang) {
+    if (seconds < 60) return duration(Math.max(5, 5 * round(seconds / 5)), words, lang);
+    if (round(seconds / 60) < 60) return duration(seconds, words, lang);
+    return round(seconds / 1800) === 3 ? duration(5400, words, lang) : units(seconds / 3600, "hour", words, lang);
   }
 
   // Opens the page, but at most once a minute: the server may refuse polls only.
@@ -235,10 +244,10 @@
       if (!known && left !== null) usual ??= elapsed + left;
       put("message", progress.message);
       put("percent", share);
-      put("elapsed", elapsed < 1 ? "" : fill(words.elapsed, duration(elapsed, lang)));
+      put("elapsed", elapsed < 1 ? "" : fill(words.elapsed, duration(elapsed, words, lang)));
       if (left === null) put("left", "");
-      else if (known) put("left", fill(words.left, estimate(left, lang)));
-      else put("left", fill(words.usual, estimate(usual, lang)));
+      else if (known) put("left", fill(words.left, estimate(left, words, lang)));
+      else put("left", fill(words.usual, estimate(usual, words, lang)));
       const bar = root.querySelector("progress");
       if (bar && known) bar.value = (percent * bar.max) / 100;
       else bar?.removeAttribute("value");

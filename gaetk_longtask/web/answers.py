@@ -19,6 +19,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.language import Language
 from gaetk_longtask.web.pages.base import TextPage, subject_of
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import (
@@ -31,7 +32,16 @@ from gaetk_longtask.web.parameters import (
     kept_in_url,
 )
 from gaetk_longtask.web.problems import ProblemError, document_response
-from gaetk_longtask.web.requests import ID_FIELD, JOB_FIELD, REFRESH_FIELD, JobName, asked_language, path_of, wants_json
+from gaetk_longtask.web.requests import (
+    DOWNLOAD_FIELD,
+    ID_FIELD,
+    JOB_FIELD,
+    REFRESH_FIELD,
+    JobName,
+    asked_language,
+    path_of,
+    wants_json,
+)
 from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
@@ -78,17 +88,27 @@ class Answers:
         if self.as_json:
             return Response(text, mimetype="text/plain")
         language = asked_language(self._request)
-        task_title = self._hooks.task.title if self._hooks.task else None
-        subject = subject_of(self._hooks.title, language, task_title)
+        until = None if self._hooks.task is None else self._hooks.task.expires_at
         page = TextPage(
             language=language,
-            title=subject or language.gettext("Result"),
+            title=self._subject(language) or language.gettext("Result"),
             text=text,
+            until=language.gettext("Available until %(date)s.", date=language.date(until)) if until else "",
+            download=self.url(JobName.SHOWRESULT, self._request.args.get(ID_FIELD, "")) + f"&{DOWNLOAD_FIELD}=1",
             start=self.start_url(parameters),
             form=self.form_url(parameters),
         )
         keep_out_of_frames()
         return Response(render("gaetk_longtask/text.html", page=page))
+
+    def download_title(self) -> str | None:
+        """Return what names the file if the visitor wants to keep the result as one; None if it is to be shown."""
+        if self._request.args.get(DOWNLOAD_FIELD) != "1":
+            return None
+        return self._subject(asked_language(self._request)) or self._request.endpoint or ""
+
+    def _subject(self, language: Language) -> str:
+        return subject_of(self._hooks.title, language, self._hooks.task.title if self._hooks.task else None)
 
     def document(self, snapshot: Snapshot) -> Response:
         """Return the status document."""

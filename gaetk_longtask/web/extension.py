@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request
@@ -33,7 +34,8 @@ from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.csrf import offer_fresh_button
 from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
 from gaetk_longtask.web.headers import ProtectedApp
-from gaetk_longtask.web.requests import current_trace
+from gaetk_longtask.web.language import Languages
+from gaetk_longtask.web.requests import LANGUAGES, current_trace
 
 _HOST = "_longtask_host"  #: the argument of our own rules that stands for any host
 URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
@@ -81,6 +83,7 @@ class LongTaskManager:
         if EXTENSION in app.extensions:
             raise ConfigurationError("This application already has a LongTaskManager. Call init_app only once.")
         config = Config.from_mapping(app.config, os.environ)
+        app.extensions[LANGUAGES] = Languages.of(Path(app.root_path) / "translations", config.language)
         contexts = NdbContexts(self._ndb_client, lambda: need_project(config))
         progress = (
             GuardedProgressStore(self._progress)

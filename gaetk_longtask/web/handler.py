@@ -125,11 +125,16 @@ class LongRunningTaskHandler(WorkCalls, View):
             """Return the response that shows the result. An override may leave out `task`.
 
             By default, text that begins with ``<`` is sent as an HTML document in which no script can run. Other text
-            is shown in a page, `bytes` are a download, and anything else is JSON. A result that was yielded is passed
-            as a `YieldedResult`, an iterator.
+            is shown in a page, or sent as plain text if it was yielded or has more than 256 KiB. `bytes` are a
+            download, and anything else is JSON. With ``_longtaskdownload=1`` in the URL, everything is a download. A
+            result that was yielded is passed as a `YieldedResult`, an iterator.
             """
             answers = Answers(self, request, current_runtime())
-            return response_with(result, text_page=lambda text: answers.text_page(text, parameters))
+            return response_with(
+                result,
+                text_page=lambda text: answers.text_page(text, parameters),
+                download_title=answers.download_title(),
+            )
 
     def execute_task(self, parameters: Any) -> Any:
         """Do the work and return the result, or yield the result in pieces of `str` or `bytes`.

@@ -23,6 +23,8 @@ _SANDBOX = ("Content-Security-Policy", "sandbox")
 _DISPOSITION = "Content-Disposition"
 _ASCII = re.compile(r"[ -~]*")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_IN_FILE_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f"*/:<>?\\|]')  #: on any operating system
+_LONGEST_FILE_NAME = 100
 _FILE_NAME = re.compile(r'; *filename=(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.IGNORECASE)
 
 
@@ -85,6 +87,13 @@ def keep_sandbox(response: Response) -> None:
 def sandboxed(response: Response) -> Response:
     """Forbid everything in a response that could run or submit."""
     response.headers.add(*_SANDBOX)
+    return response
+
+
+def attached(response: Response, title: str, extension: str) -> Response:
+    """Make a response a download; its file is named after a title."""
+    name = " ".join(_NOT_IN_FILE_NAMES.sub(" ", title).split())[:_LONGEST_FILE_NAME].strip(" .")
+    response.headers.set(_DISPOSITION, "attachment", filename=f"{name or 'result'}{extension}")
     return response
 
 

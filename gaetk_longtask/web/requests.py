@@ -15,12 +15,17 @@ from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.foreign import ForeignPieces
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
+from gaetk_longtask.web.catalogues import SOURCE
 from gaetk_longtask.web.headers import encode_file_name
-from gaetk_longtask.web.language import SOURCE, Language
+from gaetk_longtask.web.language import Language, Languages
+
+LANGUAGES = "gaetk_longtask.languages"  #: the key of an application's `Languages` in ``app.extensions``
 
 JOB_FIELD, ID_FIELD = "_longtaskjob", "_longtaskid"
 #: ``on`` if the waiting page has refreshed automatically, ``off`` if the visitor has stopped that.
 REFRESH_FIELD = "_longtaskrefresh"
+#: ``1`` if the visitor wants to keep the result as a file.
+DOWNLOAD_FIELD = "_longtaskdownload"
 #: App Engine removes this header from every request that its own queue did not send.
 QUEUE_HEADER = "X-AppEngine-QueueName"
 
@@ -84,16 +89,19 @@ def _prefers_json(accept: str | None) -> bool:
 
 
 def asked_language(request: Request) -> Language:
-    """Return the language that Flask-Babel has selected if the application uses it, else the browser's."""
+    """Return the language that the settings name, else the one that Flask-Babel has selected, else the browser's."""
+    languages: Languages = current_app.extensions.get(LANGUAGES) or Languages()
+    if languages.only is not None:
+        return languages.only
     if "babel" in current_app.extensions and (flask_babel := sys.modules.get("flask_babel")):
-        return Language.best_of([str(flask_babel.get_locale() or SOURCE)])
-    return _best_language(request.headers.get("Accept-Language"))
+        return languages.best_of([str(flask_babel.get_locale() or SOURCE)])
+    return _best_language(languages, request.headers.get("Accept-Language"))
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _best_language(accept: str | None) -> Language:
+def _best_language(languages: Languages, accept: str | None) -> Language:
     accepted = parse_accept_header(accept, LanguageAccept)
-    return Language.best_of([code for code, quality in accepted if quality > 0])
+    return languages.best_of([code for code, quality in accepted if quality > 0])
 
 
 def is_prefetch(request: Request) -> bool:

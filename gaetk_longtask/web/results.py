@@ -16,24 +16,51 @@ from flask import Response, jsonify
 
 from gaetk_longtask.exceptions import SerializationError, describe_type
 from gaetk_longtask.payloads.yielded import YieldedResult
-from gaetk_longtask.web.headers import sandboxed
+from gaetk_longtask.web.headers import attached, sandboxed
 from gaetk_longtask.web.problems import ProblemError, report_exception
 
 _ONLY_REPR: Any = object.__str__  #: the ``__str__`` of a class that has none of its own
 _REMEDY = "Write display_result, which returns the response."
 
 
-def response_with(result: Any, *, text_page: Callable[[str], Response]) -> Response:
-    """Return the response that shows a result.
+#: Longer text is streamed as plain text instead of shown in our page.
+_LARGEST_PAGE_BYTES = 256 * 1024
+_PIECE_CHARACTERS = 64 * 1024
+#: The ends of the names of downloads, by media type.
+_EXTENSIONS = {
+    "text/html": ".html",
+    "text/plain": ".txt",
+    "application/json": ".json",
+    "application/octet-stream": ".bin",
+}
+
+
+def response_with(result: Any, *, text_page: Callable[[str], Response], download_title: str | None = None) -> Response:
+    """Return the response that shows a result, or is a download with this title.
 
     Text that begins with ``<`` is an HTML document in which nothing can run. Other text is shown by `text_page`, or
-    streamed as plain text if it was yielded. `bytes` are a download. Anything else is JSON, if JSON can show it.
+    streamed as plain text if it was yielded or is long. `bytes` are a download. Anything else is JSON, if JSON can show
+    it.
     """
+    if download_title is None:
+        return text_page(result) if _fits_page(result) else _response(result)
+    response = _response(result)
+    return attached(response, download_title, _EXTENSIONS.get(response.mimetype or "", ""))
+
+
+def _fits_page(result: Any) -> bool:
+    if not isinstance(result, str) or is_markup(result) or len(result) > _LARGEST_PAGE_BYTES:
+        return False
+    return len(result.encode(errors="replace")) <= _LARGEST_PAGE_BYTES
+
+
+def _response(result: Any) -> Response:
     match result:
         case str() if is_markup(result):
             return sandboxed(Response(result, mimetype="text/html"))
         case str():
-            return text_page(result)
+            starts = range(0, len(result), _PIECE_CHARACTERS)
+            return Response((result[start : start + _PIECE_CHARACTERS] for start in starts), mimetype="text/plain")
         case YieldedResult(is_text=True):
             beginning = _beginning(result)
             whole = _continued(beginning, result)

@@ -46,6 +46,15 @@ class Report(LongRunningTaskHandler):
         return f'<!doctype html><html lang="en"><title>The report</title>{result}'
 
 
+class Notes(LongRunningTaskHandler):
+    """A task whose result is text."""
+
+    title = "Reading the notes"
+
+    def execute_task(self, parameters: Any) -> str:
+        raise AssertionError
+
+
 class Export(Report):
     """A task whose result is a download."""
 
@@ -93,6 +102,7 @@ class Stage:
             CSRFProtect(app)
         LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
         app.add_url_rule("/report", view_func=Report.as_view("report"))
+        app.add_url_rule("/notes", view_func=Notes.as_view("notes"))
         app.add_url_rule("/export", view_func=Export.as_view("export"))
         app.add_url_rule("/plain", view_func=Plain.as_view("plain"))
         app.add_url_rule("/import", view_func=Import.as_view("import"))
@@ -210,7 +220,8 @@ class Stage:
     def finish(self, task_id: str) -> None:
         """Let the attempt commit its result."""
         task = self.find(task_id)
-        encoded = encode("<h1>The report of March</h1>", Report.serializer, self.services.signer(task_id, "result"))
+        result = NOTES if task.endpoint == "notes" else "<h1>The report of March</h1>"
+        encoded = encode(result, Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
             names = self.services.chunk_names(task_id, task.fence, Report.options(self.services.config))
             stored = chunks.write(encoded, names, what="result")
@@ -231,6 +242,10 @@ class Stage:
     def page(self, task_id: str, *, job: str = "query", endpoint: str = "report", more: str = "") -> str:
         """Return the URL of a task's page."""
         return f"{self.url}/{endpoint}?_longtaskjob={job}&_longtaskid={task_id}{more}"
+
+
+#: Text with long lines, lines from right to left, markup and indented lines.
+NOTES = "Sums:\n\t1 <b>2</b>\n    3\n" + "long" * 100 + "\n\u0645\u0631\u062d\u0628\u0627 1, 2 – abc\nabc\n"
 
 
 class Silent(WSGIRequestHandler):

@@ -69,6 +69,10 @@ def _damaged(stage: Stage) -> str:
     return stage.page(task_id, job="showresult")
 
 
+def _text(stage: Stage) -> str:
+    return stage.page(stage.task(Status.DONE, endpoint="notes"), job="showresult", endpoint="notes")
+
+
 def _explained(stage: Stage) -> str:
     return stage.page(stage.task(Status.FAILED, error="There are no invoices in March 2031."))
 
@@ -94,6 +98,7 @@ STATES: dict[str, Callable[[Stage], str]] = {
     "cancelled": lambda stage: stage.page(stage.task(Status.CANCELLED)),
     "expired": _expired,
     "unknown": lambda stage: stage.page("A" * 22),
+    "text": _text,
     "damaged": _damaged,
     "unpressed": lambda stage: stage.page(stage.task(), job="cancel"),
     "problem": _broken,

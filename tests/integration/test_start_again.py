@@ -217,7 +217,8 @@ def test_plain_text_is_shown_in_our_page(client: FlaskClient, queue: InMemoryQue
     answer = client.get(page, follow_redirects=True)
     assert "1 &lt; 2\n  indented</div>" in answer.text
     assert "<title>Making the text</title>" in answer.text
-    assert links(answer.text) == {"Start again": "/text?month=3"}
+    result = page.replace("=query", "=showresult")
+    assert links(answer.text) == {"Download": f"{result}&_longtaskdownload=1", "Start again": "/text?month=3"}
     assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
     program = client.get(page.replace("=query", "=showresult"), headers={"Accept": "application/json"})
     assert (program.mimetype, program.text) == ("text/plain", "1 < 2\n  indented")

@@ -16,6 +16,7 @@ from google.appengine.api import appinfo
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.config import Config
+from gaetk_longtask.web.calls import WorkCalls
 from tests.pages import DOCS, ROOT, blocks, fences, file_name, run
 
 README = ROOT / "README.md"
@@ -49,7 +50,7 @@ read = str
 #: These pages register receivers of signals or change os.environ, so they run in another process.
 CHANGE_THE_PROCESS = {"events.md", "progress.md"}
 #: The languages of blocks. `python2` is not run; it shows code from 2012.
-LANGUAGES = {"", "css", "html+jinja", "python", "python2", "sh", "yaml"}
+LANGUAGES = {"", "css", "html+jinja", "po", "python", "python2", "sh", "yaml"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -83,7 +84,8 @@ def test_the_reference_has_everything_that_a_handler_may_override_and_call() -> 
     section = reference[reference.index("## The handler") : reference.index("## The manager")]
     listed = re.findall(r"^ +- (\w+)$", section, re.MULTILINE)
     flasks = {"as_view", "dispatch_request", "methods", "options"}
-    assert set(listed) == {name for name in vars(LongRunningTaskHandler) if not name.startswith("_")} - flasks
+    own = vars(LongRunningTaskHandler) | vars(WorkCalls)
+    assert set(listed) == {name for name in own if not name.startswith("_")} - flasks
 
 
 @pytest.mark.parametrize("page", [DOCS / "settings.md", DOCS / "deploy.md"], ids=lambda page: page.name)

@@ -28,7 +28,7 @@ def names(requirements: list[str]) -> set[str]:
 
 OURS = names(PROJECT["dependencies"]).union(*map(names, EXTRAS.values()))
 #: They are no dependencies of ours, except ruamel.yaml, which comes with another one.
-OTHERS = {"nox", "pre-commit", "pytest", "ruamel.yaml", "tqdm"}
+OTHERS = {"babel", "nox", "pre-commit", "pytest", "ruamel.yaml", "tqdm"}
 SOURCES = [
     path
     for folder in ("gaetk_longtask", "sample_app", "tools", "benchmarks")

@@ -45,6 +45,8 @@ class TextPage(Page):
     """The context of `text.html`: a result that is plain text."""
 
     text: str
+    until: str  #: a sentence that says how long it is kept; may be empty
+    download: str  #: the same text as a file
     start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
     form: str | None  #: where the visitor begins again
 

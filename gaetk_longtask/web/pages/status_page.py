@@ -141,7 +141,11 @@ class StatusPage(Page):
             case Status.FAILED if self.task.attempt == 0:
                 return self.gettext("The work could not be started.")
             case Status.FAILED if self.task.attempt > 1:
-                return self.gettext("Something went wrong. We tried %(number)s times.", number=self.task.attempt)
+                return self.language.ngettext(
+                    "Something went wrong. We tried %(number)s time.",
+                    "Something went wrong. We tried %(number)s times.",
+                    self.task.attempt,
+                )
             case Status.FAILED:
                 return self.gettext("Something went wrong.")
             case Status.CANCELLED:
