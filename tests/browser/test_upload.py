@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from flask import Response, redirect
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.stage import Stage
+from tests.browser.test_quality import RULES
 
 CSRF_PROTECTION = True  # of the application; the token goes along with the form
 SOON = 8_000
@@ -21,11 +24,20 @@ FAILED = "The server did not accept the upload. Check your connection, or reload
 
 #: Records everything that a screen reader announces.
 TOLD = """() => {
-  window.told = [];
+  const told = [];
   new MutationObserver(() => {
     const text = document.querySelector("[role=status]")?.textContent;
     if (text && text !== told.at(-1)) told.push(text);
+    sessionStorage.told = JSON.stringify(told);
   }).observe(document, {childList: true, subtree: true});
+}"""
+
+
+#: Chooses a file of this size; much faster than sending its content to the browser.
+CHOOSE = """size => {
+  const chosen = new DataTransfer();
+  chosen.items.add(new File([new Uint8Array(size).fill(255)], "numbers.csv", {type: "text/csv"}));
+  document.querySelector("[type=file]").files = chosen.files;
 }"""
 
 
@@ -42,7 +54,7 @@ def form(attributes: str = "{{ longtask_upload() }}", *, enctype: str = "multipa
 
 
 def file(size: int, name: str = "numbers.csv") -> FilePayload:
-    return {"name": name, "mimeType": "text/csv", "buffer": b"\xff\n" * (size // 2)}
+    return {"name": name, "mimeType": "text/csv", "buffer": b"\xff" * size}
 
 
 def open_form(page: Page, stage: Stage, source: str, size: int = 1_000) -> None:
@@ -50,7 +62,7 @@ def open_form(page: Page, stage: Stage, source: str, size: int = 1_000) -> None:
     stage.desk = source
     page.goto(f"{stage.url}/desk/form")
     page.evaluate(TOLD)
-    page.locator("[type=file]").set_input_files(file(size))
+    page.evaluate(CHOOSE, size)
     stage.requests.clear()
 
 
@@ -89,7 +101,7 @@ def test_an_upload_leads_to_the_waiting_page_and_brings_the_whole_form(page: Pag
     submit(page)
     task_id = task_of(page)
     assert sent(stage) == ["application/json"]
-    expected = {"file": b"\xff\n" * 500, "month": "März", "how": "quickly"}
+    expected = {"file": b"\xff" * 1_000, "month": "März", "how": "quickly"}
     assert parameters(stage, task_id) == expected
     page.go_back()
     expect(page.locator("form button")).to_have_count(1)
@@ -103,13 +115,13 @@ def test_the_progress_is_shown_and_announced_at_milestones(page: Page, stage: St
     expect(page.locator("form")).to_have_attribute("aria-busy", "true")
     bar = page.get_by_role("progressbar")
     expect(bar).to_be_visible()
-    page.wait_for_function("document.querySelector('progress')?.value > 30", timeout=SOON)
-    expect(page.locator(".lt-upload > p").first).to_contain_text("Uploading: ")
-    page.wait_for_function("told.includes('Uploaded. The work is about to start.')", timeout=SOON)
-    told = page.evaluate("told")
-    assert told[0] == "Uploading: 0%"
-    assert 3 <= len(told) <= 6
+    expect(page.locator(".lt-upload > p").first).to_have_text(re.compile(r"Uploading: [3-9]\d%"), timeout=SOON)
+    assert 30 <= bar.evaluate("bar => bar.value") <= 100
     task_of(page)
+    told = json.loads(page.evaluate("sessionStorage.told"))
+    assert told[0] == "Uploading: 0%"
+    assert told[-1] == "Uploaded. The work is about to start."
+    assert 3 <= len(told) <= 5  # and not every per cent
 
 
 def test_an_upload_can_be_cancelled_and_sent_again(page: Page, stage: Stage) -> None:
@@ -132,9 +144,7 @@ def test_an_upload_can_be_cancelled_and_sent_again(page: Page, stage: Stage) -> 
 def test_a_second_press_during_the_upload_sends_nothing(page: Page, stage: Stage) -> None:
     open_form(page, stage, form(), 300_000)
     before = len(stage.queue.tasks)
-    slowly(page, bytes_per_second=200_000)
-    submit(page)
-    submit(page)
+    page.evaluate("() => { for (const each of [1, 2]) document.querySelector('form button').click(); }")
     task_of(page)
     assert len(stage.queue.tasks) == before + 1
 
@@ -198,7 +208,10 @@ def answer(body: str, status: int, kind: str = "text/html") -> Callable[[], Resp
         (answer("<!doctype html><h1>No</h1>", 403), FAILED),
         (answer("<!doctype html><p>Traceback</p>", 500), FAILED),
         (answer("<!doctype html><p>Here you are</p>", 200), FAILED),
-        (answer("<html><h1>Error</h1><h2>Too large</h2>", 413), "This upload is larger than 32 MB, the most that we accept."),
+        (
+            answer("<html><h1>Error</h1><h2>Too large</h2>", 413),
+            "This upload is larger than 32 MB, the most that we accept.",
+        ),
         (answer("", 401), FAILED),
         (answer('{"detail": "No <b>rows</b>."}', 400, "application/problem+json"), "No <b>rows</b>."),
         (answer('{"title": "Conflict"}', 409, "application/json"), "Conflict"),
@@ -298,12 +311,13 @@ def test_the_browser_checks_the_fields_first(page: Page, stage: Stage) -> None:
 
 
 def test_fields_and_buttons_may_have_any_name(page: Page, stage: Stage) -> None:
-    more = "".join(f'<input type="hidden" name="{name}" value="1">' for name in ("action", "method", "submit", "append"))
+    names = ("action", "method", "submit", "append")
+    more = "".join(f'<input type="hidden" name="{name}" value="1">' for name in names)
     source = form(more=more).replace('action="/report"', 'action="/elsewhere#there"')
     open_form(page, stage, source.replace("<button", '<button formaction="/report#here"'))
     submit(page)
     task_id = task_of(page)
-    assert parameters(stage, task_id).keys() >= {"action", "method", "submit", "append", "how"}
+    assert parameters(stage, task_id).keys() >= {*names, "how"}
 
 
 def test_several_files_and_forms_that_come_later_work_as_well(page: Page, stage: Stage) -> None:
@@ -322,7 +336,7 @@ def test_several_files_and_forms_that_come_later_work_as_well(page: Page, stage:
 def test_a_visitor_from_germany_reads_german(visitor: Callable[..., Page], stage: Stage) -> None:
     page = visitor(locale="de-DE")
     open_form(page, stage, form(), 600_000)
-    slowly(page, bytes_per_second=50_000)
+    slowly(page, bytes_per_second=10_000)
     submit(page)
     expect(page.locator(".lt-upload > p").first).to_have_text("Wird hochgeladen: 0\N{NO-BREAK SPACE}%")
     assert page.locator(".lt-upload").get_attribute("lang") == "de"
@@ -330,18 +344,17 @@ def test_a_visitor_from_germany_reads_german(visitor: Callable[..., Page], stage
     expect(page.get_by_role("status")).to_have_text("Das Hochladen wurde abgebrochen. Es wurde nichts gestartet.")
 
 
-@pytest.mark.parametrize("attributes", ["{{ longtask_upload() }}", PLAIN, f'{PLAIN} lang="x y"'])
+@pytest.mark.parametrize("attributes", ["{{ longtask_upload() }}", PLAIN])
 def test_axe_finds_nothing_during_and_after_the_upload(
     page: Page, stage: Stage, npm_packages: Path, attributes: str
 ) -> None:
     open_form(page, stage, form(attributes), 600_000)
-    slowly(page, bytes_per_second=50_000)
+    slowly(page, bytes_per_second=10_000)
     submit(page)
     page.evaluate((npm_packages / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"], "rules": {"valid-lang": {"enabled": "x y" not in attributes}}}
     expect(page.get_by_role("progressbar")).to_be_visible()
-    found = page.evaluate("options => axe.run(options)", options)
-    assert [each["id"] for each in found["violations"]] == []
-    page.get_by_role("button", name="Cancel").click()
-    found = page.evaluate("options => axe.run(options)", options)
-    assert [each["id"] for each in found["violations"]] == []
+    for _ in range(2):
+        found = page.evaluate("tags => axe.run({runOnly: {type: 'tag', values: tags}})", RULES)
+        assert [each["id"] for each in found["violations"]] == []
+        if page.locator("progress").count():
+            page.get_by_role("button", name="Cancel").click()
