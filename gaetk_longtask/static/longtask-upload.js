@@ -9,17 +9,21 @@
   const PART_BYTES = 200; // roughly what a field adds to its name and value
   const MILESTONES = [75, 50, 25]; // in per cent; these are announced
 
-  // For forms without data-longtask-uploading and so on.
+  // For forms without the attributes data-longtask-uploading and so on.
   const ENGLISH = {
-    longtaskUploading: "Uploading: {}",
-    longtaskUploaded: "Uploaded. The work is about to start.",
-    longtaskCancel: "Cancel the upload",
-    longtaskCancelled: "The upload was cancelled. Nothing has started.",
-    longtaskTooLarge: "This upload is larger than {}, the most that we accept. Nothing was sent.",
-    longtaskFailed: "The server did not accept the upload. Check your connection, or reload the page, and try again.",
+    uploading: "Uploading: {}",
+    uploaded: "Uploaded. The work is about to start.",
+    cancel: "Cancel the upload",
+    cancelled: "The upload was cancelled. Nothing has started.",
+    "too-large": "This upload is larger than {}, the most that we accept. Nothing was sent.",
+    failed: "The server did not accept the upload. Check your connection, or reload the page, and try again.",
   };
 
   const panels = new WeakMap(); // by form
+
+  // A form's own methods may be hidden behind a field of the same name.
+  const { append, closest, getAttribute, matches, removeAttribute, setAttribute } = Element.prototype;
+  const attribute = (form, name) => getAttribute.call(form, `data-longtask-${name}`);
 
   function format(value, lang, options) {
     try {
@@ -29,9 +33,9 @@
     }
   }
 
-  function megabytes(bytes, lang) {
-    const digits = { maximumFractionDigits: bytes < 10 * 1024 * 1024 ? 1 : 0 };
-    return `${format(bytes / 1024 / 1024, lang, digits)} MB`;
+  function amount(bytes, lang) {
+    const [size, unit] = bytes < 1024 * 1024 ? [bytes / 1024, "kB"] : [bytes / 1024 / 1024, "MB"];
+    return `${format(size, lang, { maximumFractionDigits: size < 10 ? 1 : 0 })} ${unit}`;
   }
 
   function bytesOf(data) {
@@ -46,7 +50,8 @@
   class Panel {
     constructor(form) {
       this.form = form;
-      this.lang = form.dataset.longtaskLang || form.closest("[lang]")?.lang || "en";
+      this.limit = Number(attribute(form, "limit")) || LIMIT_BYTES;
+      this.lang = attribute(form, "lang") || closest.call(form, "[lang]")?.lang || "en";
       this.box = document.createElement("div");
       this.box.lang = this.lang;
       this.box.dir = "auto";
@@ -56,7 +61,7 @@
       this.bar.max = 100;
       this.cancel = document.createElement("button");
       this.cancel.type = "button";
-      this.cancel.textContent = this.word("longtaskCancel");
+      this.cancel.textContent = this.word("cancel");
       this.live = document.createElement("p"); // for screen readers; set here since the page may not have our stylesheet
       this.live.setAttribute("role", "status");
       const unseen = { position: "absolute", width: "1px", height: "1px", overflow: "hidden", clipPath: "inset(50%)" };
@@ -66,7 +71,11 @@
     }
 
     word(name, value = "") {
-      return (this.form.dataset[name] ?? ENGLISH[name]).replace("{}", () => value);
+      return (attribute(this.form, name) ?? ENGLISH[name]).replace("{}", () => value);
+    }
+
+    tooLarge() {
+      return this.word("too-large", amount(this.limit, this.lang));
     }
 
     show(text) {
@@ -81,7 +90,7 @@
     begin(request) {
       this.request = request;
       this.milestone = 0;
-      this.form.setAttribute("aria-busy", "true");
+      setAttribute.call(this.form, "aria-busy", "true");
       this.text.after(this.bar, this.cancel);
       this.cancel.onclick = () => request.abort();
       this.progress(0);
@@ -89,7 +98,7 @@
     }
 
     progress(share) {
-      const text = this.word("longtaskUploading", format(share, this.lang, { style: "percent" }));
+      const text = this.word("uploading", format(share, this.lang, { style: "percent" }));
       this.bar.value = 100 * share;
       this.bar.setAttribute("aria-label", text);
       const milestone = MILESTONES.find((each) => 100 * share >= each) ?? 0;
@@ -101,12 +110,12 @@
     sent() {
       this.progress(1);
       this.cancel.remove(); // the work may have started
-      this.say(this.word("longtaskUploaded"));
+      this.say(this.word("uploaded"));
     }
 
     end(text) {
       this.request = null;
-      this.form.removeAttribute("aria-busy");
+      removeAttribute.call(this.form, "aria-busy");
       this.bar.remove();
       this.cancel.remove();
       this.say(text);
@@ -116,7 +125,7 @@
   function panelOf(form) {
     if (!panels.has(form)) panels.set(form, new Panel(form));
     const panel = panels.get(form);
-    if (!panel.box.isConnected) form.append(panel.box);
+    if (!panel.box.isConnected) append.call(form, panel.box);
     return panel;
   }
 
@@ -137,11 +146,7 @@
       said = (page.querySelector("main p") ?? page.querySelector("p"))?.textContent.trim();
     }
     if (typeof said === "string" && said) return said;
-    return status === 413 ? panel.word("longtaskTooLarge", megabytes(limitOf(panel.form), panel.lang)) : panel.word("longtaskFailed");
-  }
-
-  function limitOf(form) {
-    return Number(form.dataset.longtaskLimit) || LIMIT_BYTES;
+    return status === 413 ? panel.tooLarge() : panel.word("failed");
   }
 
   function send(form, submitter, url) {
@@ -149,9 +154,8 @@
     if (panel.request) return;
     const data = new FormData(form);
     if (submitter?.name) data.append(submitter.name, submitter.value);
-    const limit = limitOf(form);
-    if (bytesOf(data) > limit) {
-      panel.say(panel.word("longtaskTooLarge", megabytes(limit, panel.lang)));
+    if (bytesOf(data) > panel.limit) {
+      panel.say(panel.tooLarge());
       return;
     }
 
@@ -165,10 +169,10 @@
       else if (redirected && request.status < 400) location.assign(request.responseURL);
       else panel.end(reason(request, panel));
     };
-    request.onerror = () => panel.end(panel.word("longtaskFailed"));
+    request.onerror = () => panel.end(panel.word("failed"));
     request.onabort = () => {
       const focused = document.activeElement === panel.cancel;
-      panel.end(panel.word("longtaskCancelled"));
+      panel.end(panel.word("cancelled"));
       if (focused) submitter?.focus();
     };
     request.open("POST", url.href);
@@ -181,8 +185,8 @@
 
   document.addEventListener("submit", (event) => {
     const { target: form, submitter } = event;
-    if (event.defaultPrevented || !form.matches("[data-longtask-upload]")) return;
-    const given = (name) => submitter?.getAttribute(`form${name}`) ?? form.getAttribute(name) ?? "";
+    if (event.defaultPrevented || !matches.call(form, "[data-longtask-upload]")) return;
+    const given = (name) => submitter?.getAttribute(`form${name}`) ?? getAttribute.call(form, name) ?? "";
     const url = new URL(given("action") || location.href, document.baseURI);
     url.hash = "";
     const uploads = given("method").toLowerCase() === "post" && given("enctype").toLowerCase() === "multipart/form-data";

@@ -395,9 +395,10 @@
     function showCall() {
       part("call")?.setAttribute("aria-pressed", called);
       const how = allowed() ? "notified" : "titled";
-      for (const each of ["notified", "titled"]) {
+      const visible = { leave: !called, notified: called && how === "notified", titled: called && how === "titled" };
+      for (const [each, seen] of Object.entries(visible)) {
         const element = part(each);
-        if (element) element.hidden = !called || each !== how;
+        if (element) element.hidden = !seen;
       }
       return called ? part(how) : null;
     }

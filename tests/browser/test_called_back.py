@@ -247,6 +247,7 @@ def test_the_permission_is_asked_for_at_the_press_and_a_notification_is_shown_at
     expect(button).to_be_focused()
     expect(page.get_by_text("You will get a notification. Keep this tab open.").first).to_be_visible()
     expect(page.get_by_role("status")).to_have_text("You will get a notification. Keep this tab open.")
+    expect(page.locator("[data-lt=leave]")).to_be_hidden()
     assert page.evaluate("[asked, shown]") == [1, []]
     stage.finish(task_id)
     expect(page.locator("h1")).to_have_text("The result is ready", timeout=SOON)

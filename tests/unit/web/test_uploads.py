@@ -51,10 +51,8 @@ def test_the_texts_are_in_the_visitors_language(app: Flask) -> None:
 
 def test_a_form_without_the_function_gets_the_same_texts_in_english(app: Flask) -> None:
     script = (ROOT / "gaetk_longtask" / "static" / "longtask-upload.js").read_text(encoding="utf-8")
-    texts = {
-        "data-" + re.sub(r"([A-Z])", r"-\1", name).lower(): text
-        for name, text in re.findall(r'^ +(longtask\w+): "(.*)",$', script, re.MULTILINE)
-    }
+    english = script.split("const ENGLISH = {")[1].split("};")[0]
+    texts = {f"data-longtask-{name}": text for name, text in re.findall(r'"?([a-z-]+)"?: "(.*)",', english)}
     numbers = {"data-longtask-limit", "data-longtask-lang"}
     assert texts == {name: text for name, text in attributes(app).items() if name not in numbers}
 
