@@ -23,6 +23,8 @@ PACKAGE = Path(gaetk_longtask.__file__).parent
 QUEUE = InMemoryQueue()
 DATA = (
     "py.typed",
+    "static/icon.svg",
+    "static/longtask-upload.js",
     "static/longtask.css",
     "static/longtask.js",
     "static/copy.js",

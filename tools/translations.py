@@ -24,8 +24,8 @@ from jinja2 import Environment, nodes
 
 import gaetk_longtask
 from gaetk_longtask import LongRunningTaskHandler
-from gaetk_longtask.web.catalogues import DOMAIN
-from gaetk_longtask.web.formats import DIRECTORY
+from gaetk_longtask.web.languages.catalogues import DOMAIN
+from gaetk_longtask.web.languages.formats import DIRECTORY
 
 PACKAGE = Path(gaetk_longtask.__file__).parent
 #: The functions that mark messages for translation, and the positions of the messages in their arguments.

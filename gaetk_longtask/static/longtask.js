@@ -9,6 +9,8 @@
   const MILESTONES = [75, 50, 25];
   const SLOWEST_SECONDS = 60;
   const TIMEOUT_SECONDS = 30;
+  const HIDDEN_SECONDS = 1800; // how long a hidden tab polls if the visitor has not asked to be called
+  const LONG_SECONDS = 10; // work that takes longer offers to call the visitor
   const TOKEN_SECONDS = 5; // how long a visitor who has pressed a button waits for a fresh token
   const ENDED = ["finished", "failed", "cancelled", "expired", "unknown"];
 
@@ -70,6 +72,52 @@
     return true;
   }
 
+  // The title of a hidden tab says what has ended, until the visitor comes back.
+  const marks = [];
+  let plainTitle = document.title; // without the marks
+  let hiddenAt = Date.now();
+  function entitleTab(text) {
+    plainTitle = text;
+    document.title = marks.join(", ") || text;
+  }
+  function mark(text) {
+    if (!document.hidden) return;
+    if (!marks.length) plainTitle = document.title;
+    marks.push(text);
+    entitleTab(plainTitle);
+  }
+  function turn() {
+    hiddenAt = Date.now();
+    if (!document.hidden && marks.splice(0).length) document.title = plainTitle;
+  }
+
+  // Returns whether the page can show notifications, or could after the visitor has allowed it.
+  function canNotify() {
+    try {
+      if (!isSecureContext || top.location.origin !== location.origin) return false;
+      if (!("data" in Notification.prototype)) return true;
+      // Data that can't be cloned: so nothing is shown. Where only service workers may notify, the error is another one.
+      new Notification("", { data: Symbol() });
+    } catch (error) {
+      return error.name === "DataCloneError";
+    }
+    return false;
+  }
+  function allowed() {
+    return Notification.permission === "granted";
+  }
+  function notify(text, options) {
+    try {
+      const shown = new Notification(text, options);
+      shown.onclick = () => {
+        window.focus();
+        shown.close();
+      };
+    } catch (error) {
+      console.error(error);
+    }
+  }
+
   function watch(root) {
     const given = new URL(root.dataset.longtask, location);
     const id = given.searchParams.get("_longtaskid");
@@ -98,6 +146,10 @@
     let over = ENDED.includes(status);
     let failures = 0; // in a row
     let forwarded = 0; // how many polls found a result that was not shown yet
+    let name = card().dataset.name ?? title;
+    const callable = canNotify();
+    let called = recall(); // whether the visitor has asked to be called
+    let told = false; // whether the visitor knows that the task has ended
 
     function shownMilestone() {
       return reached(100 * (root.querySelector("progress")?.position ?? 0));
@@ -111,7 +163,8 @@
 
     function lookIn(seconds) {
       clearTimeout(timer);
-      timer = setTimeout(look, 1000 * Math.min(Math.max(Number(seconds) || 2, 1), SLOWEST_SECONDS));
+      const wait = document.hidden ? SLOWEST_SECONDS : Math.min(Math.max(Number(seconds) || 2, 1), SLOWEST_SECONDS);
+      timer = setTimeout(look, 1000 * wait);
     }
 
     // Returns the text of the answer. With _longtaskrefresh, the page does not redirect to the result.
@@ -143,7 +196,7 @@
     }
 
     async function look() {
-      if (looking || over || document.hidden) return;
+      if (looking || over || rests()) return;
       clearTimeout(timer);
       looking = true;
       try {
@@ -155,7 +208,7 @@
         lookIn(2 ** failures);
         const reason = error instanceof NoNews ? error.message : "fault";
         if (reason === "fault") console.error(error);
-        if (reason === OPEN) open(page);
+        if (reason === OPEN && !document.hidden) open(page);
         warn(reason);
       } finally {
         looking = false;
@@ -176,6 +229,7 @@
         await swap(null);
         over = ENDED.includes(shown.status);
         if (!over) throw new NoNews(STRANGE);
+        tell(shown.status === "finished");
         return;
       }
       const opens = own && task.status === "done";
@@ -185,11 +239,14 @@
         });
       }
       if (opens) {
+        tell(true);
+        if (forwarded === 0 && document.hidden) return; // the result is opened when the visitor comes back
         if (forwarded === 0) location.assign(part("result")?.href ?? task.links.result);
         forwarded += 1;
         lookIn(2 ** forwarded); // a download does not leave this page, which then becomes `finished`
       } else if (task.done && task.status === shown.status) {
         over = true;
+        tell(task.links.result !== null);
       } else {
         update(task);
         lookIn(task.poll_after_seconds);
@@ -209,6 +266,7 @@
         const said = from.closest(`[${name}]`)?.[name];
         if (said) (fresh ?? root)[name] = live[name] = said;
       }
+      if (!own) (fresh ?? from).querySelector('[data-lt="leave"]')?.remove();
       keepFocus(() => {
         if (fresh && card() !== root) {
           card().replaceWith(fresh);
@@ -223,6 +281,7 @@
       const { status, attempt, announce } = card().dataset;
       shown = { status: status ?? task?.status, attempt: attempt ?? String(task?.attempt) };
       title = withoutShare(next.title);
+      name = card().dataset.name ?? name;
       milestone = shownMilestone();
       phase = shownPhase();
       usual = null;
@@ -252,6 +311,7 @@
       if (bar && known) bar.value = (percent * bar.max) / 100;
       else bar?.removeAttribute("value");
       entitle(share);
+      offer(elapsed + (left ?? 0));
       if (reached(percent) > milestone) {
         milestone = reached(percent);
         say(inPercent(words.milestone, milestone));
@@ -286,7 +346,7 @@
 
     function entitle(share) {
       const heading = card().dataset.title ?? title;
-      if (own) document.title = share ? `${share} – ${heading}` : heading;
+      if (own) entitleTab(share ? `${share} – ${heading}` : heading);
     }
 
     function say(text) {
@@ -337,12 +397,78 @@
       forms.find((each) => each.isConnected && each.getAttribute("action") === action)?.submit();
     }
 
+    // A hidden tab polls once a minute: for half an hour, or until the end if the visitor has asked to be called.
+    function rests() {
+      return document.hidden && !called && Date.now() - hiddenAt > 1000 * HIDDEN_SECONDS;
+    }
+    function turned() {
+      if (document.hidden) lookIn();
+      else look();
+    }
+
+    // A reload keeps the wish, also that of a browser which has discarded the hidden tab.
+    function recall() {
+      try {
+        return sessionStorage.getItem(`longtask ${id}`) !== null;
+      } catch {
+        return false;
+      }
+    }
+    function remember() {
+      try {
+        if (called) sessionStorage.setItem(`longtask ${id}`, "called");
+        else sessionStorage.removeItem(`longtask ${id}`);
+      } catch {
+        // without storage, it lasts as long as the page
+      }
+    }
+
+    function offer(seconds) {
+      const button = part("call");
+      if (!button || !callable || !(called || !button.hidden || seconds > LONG_SECONDS)) return;
+      button.hidden = false;
+      showCall();
+    }
+    // Returns the element that says what will happen.
+    function showCall() {
+      part("call")?.setAttribute("aria-pressed", called);
+      const how = allowed() ? "notified" : "titled";
+      const visible = { leave: !called, notified: called && how === "notified", titled: called && how === "titled" };
+      for (const [each, seen] of Object.entries(visible)) {
+        const element = part(each);
+        if (element) element.hidden = !seen;
+      }
+      return called ? part(how) : null;
+    }
+    async function press(event) {
+      if (!event.target.closest('[data-lt="call"]')) return;
+      event.preventDefault();
+      called = !called;
+      remember();
+      if (called) await Promise.resolve(Notification.requestPermission()).catch(console.error);
+      say(showCall()?.textContent);
+    }
+
+    function tell(succeeded) {
+      if (told) return;
+      told = true;
+      const text = `${succeeded ? "✓" : "✗"} ${name}`;
+      mark(text);
+      if (called && callable && allowed()) {
+        notify(text, { tag: id, lang: card().closest("[lang]")?.lang ?? "", body: card().dataset.announce ?? "" });
+      }
+      called = false;
+      remember();
+    }
+
     takeManual();
     root.addEventListener("submit", submit);
-    document.addEventListener("visibilitychange", look);
-    addEventListener("online", look);
+    root.addEventListener("click", press);
+    document.addEventListener("visibilitychange", turned);
+    addEventListener("online", () => document.hidden || look());
     addEventListener("pageshow", (event) => {
       if (!event.persisted) return;
+      told = false;
       over = false; // after going back, for instance from the result, or from another try
       look();
     });
@@ -351,6 +477,7 @@
   }
 
   function start() {
+    document.addEventListener("visibilitychange", turn);
     for (const root of document.querySelectorAll("[data-longtask]")) {
       try {
         watch(root);

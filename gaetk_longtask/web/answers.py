@@ -19,7 +19,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import TextPage, subject_of
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import (

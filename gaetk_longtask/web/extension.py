@@ -34,8 +34,9 @@ from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.csrf import offer_fresh_button
 from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
 from gaetk_longtask.web.headers import ProtectedApp
-from gaetk_longtask.web.language import Languages
+from gaetk_longtask.web.languages.language import Languages
 from gaetk_longtask.web.requests import LANGUAGES, current_trace
+from gaetk_longtask.web.uploads import upload_attributes
 
 _HOST = "_longtask_host"  #: the argument of our own rules that stands for any host
 URL_PREFIX = "/_longtask"  #: the URL prefix of the static files and of all other pages that belong to no handler
@@ -116,6 +117,7 @@ class LongTaskManager:
         )
         blueprint.add_url_rule("/sweep", "_sweep", lambda: _by_cron(maintenance.sweep))
         blueprint.add_url_rule("/purge", "_purge", lambda: _by_cron(maintenance.purge))
+        blueprint.app_context_processor(lambda: {"longtask_upload": upload_attributes})
         if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)

@@ -15,7 +15,7 @@ from flask import Response, current_app, got_request_exception, make_response, r
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.web.headers import keep_out_of_frames
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE, Page, subject_of
 from gaetk_longtask.web.requests import asked_language, wants_json
 from gaetk_longtask.web.templating import render

@@ -15,9 +15,9 @@ from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.foreign import ForeignPieces
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
-from gaetk_longtask.web.catalogues import SOURCE
 from gaetk_longtask.web.headers import encode_file_name
-from gaetk_longtask.web.language import Language, Languages
+from gaetk_longtask.web.languages.catalogues import SOURCE
+from gaetk_longtask.web.languages.language import Language, Languages
 
 LANGUAGES = "gaetk_longtask.languages"  #: the key of an application's `Languages` in ``app.extensions``
 

@@ -25,6 +25,8 @@ def test_the_bundled_file_is_imported_whole(visitor: Visitor, bundled_import: An
     assert re.search(r"stored</dt><dd>10,000<", bundled_import.text)
     assert re.search(r"rejected</dt><dd>0<", bundled_import.text)
     assert "more than <strong>1,000</strong> invoice lines stored" in visitor.get("/").text
+    assert "data-longtask-upload " in visitor.get("/").text
+    assert visitor.get("/_longtask/static/longtask-upload.js").status == 200
 
 
 def test_importing_the_file_again_changes_nothing(visitor: Visitor, report: Answer) -> None:

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page
 
 import gaetk_longtask
-from gaetk_longtask.web.catalogues import library
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.catalogues import library
+from gaetk_longtask.web.languages.language import Language
 
 SCRIPT = (Path(gaetk_longtask.__file__).parent / "static" / "longtask.js").read_text(encoding="utf-8")
 #: The functions of the script that make words.

@@ -63,7 +63,7 @@ def test_the_nu_validator_finds_nothing(stage: Stage, npm_packages: Path, tmp_pa
 def test_the_first_load_is_small(stage: Stage) -> None:
     client = stage.app.test_client()
     path = stage.page(stage.task(Status.STARTED, **WORKING)).removeprefix(stage.url)
-    urls = [path, "/_longtask/static/longtask.css", "/_longtask/static/longtask.js"]
+    urls = [path, *(f"/_longtask/static/{name}" for name in ("longtask.css", "longtask.js", "icon.svg"))]
     sizes = []
     for url in urls:
         with client.get(url, headers={"Accept": "text/html"}) as answer:
@@ -87,6 +87,46 @@ def test_the_page_loads_only_its_stylesheet_and_its_script(page: Page, stage: St
         "/_longtask/static/longtask.css",
         "/_longtask/static/longtask.js",
     ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_bars_of_the_browser_have_the_colour_of_the_page(
+    visitor: Callable[..., Page], stage: Stage, scheme: str
+) -> None:
+    page = visitor(color_scheme=scheme)
+    page.goto(STATES["unknown"](stage))
+    ground = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--lt-ground')")
+    colours = page.evaluate(
+        "[...document.querySelectorAll('[name=theme-color]')].filter(each => matchMedia(each.media).matches)"
+        ".map(each => each.content)"
+    )
+    assert colours == [ground.strip()]
+
+
+def test_the_icon_is_a_picture(page: Page, stage: Stage) -> None:
+    page.goto(STATES["working"](stage))
+    load = """async () => {
+      const icon = new Image();
+      icon.src = document.querySelector("link[rel=icon]").href;
+      await icon.decode();
+      return icon.naturalWidth > 0;
+    }"""
+    assert page.evaluate(load) is True
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_order_of_the_stylesheets_does_not_matter(
+    visitor: Callable[..., Page], stage: Stage, scheme: str, first: str
+) -> None:
+    page = visitor(color_scheme=scheme)
+    style = ":root { --lt-accent: #7a1fa2 } @media (prefers-color-scheme: dark) { :root { --lt-accent: #d9a6f5 } }"
+    page.route("**/brand.css", lambda route: route.fulfill(body=style, content_type="text/css"))
+    link = '<link rel="stylesheet" href="/brand.css">'
+    stage.desk = stage.desk.replace("<link", f"{link}<link", 1) if first == "theirs" else stage.desk + link
+    page.goto(f"{stage.url}/desk/{stage.task()}")
+    accent = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--lt-accent')")
+    assert accent.strip() == {"light": "#7a1fa2", "dark": "#d9a6f5"}[scheme]
 
 
 @pytest.mark.parametrize("width", [320, 390, 1920])

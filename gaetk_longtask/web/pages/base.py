@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 
 DEFAULT_TITLE = "Please wait"  #: the title of a handler that sets none; not shown where there is nothing to wait for
 LONGEST_TITLE = 120  #: characters of a title

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Self
 
 from gaetk_longtask.info import Progress
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 
 _UNKNOWN = "–"  #: stands for a fact that the work has not reported yet; `longtask.js` uses it too
 

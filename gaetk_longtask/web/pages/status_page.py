@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE, Page, subject_of
 from gaetk_longtask.web.pages.links import Links
 from gaetk_longtask.web.pages.phases import PhaseState, ShownFact, ShownPhase

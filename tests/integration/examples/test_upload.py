@@ -6,9 +6,11 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from flask import abort
+from flask import abort, render_template_string
 
 from tests.integration.examples.conftest import Example
+from tests.pages import blocks, page_named
+from tests.support import JSON
 
 UPLOAD = "upload.md"
 READABLE = {
@@ -157,3 +159,15 @@ def test_a_request_may_be_refused_before_there_is_a_task(example: Example) -> No
     answer = runner.client.post("/strict")
     assert (answer.status_code, "Please choose a CSV file." in answer.text) == (400, True)
     assert not runner.queue.tasks
+
+
+def test_the_form_with_a_progress_bar_starts_the_task_as_the_script_does(example: Example) -> None:
+    runner, _ = example(UPLOAD)
+    [source] = blocks(page_named(UPLOAD), "html+jinja")
+    with runner.app.test_request_context():
+        page = render_template_string(source)
+    assert f'data-longtask-limit="{runner.app.config["MAX_CONTENT_LENGTH"]}"' in page
+    assert runner.client.get("/_longtask/static/longtask-upload.js").status_code == 200
+    answer = runner.client.post("/sum", data={"file": (BytesIO(b"42\n"), "n.csv")}, headers=JSON)
+    assert answer.status_code == 202
+    assert "_longtaskjob=query" in answer.headers["Location"]

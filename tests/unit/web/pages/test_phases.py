@@ -9,7 +9,7 @@ import pytest
 
 from gaetk_longtask import Status, StatusPage
 from gaetk_longtask.info import Phase, Progress
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 from tests.unit.conftest import NOW, snapshot_of
 
 NAMES = ("Reading", "Checking", "Storing")

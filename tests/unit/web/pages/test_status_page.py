@@ -18,7 +18,7 @@ from gaetk_longtask import Status, StatusPage
 from gaetk_longtask.info import Progress
 from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import Page, StartPage, TextPage, as_title
 from gaetk_longtask.web.pages.links import Links
 from gaetk_longtask.web.problems import ProblemPage
@@ -361,7 +361,7 @@ def test_the_manual_lists_exactly_the_blocks_that_there_are() -> None:
 
 def test_the_manual_lists_exactly_the_properties_of_the_stylesheet() -> None:
     css = (TEMPLATES[0].parents[2] / "static" / "longtask.css").read_text(encoding="utf-8")
-    root = css.split(":root {")[1].split("}")[0]
+    root = css.split(":where(:root) {")[1].split("}")[0]
     section = MANUAL.split("\n## Looks\n")[1].split("\n## ")[0]
     assert set(re.findall(r"`(--lt-[a-z-]+)`", section)) == set(re.findall(r"(--lt-[a-z-]+):", root))
 

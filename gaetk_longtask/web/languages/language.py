@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.web.catalogues import SOURCE, Catalogues, library
-from gaetk_longtask.web.formats import Formats, prefixes
+from gaetk_longtask.web.languages.catalogues import SOURCE, Catalogues, library
+from gaetk_longtask.web.languages.formats import Formats, prefixes
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from gaetk_longtask.exceptions import ConfigurationError
-from gaetk_longtask.web.formats import DIRECTORY, prefixes
+from gaetk_longtask.web.languages.formats import DIRECTORY, prefixes
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-DIRECTORY = Path(__file__).parents[1] / "translations"
+DIRECTORY = Path(__file__).parents[2] / "translations"
 _FRACTION_DIGITS = 3  #: as `Intl.NumberFormat` of browsers shows by default
 
 

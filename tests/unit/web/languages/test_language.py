@@ -17,9 +17,9 @@ from flask import Flask, request
 from flask_babel import Babel
 
 from gaetk_longtask import ConfigurationError, LongTaskManager
-from gaetk_longtask.web.catalogues import library
-from gaetk_longtask.web.formats import Formats
-from gaetk_longtask.web.language import Language
+from gaetk_longtask.web.languages.catalogues import library
+from gaetk_longtask.web.languages.formats import Formats
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.requests import asked_language
 from tools import translations
 
