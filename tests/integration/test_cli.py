@@ -26,10 +26,10 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailur
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
+from gaetk_longtask.limits import READY_PATIENCE
 from gaetk_longtask.operators import cli
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import Stock
 from tests.support import load, start
 

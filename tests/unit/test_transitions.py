@@ -12,10 +12,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.events import Event
+from gaetk_longtask.failures import new_reference
 from gaetk_longtask.info import Progress
-from gaetk_longtask.payloads.manifests import Manifest, Stored
-from gaetk_longtask.queues import Delivery, Objection
-from gaetk_longtask.transitions import (
+from gaetk_longtask.limits import (
     ERROR_PATIENCE,
     HEALED_HOURLY,
     LEASE,
@@ -24,6 +23,10 @@ from gaetk_longtask.transitions import (
     MOST_FAILURES,
     READY_PATIENCE,
     SELDOM_HEALING,
+)
+from gaetk_longtask.payloads.manifests import Manifest, Stored
+from gaetk_longtask.queues import Delivery, Objection
+from gaetk_longtask.transitions import (
     Checkpoint,
     Effect,
     begin,
@@ -35,7 +38,6 @@ from gaetk_longtask.transitions import (
     hand_over,
     heal,
     keep,
-    new_reference,
     objection,
     owns,
     refuse,

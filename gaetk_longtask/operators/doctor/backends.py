@@ -14,12 +14,12 @@ from google.cloud import ndb, tasks_v2
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.store import new_token
-from gaetk_longtask.transitions import ERROR_PATIENCE
 
 #: For one call.
 SECONDS = 10.0
