@@ -153,12 +153,11 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
         "id": task.id[:8],
         "endpoint": task.endpoint,
         "attempt": max(task.failures, 1) if gone_wrong else task.attempt,
+        **({"delivery": task.deliveries} if task.deliveries else {}),
         "seconds": _seconds(task.requested_at, now),  # since the start or the last retry
     }
     if event in (Event.HANDED_OVER, Event.ATTEMPT_FAILED, Event.FAILED, Event.FINISHED) and task.started_at:
         fields["attempt_seconds"] = _seconds(task.started_at, now)
-    if task.deliveries:
-        fields["delivery"] = task.deliveries
     if task.trace and event not in (Event.CREATED, Event.ENQUEUED):
         fields["click_trace"] = task.trace
     fields |= _of_failures(event, task)
