@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 import blinker
 
+from gaetk_longtask.failures import failures_of
 from gaetk_longtask.foreign import is_async, logging_failures
 from gaetk_longtask.models import LongTask
 
@@ -54,8 +55,11 @@ class Event(StrEnum):
     PURGED = "purged"  #: deleted, because it had expired
 
 
-#: What a receiver may ask for; some events lack the last three.
-_FIELDS = {"task", "event", "id", "endpoint", "attempt", "seconds", "attempt_seconds", "reference", "permanent"}
+#: What a receiver may ask for; some events lack some of them.
+_FIELDS = {
+    *("task", "event", "id", "endpoint", "attempt", "delivery", "seconds", "attempt_seconds", "click_trace"),
+    *("reference", "cause", "exception", "permanent", "attempts"),
+}
 
 
 def _check_parameters(receiver: Any) -> None:
@@ -149,14 +153,38 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
         "id": task.id[:8],
         "endpoint": task.endpoint,
         "attempt": max(task.failures, 1) if gone_wrong else task.attempt,
+        **({"delivery": task.deliveries} if task.deliveries else {}),
         "seconds": _seconds(task.requested_at, now),  # since the start or the last retry
     }
     if event in (Event.HANDED_OVER, Event.ATTEMPT_FAILED, Event.FAILED, Event.FINISHED) and task.started_at:
         fields["attempt_seconds"] = _seconds(task.started_at, now)
-    if event in (Event.ATTEMPT_FAILED, Event.FAILED, Event.REFUSED):
-        fields["reference"] = task.error_reference
+    if task.trace and event not in (Event.CREATED, Event.ENQUEUED):
+        fields["click_trace"] = task.trace
+    fields |= _of_failures(event, task)
     if event is Event.FAILED:
         fields["permanent"] = task.permanent
+    return fields
+
+
+def _of_failures(event: Event, task: LongTask) -> dict[str, Any]:
+    """Return what an event says about attempts that ended badly."""
+    failures = failures_of(task)
+    match event:
+        case Event.CLAIMED:  # a dead attempt can't say so; the next one does
+            concerned = bool(failures) and failures[-1].is_silent and failures[-1].delivery == task.deliveries - 1
+        case Event.HANDED_OVER:
+            concerned = bool(failures) and failures[-1].delivery == task.deliveries
+        case _:
+            concerned = event in (Event.ATTEMPT_FAILED, Event.FAILED, Event.REFUSED)
+    if not concerned:
+        return {}
+    fields: dict[str, Any] = {"reference": task.error_reference}
+    if failures:
+        fields["cause"] = failures[-1].cause
+        if failures[-1].exception:
+            fields["exception"] = failures[-1].exception
+    if event is Event.FAILED and failures:
+        fields["attempts"] = ",".join(failure.brief for failure in failures)
     return fields
 
 

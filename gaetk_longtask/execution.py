@@ -6,10 +6,9 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from google.cloud import ndb
 
@@ -17,8 +16,11 @@ from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
+from gaetk_longtask.failures import Cause, Raised, new_reference
 from gaetk_longtask.foreign import must_pass, stands_for
+from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.outcomes import Done, Failed, HandedOver, Lost, Outcome
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads.encoding import encode_pieces
 from gaetk_longtask.payloads.manifests import Stored
@@ -30,43 +32,18 @@ from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
-from gaetk_longtask.transitions import LEASE, new_reference
 
 log = logging.getLogger(__name__)
 
 #: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
 Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
-ReportException = Callable[[BaseException], None]  #: passes an exception to the application's error reporting
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """The work has a result, whose chunks are stored."""
+class ReportException(Protocol):
+    """Passes an exception to the application's error reporting."""
 
-    result: Stored
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
-    """The work raised an exception, or its parameters or state could not be loaded."""
-
-    cause: BaseException
-    error: str | None = None  #: the message for the visitor, if the author has written one
-    permanent: bool = False  #: another attempt would not help
-    forget: bool = False  #: the stored state can't be read: a retry begins from the start
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HandedOver:
-    """The work ended so that the next attempt continues; its state is durable."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
-    """The task was cancelled, or another attempt has taken it over."""
-
-
-Outcome = Done | Failed | HandedOver | Lost
+    def __call__(self, exc: BaseException, **fields: object) -> None:
+        """Log the exception with these fields, and send Flask's signal."""
 
 
 class _WorkError(Exception):
@@ -126,7 +103,8 @@ class _Attempt:
         self._task = task
         self._options = options
         self._authors_work = work
-        self._report_exception = report_exception
+        self._pass_on = report_exception
+        self._reference = new_reference()  #: in all that is kept and logged if this attempt ends badly
         progress = runtime.progress.for_reporter()
         self._ownership = Ownership(
             lambda: runtime.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=runtime.clock
@@ -165,9 +143,13 @@ class _Attempt:
             return self._commit(self._work())
         except STORE_ERRORS as exc:
             # The commit may have been applied. Our beats end now, so the next delivery sees it or takes over.
-            log.warning("attempt at %s ended, Datastore does not respond: %s", self._task.id[:8], exc)
+            message = "attempt at %s ended, Datastore does not respond (reference %s): %s"
+            log.warning(message, self._task.id[:8], self._reference, exc, extra={"json_fields": self._fields()})
+            interrupt = partial(
+                transitions.interrupt, fence=self._task.fence, reference=self._reference, raised=Raised.of(exc)
+            )
             with suppress(*STORE_ERRORS):
-                self._runtime.store.change(self._task.id, partial(transitions.interrupt, fence=self._task.fence))
+                self._runtime.store.change(self._task.id, interrupt)
             return Reply(code=500, reason="Datastore does not respond")
         finally:
             self._reporter.stop()
@@ -182,7 +164,7 @@ class _Attempt:
         except STORE_ERRORS:
             raise
         except DamagedDataError as exc:  # in the parameters, or in the state to resume from
-            return Failed(cause=exc, permanent=True, forget=self._checkpoints.resumes)
+            return Failed(cause=exc, why=Cause.DAMAGED, permanent=True, forget=self._checkpoints.resumes)
         except BaseException as exc:
             if must_pass(exc):
                 raise
@@ -197,9 +179,9 @@ class _Attempt:
             case exceptions.HandedOver() if self._checkpoints.hands_over:
                 return HandedOver()
             case SerializationError():  # for the author: a visitor can't do anything about it
-                return Failed(cause=cause, permanent=True)
+                return Failed(cause=cause, why=Cause.SERIALIZATION, permanent=True)
             case PermanentTaskFailure():
-                return Failed(cause=cause, permanent=True, error=presentable(cause))
+                return Failed(cause=cause, why=Cause.PERMANENT, permanent=True, error=presentable(cause))
             case _:  # also one of ours that the author's code has raised itself
                 return Failed(cause=cause)
 
@@ -243,6 +225,19 @@ class _Attempt:
             case Lost():
                 return self._leave()
 
+    def _report_exception(self, exc: BaseException) -> None:
+        self._pass_on(exc, **self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        """Return what the lines about this attempt have in common with its events."""
+        return {
+            "id": self._task.id[:8],
+            "endpoint": self._task.endpoint,
+            "attempt": 1 if self._checkpoints.advanced else self._task.attempt,  # an advance forgives earlier failures
+            "delivery": self._task.deliveries,
+            "reference": self._reference,
+        }
+
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
         if not self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
@@ -261,10 +256,12 @@ class _Attempt:
             fence=self._task.fence,
             permanent=outcome.permanent,
             error=outcome.error,
-            reference=new_reference(),
+            reference=self._reference,
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
             forget=outcome.forget,
+            cause=outcome.why,
+            raised=Raised.of(outcome.cause),
         )
         change = self._runtime.store.change(self._task.id, fail)
         if not change.applied:
@@ -282,6 +279,7 @@ class _Attempt:
             progress=self._reporter.stored(),
             advanced=self._checkpoints.advanced,
             max_attempts=self._options.max_attempts,
+            reference=self._reference,
         )
         change = self._runtime.store.change(self._task.id, hand_over)
         if not change.applied:

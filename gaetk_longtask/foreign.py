@@ -44,6 +44,17 @@ def stands_for(exc: BaseException) -> BaseException:
     return _first(permanent) if permanent is not None and other is None else exc
 
 
+def text_of(value: object) -> str:
+    """Return a value as text that every page and store accepts, or the name of its class if it has no text."""
+    try:
+        text = str(value)
+    except BaseException as exc:  # an author's class may raise anything
+        if must_pass(exc):
+            raise
+        text = type(value).__name__
+    return text.encode(errors="replace").decode()
+
+
 @contextmanager
 def logging_failures(message: str, *values: object) -> Iterator[None]:
     """Log whatever the block raises, and continue after it."""

@@ -17,6 +17,8 @@ from gaetk_longtask.status import Status
 NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
 UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call that reads or writes them
 _STATES = frozenset(status.value for status in Status)
+#: Whether the installed version of google-cloud-datastore can ask for some properties of an entity.
+_KNOWS_MASKS = "property_mask" in datastore_pb2.LookupRequest.meta.fields
 _INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
 
 
@@ -49,6 +51,28 @@ class _Own(ndb.Model):
         keys = [cls.key_of(name) for name in names]
         return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
 
+    @classmethod
+    def load_parts(cls, names: list[str], properties: list[str]) -> list[Any]:
+        """Return those of several entities that exist, in any order, with nothing but these properties.
+
+        NDB has no such call. An emulator that does not know the mask returns whole entities.
+        """
+        client = ndb.get_context().client
+        keys = [cls.key_of(name)._key.to_protobuf() for name in names]  # noqa: SLF001  # as NDB does
+        found = []
+        while keys:
+            request = datastore_pb2.LookupRequest(
+                project_id=client.project,
+                database_id=client.database,
+                keys=keys,
+                **({"property_mask": {"paths": properties}} if _KNOWS_MASKS else {}),
+            )
+            metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # the same
+            answer = _datastore_api.make_call("lookup", request, metadata=metadata).result()
+            found += [model._entity_from_protobuf(each.entity) for each in answer.found]  # noqa: SLF001  # the same
+            keys = list(answer.deferred)
+        return found
+
     def insert(self) -> None:
         """Write the entity outside of a transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
         entity = helpers.entity_to_protobuf(model._entity_to_ds_entity(self))  # noqa: SLF001  # as NDB's own put
@@ -73,7 +97,7 @@ class LongTask(_Own, ndb.Expando):
     namespace = ndb.TextProperty()
     partial = ndb.BooleanProperty(default=False, indexed=False)  #: whether `url` lacks the parameters of a form
     created_by = ndb.StringProperty()
-    title = ndb.StringProperty()  #: part of the overview's indexes
+    title = ndb.TextProperty()  #: what the handler's `title_of` returned
     created_at = _moment(indexed=True)
     updated_at = _moment()
     requested_at = _moment()  #: when this run was requested: the start, or the last retry
@@ -117,6 +141,13 @@ class LongTask(_Own, ndb.Expando):
     error = ndb.TextProperty()  #: for the visitor: why the task failed, if the author gave a reason
     permanent = ndb.BooleanProperty(default=False, indexed=False)  #: whether the author's code gave up for good
     error_reference = ndb.TextProperty()  #: for the operator: the reference in the log line about the failure
+
+    deliveries = ndb.IntegerProperty(default=0, indexed=False)  #: how many attempts have begun, in all runs
+    trace = ndb.TextProperty()  #: the trace of the click that this run began with
+    #: The App Engine instance, version and trace of the attempt that owns or owned the task.
+    worker = ndb.JsonProperty()
+    failed_attempts = ndb.JsonProperty()  #: the last ones that ended badly, see `failures`; without tracebacks
+    references = ndb.StringProperty(repeated=True)  #: of all attempts that ended badly, to find the task by
 
     #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
     parameters_manifest = ndb.JsonProperty()
@@ -181,6 +212,14 @@ class LongTask(_Own, ndb.Expando):
 class LongTaskChunk(_Own):
     """A block of a value that is too large for the task's entity; its name is ``id.fence.n``."""
 
+    data = ndb.BlobProperty()
+    expires_at = _moment(indexed=True)
+
+
+class LongTaskTraceback(_Own):
+    """The traceback of an attempt that ended badly; its name is ``id.n``, see `failures`."""
+
+    reference = ndb.TextProperty()  #: the attempt's
     data = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
 

@@ -12,6 +12,7 @@ from google.cloud import ndb
 from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import DamagedDataError
+from gaetk_longtask.limits import CHUNK_GRACE
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.chunks import ChunkNames, Reader
 from gaetk_longtask.payloads.encoding import decode
@@ -23,10 +24,6 @@ from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
 from gaetk_longtask.store import TaskStore
-from gaetk_longtask.transitions import LONGEST_RUN
-
-#: How long chunks outlive `keep_result` if no purge deletes them: as long as a task may run, and a week.
-CHUNK_GRACE = LONGEST_RUN + timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.failures import Raised, new_reference
 from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask, LongTaskUnique
@@ -29,7 +30,7 @@ from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.store import TaskStore, new_token
-from gaetk_longtask.transitions import new_reference, refuse
+from gaetk_longtask.transitions import refuse
 
 log = logging.getLogger(__name__)
 
@@ -174,10 +175,11 @@ def enqueue(runtime: Runtime, task: LongTask) -> None:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
     except EnqueueRefusedError as exc:
         reference = new_reference()
-        log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference)
+        fields = {"id": task.id[:8], "endpoint": task.endpoint, "reference": reference}
+        log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference, extra={"json_fields": fields})
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with runtime.ndb_context(), suppress(*STORE_ERRORS):
-            runtime.store.change(task.id, partial(refuse, reference=reference))
+            runtime.store.change(task.id, partial(refuse, reference=reference, raised=Raised.of(exc)))
         exc.task_id, exc.reference = task.id, reference
         raise
 

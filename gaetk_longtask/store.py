@@ -9,15 +9,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from google.cloud import ndb
 
-from gaetk_longtask import transitions
+from gaetk_longtask import failures, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
+from gaetk_longtask.limits import CHUNK_GRACE
 from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -79,6 +80,7 @@ class TaskStore:
         It never overwrites: a write that arrives late, after its repetition, changes nothing.
         """
         transitions.begin(task, self._clock())
+        task.trace = self._trace()
         task.token = new_token()
         if ndb.in_transaction():
             if self.get(task.id) is None:
@@ -97,7 +99,13 @@ class TaskStore:
 
         `silent_fence` names an owner that has missed its beats, see `transitions.claim`.
         """
-        claim = partial(transitions.claim, delivery=delivery, max_attempts=max_attempts, silent_fence=silent_fence)
+        claim = partial(
+            transitions.claim,
+            delivery=delivery,
+            max_attempts=max_attempts,
+            silent_fence=silent_fence,
+            worker=failures.worker(self._trace()),
+        )
         change = self.change(delivery.task_id, claim)
         if change.task is None or (change.applied and change.status.ended):
             return Claim(task=change.task, objection=Objection.ENDED)
@@ -166,7 +174,7 @@ class TaskStore:
         If another task of the same unique name has not ended, nothing changes and the change has that task; `alone`
         leaves the name to it.
         """
-        retry = partial(transitions.retry, damaged_fence=damaged_fence)
+        retry = partial(transitions.retry, damaged_fence=damaged_fence, trace=self._trace())
         make = _Transaction if alone else _NamedTransaction
         return self._published(self._commit(make(task_id, retry, self._clock())))
 
@@ -188,7 +196,7 @@ class TaskStore:
         return change.task if change.applied and not change.status.ended else None
 
     def end_purge(self, task_id: str) -> None:
-        """Delete a task whose chunks are gone, with its progress and its unique name."""
+        """Delete a task whose chunks are gone, with its progress, its tracebacks and its unique name."""
         task = self.get(task_id)
         if task is None or not task.purged:
             return
@@ -200,7 +208,7 @@ class TaskStore:
 
         if task.unique_name:
             ndb.transaction(free_name, retries=_RETRIES)
-        ndb.delete_multi([LongTaskProgress.key_of(task_id), task.key])
+        ndb.delete_multi([LongTaskProgress.key_of(task_id), *failures.traceback_keys(task), task.key])
         self.tell(Event.PURGED, task)
 
     def due(self, limit: int) -> list[str]:
@@ -265,6 +273,9 @@ class _Transaction:
             task.token = self.token
             task.updated_at = self.now
             task.save()
+            if self.effect.raised is not None:
+                expires_at = self.now + CHUNK_GRACE + timedelta(seconds=task.keep_result_seconds)
+                failures.traceback_of(task, self.effect.raised, expires_at).save()
         return task
 
 

@@ -7,33 +7,20 @@ returns None. `store` runs it inside a transaction, possibly more than once, and
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from gaetk_longtask import limits
 from gaetk_longtask.events import Event
+from gaetk_longtask.failures import Cause, Raised, record
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.status import Status
-
-#: How long an owner may work without a write to Datastore. Its reporter renews the lease.
-LEASE = timedelta(seconds=120)
-#: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
-READY_PATIENCE = timedelta(minutes=1)
-ERROR_PATIENCE = timedelta(seconds=120)  #: twice the longest back-off in our queue.yaml
-#: Healing waits 1, 2, 4 … minutes, up to `LONGEST_HEALING`. After `HEALED_HOURLY` times it waits for a day, because
-#: each healing leaves one more Cloud Tasks task that retries on its own.
-LONGEST_HEALING = timedelta(minutes=60)
-HEALED_HOURLY, SELDOM_HEALING = 30, timedelta(days=1)
-
-#: The most failures of one run, even with progress in between: a state that contains the time always looks new.
-MOST_FAILURES = 100
-LONGEST_RUN = timedelta(days=30)  #: a task that has not ended by then never will
 
 STARTING = Progress(message="Starting", initial=True).stored()  #: the progress of a task before the first attempt
 
@@ -45,6 +32,7 @@ class Effect:
     events: tuple[Event, ...] = ()
     publishes: bool = True  #: whether the progress store gets the new state
     beats: bool = False  #: whether that state is the first sign of life of an owner
+    raised: Raised | None = None  #: what ended the attempt, whose traceback is stored in the same commit
 
 
 #: Changes the task and returns what follows, or changes nothing and returns None.
@@ -61,25 +49,20 @@ class Checkpoint:
     advanced: bool  #: whether it contains anything that the previous attempt did not have
 
 
-def new_reference() -> str:
-    """Return a random reference that links a visitor's page to a log line; short enough to read out on the phone."""
-    return secrets.token_hex(4)
-
-
 def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
     task.created_at = task.updated_at = task.requested_at = now
-    task.due_at = now + READY_PATIENCE
+    task.due_at = now + limits.READY_PATIENCE
     task.progress_stored = dict(STARTING)
 
 
-def refuse(task: LongTask, now: datetime, *, reference: str) -> Effect | None:
+def refuse(task: LongTask, now: datetime, *, reference: str, raised: Raised | None = None) -> Effect | None:
     """End a `ready` task that the queue has certainly not taken."""
     if task.status is not Status.READY:
         return None
+    record(task, now, Cause.REFUSED, reference=reference, raised=raised)
     _end(task, Status.FAILED, now)
-    task.error_reference = reference
-    return Effect(events=(Event.REFUSED,))
+    return Effect(events=(Event.REFUSED,), raised=raised)
 
 
 def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None:
@@ -87,12 +70,13 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
 
     With `early`, this also applies to a task that is not due yet, unless an attempt works on it.
     """
-    if task.due_at is None or (task.due_at > now and (not early or _is_leased(task))):
+    if task.due_at is None or (task.due_at > now and (not early or limits.is_leased(task))):
         return None
-    if _is_too_old(task, now):
+    if limits.is_too_old(task, now):
+        record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
-    pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
-    task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
+    pause = min(timedelta(minutes=2 ** min(task.heals, 6)), limits.LONGEST_HEALING)
+    task.due_at = now + (pause if task.heals < limits.HEALED_HOURLY else limits.SELDOM_HEALING)
     task.heals += 1
     task.healings += 1
     # The last snapshot of a silent owner says more than the entity.
@@ -109,12 +93,18 @@ def objection(
         return Objection.ENDED
     if delivery.endpoint is not None and task.endpoint != delivery.endpoint:
         return Objection.ELSEWHERE
-    lives = _is_leased(task) and task.lease_until > now and task.fence != silent_fence
+    lives = limits.is_leased(task) and task.lease_until > now and task.fence != silent_fence
     return Objection.BUSY if lives else None
 
 
 def claim(
-    task: LongTask, now: datetime, *, delivery: Delivery, max_attempts: int, silent_fence: int | None = None
+    task: LongTask,
+    now: datetime,
+    *,
+    delivery: Delivery,
+    max_attempts: int,
+    silent_fence: int | None = None,
+    worker: dict[str, str] | None = None,
 ) -> Effect | None:
     """Make the delivery's attempt the owner, or end a task that has failed too often.
 
@@ -122,33 +112,39 @@ def claim(
     """
     if objection(task, now, delivery, silent_fence=silent_fence):
         return None
-    if _is_leased(task):  # the owner died
+    if died := limits.is_leased(task):
+        record(task, now, limits.cause_of_death(task, now))
         task.failures += 1
-        task.progress_stored = task.progress.stored()  # without the pace, which only helps if work continues at once
-    if _is_hopeless(task, max_attempts, now):
+        _forget_pace(task)
+    if limits.is_hopeless(task, max_attempts, now):
+        if not died:
+            record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
+    task.deliveries += 1
+    task.worker = worker
     task.status_name = Status.STARTED.value
     task.fence += 1
     task.heals = 0
     task.started_at = now
-    task.lease_until = task.due_at = now + _lease(task)
+    task.lease_until = task.due_at = now + limits.lease(task)
     task.delivered_by = delivery.task_name
     task.delivery_retries = delivery.retry_count
     resumes = task.state_manifest is not None
     return Effect(events=(Event.CLAIMED, Event.RESUMED) if resumes else (Event.CLAIMED,), beats=True)
 
 
-def interrupt(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
+def interrupt(
+    task: LongTask, now: datetime, *, fence: int, reference: str, raised: Raised | None = None
+) -> Effect | None:
     """Release the task of an attempt that could not store its outcome. Does not count against ``max_attempts``."""
     if not works(task, fence):
         return None
+    record(task, now, Cause.INTERRUPTED, reference=reference, raised=raised)
     task.forgiven += 1
-    if task.forgiven >= MOST_FAILURES:
-        return _give_up(task, now)
-    task.status_name = Status.ERROR.value
-    task.lease_until = None
-    task.due_at = now + ERROR_PATIENCE
-    return Effect()
+    if task.forgiven >= limits.MOST_FAILURES:
+        return _give_up(task, now, raised)
+    _release(task, now)
+    return Effect(raised=raised)
 
 
 def owns(task: LongTask, fence: int) -> bool:
@@ -162,15 +158,15 @@ def works(task: LongTask, fence: int) -> bool:
 
 
 def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
-    """Renew an owner's lease."""
+    """Renew an owner's limits.lease."""
     if not works(task, fence):
         return None
-    task.lease_until = task.due_at = now + _lease(task)
+    task.lease_until = task.due_at = now + limits.lease(task)
     return Effect(publishes=False)
 
 
 def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -> Effect | None:
-    """Store a checkpoint and renew the lease. If it has advanced, the failures before it are forgiven."""
+    """Store a checkpoint and renew the limits.lease. If it has advanced, the failures before it are forgiven."""
     if not works(task, fence):
         return None
     set_stored(task, "state", checkpoint.state)
@@ -179,23 +175,33 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
     task.progress_stored = checkpoint.progress
     if checkpoint.advanced:
         task.forgiven, task.failures = task.forgiven + task.failures, 0
-    task.lease_until = task.due_at = now + _lease(task)
+    task.lease_until = task.due_at = now + limits.lease(task)
     return Effect(publishes=False)
 
 
 def hand_over(
-    task: LongTask, now: datetime, *, fence: int, progress: dict[str, Any], advanced: bool, max_attempts: int
+    task: LongTask,
+    now: datetime,
+    *,
+    fence: int,
+    progress: dict[str, Any],
+    advanced: bool,
+    max_attempts: int,
+    reference: str | None = None,
 ) -> Effect | None:
     """Release the lease, so that the next attempt continues. A hand-over without an advance counts as a failure."""
     if not works(task, fence):
         return None
     if not advanced:
+        record(task, now, Cause.NO_PROGRESS, reference=reference)
         task.failures += 1
-    if _is_hopeless(task, max_attempts, now):
+    if limits.is_hopeless(task, max_attempts, now):
+        if advanced:
+            record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
     task.progress_stored = progress
     task.lease_until = None
-    task.due_at = now + READY_PATIENCE
+    task.due_at = now + limits.READY_PATIENCE
     return Effect(events=(Event.HANDED_OVER,))
 
 
@@ -223,24 +229,24 @@ def fail(
     progress: Progress,
     max_attempts: int,
     forget: bool = False,
+    cause: Cause = Cause.EXCEPTION,
+    raised: Raised | None = None,
 ) -> Effect | None:
     """Record that an attempt failed: `error`, or `failed` for good. With `forget`, nothing is left to resume."""
     if not owns(task, fence):
         return None
+    record(task, now, cause, reference=reference, raised=raised)
     task.failures += 1
     task.progress_stored = progress.stored()
-    task.error_reference = reference
     if forget:
         set_stored(task, "state", None)
         set_stored(task, "result", None)
-    if permanent or _is_hopeless(task, max_attempts, now):
+    if permanent or limits.is_hopeless(task, max_attempts, now):
         _end(task, Status.FAILED, now)
         task.error, task.permanent = error, error is not None
-        return Effect(events=(Event.FAILED,))
-    task.status_name = Status.ERROR.value
-    task.lease_until = None
-    task.due_at = now + ERROR_PATIENCE
-    return Effect(events=(Event.ATTEMPT_FAILED,))
+        return Effect(events=(Event.FAILED,), raised=raised)
+    _release(task, now)
+    return Effect(events=(Event.ATTEMPT_FAILED,), raised=raised)
 
 
 def show(task: LongTask, now: datetime) -> Effect | None:
@@ -263,7 +269,9 @@ def cancel(task: LongTask, now: datetime, *, latest: Snapshot | None = None) -> 
     return Effect(events=(Event.CANCELLED,))
 
 
-def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) -> Effect | None:
+def retry(
+    task: LongTask, now: datetime, *, damaged_fence: int | None = None, trace: str | None = None
+) -> Effect | None:
     """Make a failed or cancelled task `ready` again, for the caller to enqueue.
 
     `damaged_fence` names a run whose result can't be read any more; that run may be repeated as well.
@@ -274,8 +282,8 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.status_name = Status.READY.value
     task.fence += 1
     task.failures = task.forgiven = task.heals = 0
-    task.requested_at = now
-    task.due_at = now + READY_PATIENCE
+    task.requested_at, task.trace = now, trace
+    task.due_at = now + limits.READY_PATIENCE
     task.ended_at = task.expires_at = task.lease_until = None
     task.error = task.error_reference = None
     task.permanent = False
@@ -295,29 +303,23 @@ def begin_purge(task: LongTask, now: datetime) -> Effect | None:
     return Effect(publishes=False)
 
 
-def _lease(task: LongTask) -> timedelta:
-    """Return a lease that is longer after each failure, for work that can't renew it because it holds the GIL."""
-    return LEASE * int(2 ** min(task.failures, 3))
+def _forget_pace(task: LongTask) -> None:
+    """Remove from the progress what only an attempt that continues at once can use."""
+    task.progress_stored = task.progress.stored()
 
 
-def _is_leased(task: LongTask) -> bool:
-    return task.status is Status.STARTED and task.lease_until is not None
+def _release(task: LongTask, now: datetime) -> None:
+    """Leave the task to the next attempt, after a failure."""
+    task.status_name = Status.ERROR.value
+    task.lease_until = None
+    task.due_at = now + limits.ERROR_PATIENCE
 
 
-def _is_hopeless(task: LongTask, max_attempts: int, now: datetime) -> bool:
-    """Return whether a task has failed too often, in a row or in total, or has taken too long."""
-    most = max(MOST_FAILURES, max_attempts)
-    return task.failures >= max_attempts or task.failures + task.forgiven >= most or _is_too_old(task, now)
-
-
-def _is_too_old(task: LongTask, now: datetime) -> bool:
-    return bool(now - task.requested_at >= LONGEST_RUN)
-
-
-def _give_up(task: LongTask, now: datetime) -> Effect:
+def _give_up(task: LongTask, now: datetime, raised: Raised | None = None) -> Effect:
+    """End a task for good, after the reason was recorded."""
     _end(task, Status.FAILED, now)
-    task.error, task.error_reference = None, new_reference()
-    return Effect(events=(Event.FAILED,))
+    task.error = None
+    return Effect(events=(Event.FAILED,), raised=raised)
 
 
 def _end(task: LongTask, status: Status, now: datetime) -> None:

@@ -91,6 +91,7 @@ _takes_id = {"context_settings": {"ignore_unknown_options": True}}
 @command("list")
 @click.option("--status", type=click.Choice([each.value for each in Status]), help="Only tasks in this state.")
 @click.option("--endpoint", help="Only tasks of this endpoint.")
+@click.option("--created-by", metavar="USER", help="Only tasks of this user.")
 @click.option("--older-than", callback=_age, help="Only tasks older than this: 90s, 10m, 2h, 7d …")
 @click.option("--younger-than", callback=_age, help="Only tasks younger than this.")
 @click.option("--limit", type=click.IntRange(1, 500), default=overview.PAGE, show_default=True)
@@ -107,16 +108,7 @@ def _list(
     if as_json:
         output.print_json({"tasks": [output.document(row) for row in found.rows], "cursor": found.cursor})
         return
-    now = runtime.clock()
-    head = ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS"]
-    table: list[list[object]] = [
-        [row.id, row.status, row.endpoint, output.span(now - row.created_at), row.attempts, output.said(row.live)]
-        for row in found.rows
-    ]
-    if any(row.title for row in found.rows):
-        head.append("TITLE")
-        table = [[*cells, row.title or ""] for cells, row in zip(table, found.rows, strict=True)]
-    output.print_table(head, table)
+    output.print_rows(found.rows, runtime.clock())
     _note_unknown([wanted["endpoint"]] if wanted["endpoint"] is not None and not found.rows else [])
     if found.cursor:
         click.echo(f"There are more tasks. To continue, add --cursor {found.cursor}", err=True)
@@ -126,18 +118,23 @@ def _list(
 @_task_id
 @click.option("--parameters", "with_parameters", is_flag=True, help="Also show the parameters, shortened.")
 def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: bool) -> None:
-    """Show a task. The first characters of its ID are enough."""
+    """Show a task, and why its attempts failed.
+
+    ID may be the first characters of its ID, or the reference on the visitor's page.
+    """
     task = overview.find(runtime, task_id)
-    row = Row.of(task, overview.live(runtime, task), title=task.title)
+    row = Row.of(task, overview.live(runtime, task))
     facts = output.document(row) | output.details(task)
+    failures = output.failures(task)
     if with_parameters:
         facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
     if as_json:
-        output.print_json(facts)
+        output.print_json(facts | {"failed_attempts": failures})
         return
     for name, value in (facts | output.particulars(row.live)).items():
         if value is not None:
             click.echo(f"{name.replace('_', ' ')}: {output.printable(value)}")
+    output.print_failures(failures)
 
 
 @command("start")
@@ -220,7 +217,7 @@ def _stats(runtime: Runtime, *, names: Sequence[str], as_json: bool) -> None:
     """Show statistics of each endpoint's last runs."""
     try:
         for name in names:
-            overview.check_endpoint(name)
+            overview.check_name(name, "endpoint")
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     found = overview.statistics(names or endpoints.handlers())

@@ -7,11 +7,13 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
+from gaetk_longtask.failures import failures_of, tracebacks
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
@@ -36,23 +38,53 @@ def document(row: Row) -> dict[str, Any]:
         "endpoint": row.endpoint,
         "title": row.title,
         "created_at": _iso(row.created_at),
+        "created_by": row.created_by,
         "attempts": row.attempts,
+        "reason": row.reason,
         "progress": row.live.info.progress.document() if row.live else None,
     } | ({"facts": dict(facts)} if facts else {})
 
 
 def details(task: LongTask) -> dict[str, Any]:
     """Return the additional fields of the JSON document of a single task."""
-    texts = ("error", "error_reference", "created_by", "namespace", "queue", "service", "version")
+    texts = ("error", "error_reference", "namespace", "queue", "service", "version", "trace")
     moments = ("requested_at", "started_at", "ended_at", "due_at", "expires_at")
     return {
         "url": task.url,
         **{name: getattr(task, name) or None for name in texts},
         **{name: _iso(getattr(task, name)) for name in moments},
+        "deliveries": task.deliveries,
         "run_seconds": task.run_seconds,
         "parameters_bytes": overview.size(task, "parameters"),
         "result_bytes": overview.size(task, "result"),
     }
+
+
+def failures(task: LongTask) -> list[dict[str, Any]]:
+    """Return the JSON documents of the attempts that ended badly, the latest first; reads their tracebacks."""
+    texts = tracebacks(task)
+    documents = []
+    for failure in reversed(failures_of(task)):
+        facts = asdict(failure) | {"at": _iso(failure.at), "traceback": texts.get(failure.reference)}
+        del facts["has_traceback"]
+        documents.append(facts)
+    return documents
+
+
+def print_failures(documents: list[dict[str, Any]]) -> None:
+    """Print the attempts that ended badly. A traceback is printed once if the next ones are the same."""
+    before = None
+    for document in documents:
+        facts = {name: value for name, value in document.items() if value is not None}
+        text = facts.pop("traceback", None)
+        click.echo(f"\nfailed attempt {facts.pop('number')}:")
+        for name, value in facts.items():
+            click.echo(f"  {name}: {printable(value)}")
+        if text == before and text is not None:
+            click.echo("  traceback: as above")
+        elif text is not None:
+            click.echo(textwrap.indent("\n".join(map(printable, text.splitlines())), "  "))
+        before = text
 
 
 def said(news: Snapshot | None) -> str:
@@ -92,6 +124,27 @@ def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+#: The columns that a list only has if a row has a value.
+_OPTIONAL = ("TITLE", "USER", "REASON")
+
+
+def print_rows(rows: list[Row], now: datetime) -> None:
+    """Print a list of tasks. Titles, users and reasons are columns if there are any."""
+    columns: dict[str, list[object]] = {
+        "ID": [row.id for row in rows],
+        "STATUS": [row.status for row in rows],
+        "ENDPOINT": [row.endpoint for row in rows],
+        "AGE": [span(now - row.created_at) for row in rows],
+        "ATTEMPTS": [row.attempts for row in rows],
+        "PROGRESS": [said(row.live) for row in rows],
+        "TITLE": [row.title or "" for row in rows],
+        "USER": [row.created_by or "" for row in rows],
+        "REASON": [textwrap.shorten(row.reason or "", 100, placeholder="…") for row in rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL or any(cells)}
+    print_table(list(shown), map(list, zip(*shown.values(), strict=True)))
 
 
 def print_finding(outcome: str, check: str, *texts: str) -> None:

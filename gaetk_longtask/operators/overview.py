@@ -1,4 +1,8 @@
-"""Lists, single tasks and statistics for operators. Queries are bounded, and lists read no payloads."""
+"""Lists, single tasks and statistics for operators. Queries are bounded, and lists read no payloads.
+
+A list asks for keys, and then for the properties that its rows show. A projection query would need them in each index,
+and would not find the tasks of an earlier version of the library, which lack a new property.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
+from gaetk_longtask.failures import last_failure
 from gaetk_longtask.models import NAMESPACE, LongTask
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
@@ -41,18 +46,18 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def check_endpoint(name: str) -> None:
-    """Raise `ValueError` if the name can't be an indexed string."""
+def check_name(name: str, what: str) -> None:
+    """Raise `ValueError` if the name of something can't be an indexed string."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError as exc:
-        raise ValueError("The endpoint's name is not valid Unicode.") from exc
+        raise ValueError(f"The {what}'s name is not valid Unicode.") from exc
     if size > _LONGEST_NAME:
-        raise ValueError(f"The endpoint's name is too long: {_LONGEST_NAME} bytes are allowed.")
+        raise ValueError(f"The {what}'s name is too long: {_LONGEST_NAME} bytes are allowed.")
 
 
 class NoSuchTaskError(LongTaskError):
-    """There is no task with this id, or several ids begin with it."""
+    """There is no task with this id or reference, or there are several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,41 +68,49 @@ class Filter:
     endpoint: str | None = None
     older_than: timedelta | None = None  #: time since the task was first started
     younger_than: timedelta | None = None
+    created_by: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` if Datastore can't look for the endpoint's name."""
-        if self.endpoint is not None:
-            check_endpoint(self.endpoint)
-
-
-_ANY = Filter()
+        """Raise `ValueError` if Datastore can't look for the name of the endpoint or user."""
+        for name, what in ((self.endpoint, "endpoint"), (self.created_by, "user")):
+            if name is not None:
+                check_name(name, what)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A task in a list: the result of a projection query, and the latest snapshot."""
+    """A task in a list, with its latest snapshot."""
 
     id: str
     endpoint: str
     status: Status
     attempts: int  #: so far, including the one that is running or comes next
     created_at: datetime
+    created_by: str | None = None
+    reason: str | None = None  #: why the last attempt ended badly; None if it did not, or if there is a result
     live: Snapshot | None  #: the latest snapshot; None if the task has ended or there is none
-    title: str | None = None  #: the task's own
+    title: str | None  #: the task's own
 
     @classmethod
-    def of(cls, task: LongTask, live: Snapshot | None, wanted: Filter = _ANY, *, title: str | None = None) -> Self:
-        """Return the row of a task. `wanted` has the values that the query filtered by and so did not project."""
-        status = wanted.status or task.status
+    def of(cls, task: LongTask, live: Snapshot | None) -> Self:
+        """Return the row of a task."""
+        failed = task.failures > 0 or task.status is Status.FAILED
+        failure = last_failure(task) if failed and not task.status.has_result else None
         return cls(
             id=task.id,
-            endpoint=wanted.endpoint or task.endpoint,
-            status=status,
-            attempts=task.failures + (status is not Status.FAILED),
+            endpoint=task.endpoint,
+            status=task.status,
+            attempts=task.attempt,
             created_at=task.created_at,
+            created_by=task.created_by,
+            reason=failure.reason if failure else task.error,
             live=live,
-            title=title,
+            title=task.title,
         )
+
+
+#: The properties that `Row.of` reads.
+_SHOWN = ["endpoint", "status", "failures", "created_at", "created_by", "title", "error", "failed_attempts"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,56 +156,38 @@ class Statistics:
 
 
 def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit: int = PAGE) -> Rows:
-    """Return a page of tasks; one or two projection queries, and one read of the progress store.
+    """Return a page of tasks; one query for keys, one read of their tasks, and one read of the progress store.
 
     An NDB context must be active. The cursor contains the time from which ages count, because Datastore only continues
     an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an index is missing.
     """
     asked_at, start = (runtime.clock().replace(microsecond=0), None) if cursor is None else _from_cursor(cursor)
     query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
-    projection = [LongTask.created_at, LongTask.failures]
-    # Datastore can't project a property that the query filters by equality.
-    for prop, value in ((LongTask.status_name, wanted.status), (LongTask.endpoint, wanted.endpoint)):
-        if value is None:
-            projection.append(prop)
-        else:
+    for prop, value in (
+        (LongTask.status_name, wanted.status),
+        (LongTask.endpoint, wanted.endpoint),
+        (LongTask.created_by, wanted.created_by),
+    ):
+        if value is not None:
             query = query.filter(prop == str(value))
-    of_any_age = query
     if wanted.older_than is not None:
         query = query.filter(LongTask.created_at <= asked_at - wanted.older_than)
     if wanted.younger_than is not None:
         query = query.filter(LongTask.created_at >= asked_at - wanted.younger_than)
-    found: list[LongTask] = []
+    ids: list[str] = []
     with _asking():
         try:
-            results = query.iter(limit=limit + 1, projection=projection, start_cursor=start)
-            while len(found) < limit and results.has_next():
-                found.append(results.next())
+            results = query.iter(limit=limit + 1, keys_only=True, start_cursor=start)
+            while len(ids) < limit and results.has_next():
+                ids.append(results.next().id())
         except InvalidArgument as exc:
             raise ValueError(f"Datastore refused the cursor: {exc.message}") from exc
         more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
-    alive = [task.id for task in found if not (wanted.status or task.status).ended]
+    found = {task.id: task for task in (LongTask.load_parts(ids, _SHOWN) if ids else [])}
+    listed = [found[task_id] for task_id in ids if task_id in found]  # one may have been deleted meanwhile
+    alive = [task.id for task in listed if not task.status.ended]
     news = runtime.progress.read_many(alive) if alive else {}
-    titles = {task_id: snapshot.info.title for task_id, snapshot in news.items()}
-    if any(task.id not in titles for task in found):
-        titles |= _titles(of_any_age, found)
-    return Rows(
-        rows=[Row.of(task, news.get(task.id), wanted, title=titles.get(task.id)) for task in found], cursor=more
-    )
-
-
-def _titles(query: ndb.Query, found: Sequence[LongTask]) -> dict[str, str | None]:
-    """Return the titles of the tasks that a query has found, by their ids.
-
-    This is a query of its own, because one that projects a property finds only tasks that have it: not those of a
-    version of the library without titles.
-    """
-    newest, oldest = found[0].created_at, found[-1].created_at
-    query = query.filter(LongTask.created_at >= oldest, LongTask.created_at <= newest)
-    with _asking():
-        # More than there are rows: of several tasks that began in the same moment, some are on another page.
-        titled = query.fetch(2 * len(found), projection=[LongTask.created_at, LongTask.title])
-    return {task.id: task.title for task in titled}
+    return Rows(rows=[Row.of(task, news.get(task.id)) for task in listed], cursor=more)
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:
@@ -210,18 +205,26 @@ def statistics(endpoints: Iterable[str]) -> list[Statistics]:
     return [Statistics.of(endpoint, runs) for endpoint, runs in found.items()]
 
 
-def find(runtime: Runtime, beginning: str) -> LongTask:
-    """Return the task whose id has these first characters, as log lines show them, or raise `NoSuchTaskError`."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", beginning, re.ASCII):
-        raise NoSuchTaskError(f"{beginning!r} is not the id of a task, nor the beginning of one.")
-    if task := runtime.store.get(beginning):
+def find(runtime: Runtime, text: str) -> LongTask:
+    """Return the task that has this reference, or whose id begins with this text; raise `NoSuchTaskError`.
+
+    A visitor reads out the reference; log lines show the first characters of the id.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text, re.ASCII):
+        raise NoSuchTaskError(f"{text!r} is not the id of a task, nor the beginning of one, nor a reference.")
+    if task := runtime.store.get(text):
         return task
     # The tilde sorts after every character of an id.
-    first, last = LongTask.key_of(beginning), LongTask.key_of(f"{beginning}~")
-    keys = LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE).fetch(2, keys_only=True)
-    task = runtime.store.get(keys[0].id()) if len(keys) == 1 else None
+    first, last = LongTask.key_of(text), LongTask.key_of(f"{text}~")
+    queries = {"id": LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE)}
+    names = f"id begins with {text}"
+    if re.fullmatch(r"[0-9a-f]{8}", text.lower()):
+        queries["reference"] = LongTask.query(LongTask.references == text.lower(), namespace=NAMESPACE)
+        names = f"id begins with {text}, or which has this reference"
+    ids = {key.id() for keys in _fetch(queries, 2, keys_only=True).values() for key in keys}
+    task = runtime.store.get(ids.pop()) if len(ids) == 1 else None
     if task is None:
-        raise NoSuchTaskError(f"There is {'more than one' if keys else 'no'} task whose id begins with {beginning}.")
+        raise NoSuchTaskError(f"There is {'more than one' if ids else 'no'} task whose {names}.")
     return task
 
 

@@ -25,6 +25,7 @@ from flask.typing import ResponseReturnValue
 
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask.failures import Cause, Failure, failures_of, tracebacks
 from gaetk_longtask.foreign import must_pass, says_yes
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
@@ -112,8 +113,25 @@ class TaskPage(OperatorPage):
     status: StatusPage
     max_attempts: int | None  #: None if the application has no such handler
     attempts: int
+    failures: list[tuple[Failure, str | None]]  #: attempts that ended badly, with tracebacks, the latest first
     parameters: dict[str, str] | None  #: short texts by name; None unless requested
     trouble: str | None  #: why the parameters can't be shown
+
+    def cause(self, failure: Failure) -> str:
+        """Return in words what ended an attempt."""
+        names: dict[str, str] = {
+            Cause.EXCEPTION: self.gettext("The work raised an exception"),
+            Cause.PERMANENT: self.gettext("The work gave up for good"),
+            Cause.SERIALIZATION: self.gettext("The result can't be stored"),
+            Cause.DAMAGED: self.gettext("Stored data is damaged"),
+            Cause.DIED: self.gettext("The worker died"),
+            Cause.DEADLINE: self.gettext("The time limit was exceeded"),
+            Cause.NO_PROGRESS: self.gettext("Handed over without progress"),
+            Cause.INTERRUPTED: self.gettext("The outcome could not be stored"),
+            Cause.REFUSED: self.gettext("The queue refused the task"),
+            Cause.GIVEN_UP: self.gettext("Given up: too old, or no attempts left"),
+        }
+        return names.get(failure.cause, failure.cause)
 
     def size(self, field: Field) -> str:
         """Return the size of a task's field in words, or an empty text if the field is empty."""
@@ -195,11 +213,14 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
     if beginning := request.args.get("id", "").strip():
         task = overview.find(runtime, beginning)
         return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
-    given = {name: value for name in ("status", "endpoint", "older", "younger") if (value := request.args.get(name))}
+    given = {
+        name: value for name in ("status", "endpoint", "user", "older", "younger") if (value := request.args.get(name))
+    }
     try:
         wanted = Filter(
             status=Status(given["status"]) if "status" in given else None,
             endpoint=given.get("endpoint"),
+            created_by=given.get("user"),
             older_than=overview.parse_age(given["older"]) if "older" in given else None,
             younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
         )
@@ -237,6 +258,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
             parameters = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
         except LongTaskError as exc:  # too large, damaged, or signed with a key that is not set
             trouble = str(exc)
+    texts = tracebacks(task)
     page = TaskPage(
         title=task.endpoint,
         subject=task.title or "",
@@ -246,6 +268,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
         status=_status_page(runtime, live, handler, phases=handler.phases if handler else ()),
         max_attempts=handler.max_attempts if handler else None,
         attempts=Row.of(task, live).attempts,
+        failures=[(failure, texts.get(failure.reference)) for failure in reversed(failures_of(task))],
         parameters=parameters,
         trouble=trouble,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, Self, TypeVar, get_type_hints
 
+from gaetk_longtask.foreign import text_of
 from gaetk_longtask.info import Facts, Phase, Progress, TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.status import Status
@@ -158,8 +159,4 @@ _SNAPSHOT = _Codec(Snapshot)
 
 def presentable(message: object) -> str:
     """Return an author's message as text that every page and store accepts. Never raises."""
-    try:
-        text = str(message)
-    except Exception:  # noqa: BLE001  # an author's class may raise anything
-        text = type(message).__name__
-    return text[:LONGEST_MESSAGE].encode(errors="replace").decode()
+    return text_of(message)[:LONGEST_MESSAGE]

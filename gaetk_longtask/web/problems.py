@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal
@@ -152,9 +153,32 @@ def failed_visit() -> ProblemError:
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "We could not answer this request. Try again later.")
 
 
-def report_exception(exc: BaseException) -> None:
-    """Log an exception and send Flask's signal, as Flask does if no error handler accepts it."""
+def report_exception(exc: BaseException, **fields: object) -> None:
+    """Log an exception and send Flask's signal, as Flask does if no error handler accepts it.
+
+    The log record also gets the fields: at the end of its message, and as ``json_fields`` for google-cloud-logging.
+    """
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     with logging_failures("an exception could not be reported"):  # else it would change the answer to the queue
-        app.log_exception((type(exc), exc, exc.__traceback__))
+        if fields and _add_fields not in app.logger.filters:
+            app.logger.addFilter(_add_fields)
+        reported = _reported.set((exc, fields))
+        try:
+            app.log_exception((type(exc), exc, exc.__traceback__))
+        finally:
+            _reported.reset(reported)
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=exc)
+
+
+#: What is being reported, and the fields for its log record.
+_reported: ContextVar[tuple[BaseException | None, Mapping[str, object]]] = ContextVar("reported", default=(None, {}))
+
+
+def _add_fields(record: logging.LogRecord) -> bool:
+    """Add the fields to the record of what is being reported; a filter, because `Flask.log_exception` takes none."""
+    exc, fields = _reported.get()
+    if fields and record.exc_info and record.exc_info[1] is exc:
+        words = " ".join(f"{name}={value}" for name, value in fields.items())
+        record.msg, record.args = f"{record.getMessage()} {words}", ()
+        record.json_fields = dict(fields)
+    return True

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from google.cloud import ndb
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, StatusPage, TaskInfo, transitions
+from gaetk_longtask.failures import Raised
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -214,6 +215,7 @@ class Stage:
                 reference="00c0ffee",
                 progress=Progress(message="Reading invoices", step=3, total_steps=10),
                 max_attempts=5,
+                raised=_raised(error or "There is no month 13."),
             )
             self.services.store.change(task_id, fail)
 
@@ -274,3 +276,11 @@ DESK = """<!doctype html>
 <section class="longtask" data-longtask="{{ url }}"><a href="{{ url }}">Your report</a></section>
 </main>
 """
+
+
+def _raised(message: str) -> Raised:
+    try:
+        datetime.strptime(message, "%m")  # noqa: DTZ007  # it fails
+    except ValueError as exc:
+        return Raised.of(exc)
+    raise AssertionError

@@ -24,7 +24,7 @@ from gaetk_longtask.models import UNCACHED
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock
-from tests.support import load
+from tests.support import Work, id_of, load, started
 
 MANUAL = Path(__file__).parents[2] / "docs" / "operations.md"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
@@ -272,16 +272,48 @@ def test_the_beginning_of_an_id_leads_to_its_task(client: FlaskClient, start: Ca
     assert client.get("/_longtask/tasks?id=nothing").status_code == 404
 
 
-def test_the_list_costs_two_queries_and_one_for_each_state(
+def test_the_reference_on_the_visitors_page_leads_to_the_task_and_why_it_failed(
+    app: Flask, client: FlaskClient, work: type[Work], queue: InMemoryQueue
+) -> None:
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    work.max_attempts = 5
+    work.do = lambda handler: 1 / 0
+    url = started(client)
+    queue.deliver_all(client)
+    reference = re.search(r"<code>([0-9a-f]{8})</code>", client.get(url).text)
+    assert reference is not None
+    page = client.get(f"/_longtask/tasks?id={reference[1].upper()}", follow_redirects=True)
+    assert page.request.path == f"/_longtask/tasks/{id_of(url)}"
+    text = text_of(page.text)
+    assert [int(number) for number in re.findall(r"raised an exception · attempt ([0-9])", text)] == [5, 4, 3, 2, 1]
+    assert text.count("ZeroDivisionError: division by zero Ended") == 5
+    assert f"Reference in the log {reference[1]} Place {__file__}:" in text
+    assert page.text.count("<details") == 5
+    assert "work.do = lambda handler: 1 / 0" in html.unescape(page.text)
+
+
+def test_the_list_shows_who_started_a_task_and_why_it_failed(
+    app: Flask, client: FlaskClient, start: Callable[..., LongTask], queue: InMemoryQueue
+) -> None:
+    start(parameters={"fails": True}, created_by="anna")
+    start(created_by="otto")
+    queue.deliver_all(client)
+    [failed] = rows_of(client.get("/_longtask/tasks?user=anna").text)
+    assert failed.endswith("3 attempts · anna ValueError")
+    [done] = rows_of(client.get("/_longtask/tasks?user=otto").text)
+    assert done.endswith("0 seconds ago · otto")
+
+
+def test_the_list_costs_one_query_and_one_for_each_state(
     client: FlaskClient, stock: Stock, ndb_client: ndb.Client
 ) -> None:
     stock.many(60, status=Status.STARTED)
     faults = put_between(ndb_client)
     client.get("/_longtask/tasks")
-    assert faults.calls == ["RunQuery"] * (2 + len(Status))  # the second one of the list is for its titles
+    assert faults.calls == ["RunQuery", "Lookup", *["RunQuery"] * len(Status)]
     faults.calls.clear()
     client.get("/_longtask/tasks?endpoint=report&status=started")
-    assert faults.calls == ["RunQuery", "RunQuery"]
+    assert faults.calls == ["RunQuery", "Lookup"]
 
 
 # A task's page.

@@ -15,10 +15,10 @@ from flask import Flask
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, LongTaskError, Status, TaskCancelled
+from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import LEASE
 from tests.support import Work, deliver, job, load, press, services_of
 
 STEP = timedelta(seconds=20)

@@ -22,10 +22,10 @@ from gaetk_longtask import (
 )
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
+from gaetk_longtask.limits import READY_PATIENCE
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from gaetk_longtask.transitions import READY_PATIENCE
 from tests.support import deliver, job, load, polled, press, services_of, start
 
 STEP = timedelta(seconds=20)

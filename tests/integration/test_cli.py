@@ -25,12 +25,12 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailur
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
+from gaetk_longtask.limits import READY_PATIENCE
 from gaetk_longtask.operators import cli
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
-from gaetk_longtask.transitions import READY_PATIENCE
 from tests.integration.conftest import Invoke, Stock
-from tests.support import load, start
+from tests.support import Work, load, start
 
 
 class Report(LongRunningTaskHandler):
@@ -94,7 +94,9 @@ def test_list_shows_progress_in_one_line_without_control_characters(
         "endpoint": "report",
         "title": None,
         "created_at": "2026-01-01T00:00:00+00:00",
+        "created_by": None,
         "attempts": 1,
+        "reason": None,
         "progress": {
             "message": said.message,
             "step": 1,
@@ -107,10 +109,22 @@ def test_list_shows_progress_in_one_line_without_control_characters(
 
 def test_list_filters(ask: Callable[..., Any], stock: Stock) -> None:
     stock(id="a", status=Status.FAILED, age=timedelta(hours=2))
-    stock(id="b", status=Status.FAILED, age=timedelta(minutes=5))
+    stock(id="b", status=Status.FAILED, age=timedelta(minutes=5), created_by="anna")
     stock(id="c", endpoint="other", status=Status.FAILED)
     stock(id="d")
-    filters = ["--status", "failed", "--endpoint", "report", "--older-than", "90s", "--younger-than", "1h"]
+    stock(id="e", status=Status.FAILED, age=timedelta(minutes=5), created_by="otto")
+    filters = [
+        "--created-by",
+        "anna",
+        "--status",
+        "failed",
+        "--endpoint",
+        "report",
+        "--older-than",
+        "90s",
+        "--younger-than",
+        "1h",
+    ]
     assert [row["id"] for row in ask("list", *filters)["tasks"]] == ["b"]
 
 
@@ -146,6 +160,17 @@ def test_an_unknown_endpoint_is_pointed_out(invoke: Invoke) -> None:
         assert "Did you mean 'report'?" in result.stderr
 
 
+def test_list_has_a_column_for_users_and_one_for_reasons(app: Flask, invoke: Invoke, queue: InMemoryQueue) -> None:
+    start(app, "report", {"fails": True}, created_by="anna")
+    queue.deliver_all(app.test_client())
+    head, row = invoke("list").stdout.splitlines()
+    assert head.split() == ["ID", "STATUS", "ENDPOINT", "AGE", "ATTEMPTS", "PROGRESS", "USER", "REASON"]
+    assert row[head.index("USER") :].split(maxsplit=1) == [
+        "anna",
+        "gaetk_longtask.exceptions.PermanentTaskFailure: there is no such month",
+    ]
+
+
 # show
 
 
@@ -159,11 +184,29 @@ def test_show_prints_everything_about_a_task(
     assert found["error"] == "there is no such month"
     assert found["parameters_bytes"] > 0
     assert "parameters" not in found
+    [failure] = found["failed_attempts"]
+    assert (failure["cause"], failure["message"]) == ("permanent", "there is no such month")
+    assert failure["place"].endswith("in execute_task")
+    assert failure["traceback"].endswith("PermanentTaskFailure: there is no such month\n")
     assert task.execute_key not in json.dumps(found)
     text = invoke("show", task.id[:8]).stdout
     assert "status: failed\n" in text
     assert f"error reference: {found['error_reference']}\n" in text
     assert "created by" not in text
+
+
+def test_show_finds_a_task_by_its_reference_and_prints_each_traceback_once(
+    app: Flask, invoke: Invoke, work: type[Work], queue: InMemoryQueue
+) -> None:
+    app.add_url_rule("/work", view_func=work.as_view("work"))
+    work.do = lambda handler: 1 / 0
+    task = start(app)
+    queue.deliver_all(app.test_client())
+    text = invoke("show", load(app, task).error_reference).stdout
+    assert f"id: {task.id}\n" in text
+    assert text.count("message: division by zero\n") == work.max_attempts
+    assert text.count("\n  ZeroDivisionError: division by zero\n") == 1
+    assert text.count("traceback: as above\n") == work.max_attempts - 1
 
 
 def test_show_loads_the_parameters_on_demand(app: Flask, invoke: Invoke, ask: Callable[..., Any]) -> None:

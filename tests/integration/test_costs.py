@@ -20,12 +20,15 @@ from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask.failures import tracebacks
+from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.support import JSON, polled, services_of
+from tests.support import JSON, id_of, load, polled, services_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cost-and-scale.md").read_text(encoding="utf-8")
 COLUMNS = ("reads", "writes", "deletes", "queries", "Cloud Tasks", "progress reads", "progress writes")
@@ -319,6 +322,27 @@ def large_display(stage: Stage) -> None:
     stage.measured = [large - few for large, few in zip(stage.measured, small, strict=True)]
 
 
+def operators_list(stage: Stage) -> None:
+    for _ in range(overview.PAGE):
+        stage.done()
+    services = services_of(stage.app)
+    with services.ndb_context(), stage.counted():
+        assert len(overview.tasks(services, Filter()).rows) == overview.PAGE
+
+
+def failed_task(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        raise ValueError
+
+    Work.do = do
+    url = stage.start()
+    assert (stage.deliver(), stage.deliver()) == (500, 200)
+    services = services_of(stage.app)
+    reference = load(stage.app, id_of(url)).error_reference
+    with services.ndb_context(), stage.counted():
+        assert len(tracebacks(overview.find(services, reference))) == 2
+
+
 def cron(name: str) -> Callable[[Stage], None]:
     def ask(stage: Stage) -> None:
         with stage.counted():
@@ -406,6 +430,8 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "a purge that finds one": working_purge,
     "how long such tasks usually take": typical,
     "an undisturbed run of a class with phases": run_in_phases,
+    "an operator's list": operators_list,
+    "a task that failed twice": failed_task,
     "an undisturbed run, with progress in Datastore": on_datastore(whole_run),
     "a poll, with progress in Datastore": on_datastore(poll),
 }

@@ -16,9 +16,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, PermanentTaskFailure, Status
 from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.limits import LEASE
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
-from gaetk_longtask.transitions import LEASE
 from tests.support import Work, exceptions_of, load, polled, raising, services_of, started
 
 

@@ -81,7 +81,7 @@ def test_a_run_without_trouble(app: Flask, queue: InMemoryQueue, told: Told, lin
         "longtask.finished",
     ]
     assert lines()[-1] == (
-        f"longtask.finished id={task.id[:8]} endpoint=work attempt=1 seconds=0.0 attempt_seconds=0.0"
+        f"longtask.finished id={task.id[:8]} endpoint=work attempt=1 delivery=1 seconds=0.0 attempt_seconds=0.0"
     )
 
 

@@ -14,9 +14,10 @@ from flask import Flask
 from gaetk_longtask import LongTask, LongTaskManager, Status, config, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
+from gaetk_longtask.limits import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import ERROR_PATIENCE, LEASE, LONGEST_RUN, READY_PATIENCE, fail
+from gaetk_longtask.transitions import fail
 from tests.support import JSON, Work, services_of, start
 
 

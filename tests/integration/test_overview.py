@@ -14,14 +14,14 @@ from flask import Flask
 from google.appengine.datastore import datastore_index, datastore_pb
 from google.cloud import datastore, ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
-from google.cloud.datastore_v1.types import CompositeFilter, PropertyFilter, PropertyOrder, Query
+from google.cloud.datastore_v1.types import CompositeFilter, LookupRequest, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, models
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter, NoSuchTaskError
+from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row
 from gaetk_longtask.payloads.serializers import JSONSerializer
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -56,6 +56,31 @@ def services(app: Flask) -> Runtime:
 def faults(ndb_client: ndb.Client, services: Runtime) -> Faults:
     """Counts the calls to Datastore from now on."""
     return put_between(ndb_client)
+
+
+class Recorder(grpc.UnaryUnaryClientInterceptor):
+    """Records all queries and lookups."""
+
+    def __init__(self) -> None:
+        self.queries: list[Query] = []
+        self.lookups: list[LookupRequest] = []
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        if str(details.method).endswith("/RunQuery"):
+            self.queries.append(request.query)
+        if str(details.method).endswith("/Lookup"):
+            self.lookups.append(request)
+        return continuation(details, request)
+
+
+@pytest.fixture
+def recorder(ndb_client: ndb.Client, services: Runtime) -> Recorder:
+    """Records the application's calls to Datastore from now on."""
+    recorder = Recorder()
+    unlimited = grpc.insecure_channel(ndb_client.host, [("grpc.max_receive_message_length", -1)])  # as NDB's own
+    channel = grpc.intercept_channel(unlimited, recorder)
+    ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
+    return recorder
 
 
 def listed(services: Runtime, limit: int = overview.PAGE, **wanted: Any) -> list[str]:
@@ -94,13 +119,16 @@ def test_a_row_shows_all_details(services: Runtime, stock: Stock, clock: ManualC
         ({"status": Status.FAILED, "older_than": 4 * HOUR}, ["b"]),
         ({"endpoint": "other", "status": Status.FAILED, "younger_than": HOUR}, []),
         ({"endpoint": "unknown"}, []),
+        ({"created_by": "anna"}, ["c", "b"]),
+        ({"created_by": "anna", "endpoint": "report", "status": Status.FAILED, "older_than": 4 * HOUR}, ["b"]),
+        ({"created_by": "otto"}, []),
     ],
     ids=str,
 )
 def test_a_filter_hides_other_tasks(services: Runtime, stock: Stock, wanted: dict[str, Any], found: list[str]) -> None:
     stock(id="a", endpoint="report", status=Status.READY, age=5 * HOUR)
-    stock(id="b", endpoint="report", status=Status.FAILED, age=4 * HOUR)
-    stock(id="c", endpoint="other", status=Status.FAILED, age=3 * HOUR)
+    stock(id="b", endpoint="report", status=Status.FAILED, age=4 * HOUR, created_by="anna")
+    stock(id="c", endpoint="other", status=Status.FAILED, age=3 * HOUR, created_by="anna")
     stock(id="d", endpoint="report", status=Status.FINISHED, age=2 * HOUR)
     stock(id="e", endpoint="other", status=Status.STARTED, age=HOUR)
     assert listed(services, **wanted) == found
@@ -174,19 +202,6 @@ def test_the_list_has_tasks_of_a_version_without_titles(
     assert {row.id: row.title for row in rows} == {"new": "Invoices of May", old: None}
 
 
-def test_the_titles_of_tasks_at_work_cost_no_query(
-    app: Flask, services: Runtime, queue: InMemoryQueue, ndb_client: ndb.Client
-) -> None:
-    tasks = [start(app, "report", {"month": month}) for month in ("May", "June")]
-    for task in tasks:
-        services.progress.write(Snapshot.of(task, now=services.clock()))
-    faults = put_between(ndb_client)
-    with services.ndb_context():
-        rows = overview.tasks(services, Filter()).rows
-    assert {row.title for row in rows} == {"Invoices of May", "Invoices of June"}
-    assert faults.calls == ["RunQuery"]
-
-
 def test_the_list_works_without_a_progress_store(
     services: Runtime, stock: Stock, progress: InMemoryProgressStore
 ) -> None:
@@ -205,14 +220,65 @@ def test_a_list_costs_the_same_however_many_tasks_there_are(
     with faults.resting():
         stock.many(stored, status=Status.STARTED)
     assert len(listed(services)) == overview.PAGE
-    assert faults.calls == ["RunQuery", "RunQuery"]  # the second one is for the titles
+    assert faults.calls == ["RunQuery", "Lookup"]
 
 
-def test_a_list_does_not_load_large_values(services: Runtime, stock: Stock) -> None:
-    """All of them would exceed gRPC's limit."""
+def test_a_list_asks_for_what_its_rows_show_and_for_no_large_values(
+    services: Runtime, stock: Stock, recorder: Recorder
+) -> None:
+    """The Cloud SDK's classic emulator sends whole entities nevertheless."""
     for _ in range(20):
         stock(parameters_blob=b"x" * 250_000)
     assert len(listed(services)) == 20
+    [query] = recorder.queries
+    assert [each.property.name for each in query.projection] == ["__key__"]
+    assert {tuple(lookup.property_mask.paths) for lookup in recorder.lookups} == {tuple(overview._SHOWN)}
+
+
+def test_a_client_that_can_not_ask_for_properties_loads_whole_tasks(
+    services: Runtime, stock: Stock, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_KNOWS_MASKS", False)
+    stock(id="a")
+    assert listed(services) == ["a"]
+    assert not recorder.lookups[0].property_mask.paths
+
+
+def test_a_row_needs_only_what_a_list_asks_for(services: Runtime) -> None:
+    """Else a row would silently show a default value."""
+    read = set()
+
+    class Watched:
+        def __init__(self, task: LongTask) -> None:
+            self._task = task
+
+        def __getattr__(self, name: str) -> Any:
+            own = getattr(LongTask, name, None)
+            if isinstance(own, property):
+                return own.fget(self)
+            read.add(own._name if isinstance(own, ndb.Property) else name)
+            return getattr(self._task, name)
+
+    with services.ndb_context():
+        for status in (Status.FAILED, Status.STARTED, Status.FINISHED):
+            task = LongTask(key=LongTask.key_of("a"), status_name=status.value, failures=1)
+            Row.of(Watched(task), None)  # type: ignore[arg-type]  # like one
+    assert read - {"__key__"} == set(overview._SHOWN)
+
+
+def test_a_task_that_is_deleted_meanwhile_is_left_out(
+    services: Runtime, stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock.many(3)
+    gone = stock()
+    load = LongTask.load_parts
+
+    def delete_and_load(names: list[str], properties: list[str]) -> list[LongTask]:
+        LongTask.key_of(gone).delete()
+        return load(names, properties)
+
+    monkeypatch.setattr(LongTask, "load_parts", delete_and_load)
+    assert len(listed(services)) == 3
 
 
 def test_the_progress_of_all_listed_tasks_is_one_request_more_where_datastore_has_it(
@@ -228,7 +294,7 @@ def test_the_progress_of_all_listed_tasks_is_one_request_more_where_datastore_ha
     with services.ndb_context():
         found = overview.tasks(services, Filter())
     assert {row.id for row in found.rows if row.live} == ids
-    assert faults.calls == ["RunQuery", "Lookup"]
+    assert faults.calls == ["RunQuery", "Lookup", "Lookup"]
 
 
 def test_counting_ends_early(services: Runtime, stock: Stock, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,18 +320,6 @@ def test_statistics_cost_one_query_for_each_endpoint(services: Runtime, stock: S
 # Indexes.
 
 
-class Recorder(grpc.UnaryUnaryClientInterceptor):
-    """Records all queries."""
-
-    def __init__(self) -> None:
-        self.queries: list[Query] = []
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        if str(details.method).endswith("/RunQuery"):
-            self.queries.append(request.query)
-        return continuation(details, request)
-
-
 def legacy(query: Query) -> datastore_pb.Query:
     """Return a query in the format of App Engine's first runtime, which its index tools read."""
     translated = datastore_pb.Query(app="tests", kind=query.kind[0].name)
@@ -289,31 +343,25 @@ def _conditions(found: QueryFilter) -> list[PropertyFilter]:
     return [found.property_filter] if found.property_filter.property.name else []
 
 
-def test_index_yaml_has_what_every_query_needs_and_nothing_else(
-    services: Runtime, stock: Stock, ndb_client: ndb.Client
-) -> None:
+def test_index_yaml_has_what_every_query_needs_and_nothing_else(services: Runtime, recorder: Recorder) -> None:
     """The emulators need no index.yaml, but production refuses a query without its index."""
-    recorder = Recorder()
-    channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), recorder)
-    ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
     ages: list[dict[str, Any]] = [{}, {"older_than": HOUR}, {"younger_than": HOUR}]
-    for age in (timedelta(0), 2 * HOUR):
-        stock(status=Status.FAILED, endpoint="report", age=age)
     with services.ndb_context():
         for age in ages:
             for status in (None, Status.FAILED):
                 for endpoint in (None, "report"):
-                    overview.tasks(services, Filter(status=status, endpoint=endpoint, **age))
+                    for user in (None, "anna"):
+                        overview.tasks(services, Filter(status=status, endpoint=endpoint, created_by=user, **age))
         overview.count(Status)
         overview.statistics(["report"])
         services.store.last_runs("report", 10)
         services.store.due(10)
         services.store.expired(10)
         with pytest.raises(NoSuchTaskError):
-            overview.find(services, "abc")
+            overview.find(services, "abcdef01")
     defined = datastore_index.ParseIndexDefinitions(INDEX_YAML.read_text()).indexes
     queries = [legacy(query) for query in recorder.queries]
-    assert len(queries) == 2 * 12 + len(Status) + 5
+    assert len(queries) == 24 + len(Status) + 6
     missing = [str(query) for query in queries if datastore_index.MinimalCompositeIndexForQuery(query, defined)]
     assert missing == []
     for index in defined:
@@ -350,6 +398,32 @@ def test_a_task_is_found_by_its_id_or_by_how_that_begins(services: Runtime, stoc
         ]:
             with pytest.raises(NoSuchTaskError, match=why):
                 overview.find(services, text)
+
+
+def test_a_task_is_found_by_the_reference_of_any_attempt(services: Runtime, stock: Stock) -> None:
+    stock(id="one", references=["00000001", "0000000a"])
+    stock(id="two", references=["00000002"])
+    with services.ndb_context():
+        assert [overview.find(services, text).id for text in ("00000001", "0000000A", "00000002")] == [
+            "one",
+            "one",
+            "two",
+        ]
+        with pytest.raises(NoSuchTaskError, match="no task whose id begins with 00000003, or which has this reference"):
+            overview.find(services, "00000003")
+
+
+def test_a_reference_with_which_an_id_begins_is_ambiguous(services: Runtime, stock: Stock) -> None:
+    stock(id="abcdef01-the-id")
+    stock(id="other", references=["abcdef01"])
+    with services.ndb_context(), pytest.raises(NoSuchTaskError, match="more than one"):
+        overview.find(services, "abcdef01")
+
+
+def test_a_task_whose_id_begins_with_its_own_reference_is_found(services: Runtime, stock: Stock) -> None:
+    stock(id="abcdef01-the-id", references=["abcdef01"])
+    with services.ndb_context():
+        assert overview.find(services, "abcdef01").id == "abcdef01-the-id"
 
 
 def test_an_id_that_others_begin_with_is_found_all_the_same(services: Runtime, stock: Stock) -> None:

@@ -17,6 +17,7 @@ from flask import Flask
 from google.cloud import ndb
 
 from gaetk_longtask import DamagedDataError, LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
+from gaetk_longtask.limits import CHUNK_GRACE, LEASE, READY_PATIENCE
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.cutting import unpack
 from gaetk_longtask.payloads.manifests import Block
@@ -24,9 +25,7 @@ from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.runtime import CHUNK_GRACE
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import LEASE, READY_PATIENCE
 from tests.integration.conftest import Stock
 from tests.support import JSON, load, services_of
 

@@ -12,10 +12,9 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.events import Event
+from gaetk_longtask.failures import Cause, failures_of, last_failure, new_reference
 from gaetk_longtask.info import Progress
-from gaetk_longtask.payloads.manifests import Manifest, Stored
-from gaetk_longtask.queues import Delivery, Objection
-from gaetk_longtask.transitions import (
+from gaetk_longtask.limits import (
     ERROR_PATIENCE,
     HEALED_HOURLY,
     LEASE,
@@ -24,6 +23,10 @@ from gaetk_longtask.transitions import (
     MOST_FAILURES,
     READY_PATIENCE,
     SELDOM_HEALING,
+)
+from gaetk_longtask.payloads.manifests import Manifest, Stored
+from gaetk_longtask.queues import Delivery, Objection
+from gaetk_longtask.transitions import (
     Checkpoint,
     Effect,
     begin,
@@ -34,8 +37,8 @@ from gaetk_longtask.transitions import (
     finish,
     hand_over,
     heal,
+    interrupt,
     keep,
-    new_reference,
     objection,
     owns,
     refuse,
@@ -176,6 +179,64 @@ def test_a_lapsed_lease_is_taken_over_and_counts_as_a_failure():
     assert objection(task, NOW + LEASE, DELIVERY) is None
     assert events(claimed(task, NOW + LEASE)) == (Event.CLAIMED,)
     assert (task.fence, task.failures) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("lease_until", "now", "cause"),
+    [
+        (NOW + LEASE, NOW + LEASE, Cause.DIED),  # it has never renewed its lease
+        (NOW + LEASE, NOW + timedelta(days=1), Cause.DIED),  # the same, noticed late
+        (NOW + timedelta(minutes=9) + LEASE, NOW + timedelta(minutes=11), Cause.DEADLINE),
+        (NOW + timedelta(minutes=8) + LEASE, NOW + timedelta(minutes=11), Cause.DIED),
+    ],
+)
+def test_an_owner_that_renewed_its_lease_until_its_time_was_up_has_exceeded_it(lease_until, now, cause):
+    task = a_task(Status.STARTED, lease_until=lease_until, time_limit_seconds=600)
+    claimed(task, now)
+    assert last_failure(task).cause == cause
+
+
+def test_a_claim_counts_deliveries_and_keeps_who_works():
+    task = a_task(deliveries=16)
+    claimed(task, NOW, worker={"instance": "i"})
+    assert (task.deliveries, task.worker) == (17, {"instance": "i"})
+
+
+@pytest.mark.parametrize(
+    ("transition", "values", "cause"),
+    [
+        (failed, {}, Cause.EXCEPTION),
+        (partial(failed, cause=Cause.SERIALIZATION, permanent=True), {}, Cause.SERIALIZATION),
+        (partial(handed_over, advanced=False), {}, Cause.NO_PROGRESS),
+        (handed_over, {"requested_at": NOW - LONGEST_RUN}, Cause.GIVEN_UP),
+        (partial(interrupt, fence=1, reference="r"), {}, Cause.INTERRUPTED),
+        (partial(interrupt, fence=1, reference="r"), {"forgiven": MOST_FAILURES - 1}, Cause.INTERRUPTED),
+        (heal, {"requested_at": NOW - LONGEST_RUN, "due_at": NOW}, Cause.GIVEN_UP),
+        (claimed, {"failures": 3, "lease_until": None}, Cause.GIVEN_UP),
+        (claimed, {"failures": 2, "lease_until": NOW, "time_limit_seconds": 600}, Cause.DIED),
+    ],
+)
+def test_each_bad_end_is_recorded_once_with_the_reference_that_the_visitor_sees(transition, values, cause):
+    task = a_task(Status.STARTED, **values)
+    transition(task, NOW)
+    [failure] = failures_of(task)
+    assert failure.cause == cause
+    assert task.references == [failure.reference] == [task.error_reference]
+
+
+@pytest.mark.parametrize("transition", [finished, kept, renewed, handed_over, cancel], ids=names)
+def test_what_goes_well_is_not_recorded(transition):
+    task = a_task(Status.STARTED)
+    transition(task, NOW)
+    assert (failures_of(task), task.references) == ([], [])
+
+
+def test_a_retry_keeps_what_has_failed_and_names_the_new_click():
+    task = a_task(Status.STARTED, trace="first")
+    failed(task, NOW, permanent=True)
+    retry(task, NOW, trace="second")
+    assert task.trace == "second"
+    assert last_failure(task).reference == task.references[0] == "r"
 
 
 def test_a_silent_owner_is_taken_over_at_once_and_counts_as_a_failure():

@@ -14,12 +14,14 @@ from google.cloud import ndb, tasks_v2
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
+from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
+from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.store import new_token
-from gaetk_longtask.transitions import ERROR_PATIENCE
 
 #: For one call.
 SECONDS = 10.0
@@ -163,10 +165,11 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
 def _check_index(subject: Subject) -> Finding:
     try:
         subject.runtime.store.last_runs("doctor", 1)
-    except api_exceptions.FailedPrecondition:
-        text = "The index for the usual durations of tasks is missing or not ready yet."
+        overview.tasks(subject.runtime, Filter(created_by="doctor"), limit=1)
+    except (api_exceptions.FailedPrecondition, ConfigurationError):
+        text = "An index for the usual durations of tasks or for the operators' list is missing or not ready yet."
         return problem("index", text, "Copy our index.yaml and deploy it: gcloud app deploy index.yaml.")
-    return ok("index", "The query for usual durations works.")
+    return ok("index", "The queries for usual durations and for the operators' list work.")
 
 
 def _datastore_remedy(exc: Exception) -> str:

@@ -26,7 +26,9 @@ def test_a_document_says_what_the_list_knows() -> None:
         "endpoint": "report",
         "title": None,
         "created_at": "2026-01-01T00:00:00+00:00",
+        "created_by": None,
         "attempts": 1,
+        "reason": None,
         "progress": None,
     }
 
