@@ -161,4 +161,4 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
 
 
 def _seconds(since: datetime, now: datetime) -> float:
-    return round((now - since).total_seconds(), 3)
+    return max(0.0, round((now - since).total_seconds(), 3))  # a delayed task has not begun yet

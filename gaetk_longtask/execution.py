@@ -13,7 +13,7 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import exceptions, transitions
+from gaetk_longtask import exceptions, telling, transitions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
@@ -77,9 +77,16 @@ class _WorkError(Exception):
 
 
 def deliver(
-    runtime: Runtime, delivery: Delivery, options: TaskOptions, work: Work, report_exception: ReportException
+    runtime: Runtime,
+    delivery: Delivery,
+    options: TaskOptions,
+    work: Work,
+    report_exception: ReportException,
+    hook: telling.Hook,
 ) -> Reply:
     """Claim the task and run an attempt, if the delivery may; return the reply.
+
+    If the task has ended, then or before, tell its handler by the `hook`, unless it knows.
 
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
@@ -90,11 +97,17 @@ def deliver(
     except STORE_ERRORS as exc:
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
+    if claim.objection is Objection.UNTOLD and claim.task is not None:
+        return telling.answer(runtime, claim.task, delivery, hook, report_exception)
     if claim.objection is not None:
         return objecting(claim.objection, claim.task, delivery)
     assert claim.task is not None  # noqa: S101  # without an objection there is a task
     with runtime.ndb_context.namespace(claim.task.namespace):
-        return _Attempt(runtime, claim.task, options, work, report_exception).run()
+        attempt = _Attempt(runtime, claim.task, options, work, report_exception)
+        reply = attempt.run()
+    if attempt.ended is None or not transitions.is_untold(attempt.ended):
+        return reply
+    return telling.tell(runtime, attempt.ended, hook, report_exception, reply)
 
 
 def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:
@@ -117,6 +130,8 @@ def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool
 
 class _Attempt:
     """Owns the task until its commit, or until the task is cancelled or taken over."""
+
+    ended: LongTask | None = None  #: the task after the commit with which this attempt has ended it
 
     def __init__(
         self, runtime: Runtime, task: LongTask, options: TaskOptions, work: Work, report_exception: ReportException
@@ -234,7 +249,8 @@ class _Attempt:
 
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
-        if not self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
+        self.ended = self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress)
+        if self.ended is None:
             return self._leave()
         self._checkpoints.clear()
         return Reply(code=200, reason="done")
@@ -257,6 +273,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
+            self.ended = change.task
             return Reply(code=200, reason="failed for good")
         return Reply(code=500, reason="failed, try again")
 
@@ -274,6 +291,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
+            self.ended = change.task
             return Reply(code=200, reason="failed for good, no progress")
         # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
         return Reply(code=200 if hand_on(self._runtime, self._task) else 409, reason="handed over")

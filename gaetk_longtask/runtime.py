@@ -86,3 +86,4 @@ class TaskOptions:
     queue: str
     service: str | None
     version: str | None
+    tells_end: bool = False  #: whether the handler has `task_ended`

@@ -14,7 +14,7 @@ from functools import partial
 
 from google.cloud import ndb
 
-from gaetk_longtask import transitions
+from gaetk_longtask import endings, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
@@ -99,9 +99,9 @@ class TaskStore:
         """
         claim = partial(transitions.claim, delivery=delivery, max_attempts=max_attempts, silent_fence=silent_fence)
         change = self.change(delivery.task_id, claim)
-        if change.task is None or (change.applied and change.status.ended):
-            return Claim(task=change.task, objection=Objection.ENDED)
-        if change.applied:
+        if change.task is None:
+            return Claim(task=None, objection=Objection.ENDED)
+        if change.applied and not change.status.ended:
             return Claim(task=change.task, objection=None)
         objection = transitions.objection(change.task, self._clock(), delivery, silent_fence=silent_fence)
         return Claim(task=change.task, objection=objection or Objection.BUSY)
@@ -136,21 +136,21 @@ class TaskStore:
         """Store what an attempt has reached."""
         return self.change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
 
-    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
-        """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
+    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> LongTask | None:
+        """Commit an attempt's result and return the task, or None if the attempt no longer owns it."""
         change = self.change(task_id, partial(transitions.finish, fence=fence, result=result, progress=progress))
         task = change.task
         if change.applied or task is None:
-            return change.applied
+            return task
         # If the result was shown before we knew of its commit, our token is gone, but fence and manifest are the same.
         ours = task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result
         if ours:
             self.tell(Event.FINISHED, task)
-        return bool(ours)
+        return task if ours else None
 
     def show(self, task_id: str) -> LongTask | None:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
-        return self.change(task_id, transitions.show).task
+        return self.change(task_id, endings.show).task
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended; return the task as it is after that."""
@@ -179,9 +179,12 @@ class TaskStore:
         return task if task is not None and not task.status.ended else None
 
     def heal(self, task_id: str, *, early: bool = False) -> LongTask | None:
-        """Return the task if it was due, or waits and `early` is set; the caller must then enqueue it again."""
+        """Return the task if it was due, or waits and `early` is set; the caller must then enqueue it again.
+
+        A task that has ended is due while its handler has not been told.
+        """
         change = self.change(task_id, partial(transitions.heal, early=early))
-        return change.task if change.applied and not change.status.ended else None
+        return change.task if change.applied and change.task is not None and change.task.due_at is not None else None
 
     def end_purge(self, task_id: str) -> None:
         """Delete a task whose chunks are gone, with its progress and its unique name."""
@@ -206,7 +209,7 @@ class TaskStore:
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 
     def unended(self, limit: int) -> list[str]:
-        """Return the ids of tasks that have not ended, the one that is due first at the beginning."""
+        """Return the ids of tasks that have not ended or were not told, the one that is due first at the beginning."""
         query = LongTask.query(LongTask.due_at > _EPOCH, namespace=NAMESPACE)
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 

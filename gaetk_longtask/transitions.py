@@ -24,6 +24,7 @@ from gaetk_longtask.status import Status
 LEASE = timedelta(seconds=120)
 #: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
 READY_PATIENCE = timedelta(minutes=1)
+TELLING_PATIENCE = timedelta(minutes=1)  #: how long a handler that is told of an end may take before it is told again
 ERROR_PATIENCE = timedelta(seconds=120)  #: twice the longest back-off in our queue.yaml
 #: Healing waits 1, 2, 4 … minutes, up to `LONGEST_HEALING`. After `HEALED_HOURLY` times it waits for a day, because
 #: each healing leaves one more Cloud Tasks task that retries on its own.
@@ -67,8 +68,9 @@ def new_reference() -> str:
 
 def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
-    task.created_at = task.updated_at = task.requested_at = now
-    task.due_at = now + READY_PATIENCE
+    task.created_at = task.updated_at = now
+    task.requested_at = task.starts_at or now
+    task.due_at = task.requested_at + READY_PATIENCE
     task.progress_stored = dict(STARTING)
 
 
@@ -88,12 +90,12 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
     """
     if task.due_at is None or (task.due_at > now and (not early or _is_leased(task))):
         return None
-    if _is_too_old(task, now):
+    task.healings += 1
+    if not task.status.ended and _is_too_old(task, now):
         return _give_up(task, now)
     pause = min(timedelta(minutes=2 ** min(task.heals, 6)), LONGEST_HEALING)
     task.due_at = now + (pause if task.heals < HEALED_HOURLY else SELDOM_HEALING)
     task.heals += 1
-    task.healings += 1
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
 
@@ -104,10 +106,12 @@ def objection(
     """Return why a delivery must not claim the task, or None if it may."""
     if not hmac.compare_digest(task.execute_key.encode(), delivery.execute_key.encode()):
         return Objection.FORBIDDEN
-    if task.status.ended:
+    if task.status.ended and not is_untold(task):
         return Objection.ENDED
     if delivery.endpoint is not None and task.endpoint != delivery.endpoint:
         return Objection.ELSEWHERE
+    if task.status.ended:
+        return Objection.UNTOLD
     lives = _is_leased(task) and task.lease_until > now and task.fence != silent_fence
     return Objection.BUSY if lives else None
 
@@ -130,6 +134,8 @@ def claim(
     task.fence += 1
     task.heals = 0
     task.started_at = now
+    if task.starts_at is not None:  # a delivery that comes early begins the run
+        task.requested_at = min(task.requested_at, now)
     task.lease_until = task.due_at = now + _lease(task)
     task.delivered_by = delivery.task_name
     task.delivery_retries = delivery.retry_count
@@ -158,6 +164,11 @@ def owns(task: LongTask, fence: int) -> bool:
 def works(task: LongTask, fence: int) -> bool:
     """Return whether the attempt with this fence owns the task and has not handed it over."""
     return owns(task, fence) and task.lease_until is not None
+
+
+def is_untold(task: LongTask) -> bool:
+    """Return whether the task has ended and its handler has yet to be told."""
+    return task.status.ended and bool(task.end_untold) and not task.purged
 
 
 def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
@@ -242,15 +253,6 @@ def fail(
     return Effect(events=(Event.ATTEMPT_FAILED,))
 
 
-def show(task: LongTask, now: datetime) -> Effect | None:
-    """Make a `done` task `finished`: its result is about to be shown for the first time."""
-    if task.status is not Status.DONE:
-        return None
-    task.status_name = Status.FINISHED.value
-    task.last_accessed_at = now
-    return Effect()
-
-
 def cancel(task: LongTask, now: datetime) -> Effect | None:
     """End a task that has not ended, even if an attempt works on it."""
     if task.status.ended:
@@ -273,7 +275,8 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     task.failures = task.forgiven = task.heals = 0
     task.requested_at = now
     task.due_at = now + READY_PATIENCE
-    task.ended_at = task.expires_at = task.lease_until = None
+    task.starts_at = task.ended_at = task.expires_at = task.lease_until = None
+    task.end_untold = False  # the handler is told of the new run's end
     task.error = task.error_reference = None
     task.permanent = False
     if task.state_manifest is None:  # else the next attempt resumes from it
@@ -281,14 +284,6 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
         task.run_seconds = None
         set_stored(task, "result", None)
     return Effect()
-
-
-def begin_purge(task: LongTask, now: datetime) -> Effect | None:
-    """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
-    if not task.status.ended or task.expires_at > now:
-        return None
-    task.purged = True
-    return Effect(publishes=False)
 
 
 def _lease(task: LongTask) -> timedelta:
@@ -326,4 +321,7 @@ def _end(task: LongTask, status: Status, now: datetime) -> None:
     task.status_name = status.value
     task.ended_at = now
     task.due_at = task.lease_until = None
+    task.end_untold = task.tells_end
+    if task.tells_end:
+        task.due_at, task.heals = now + TELLING_PATIENCE, 0
     task.expires_at = now + timedelta(seconds=task.keep_result_seconds)

@@ -21,6 +21,7 @@ HOOKS = (
     "may_access",
     "get_user_id",
     "unique_key",
+    "task_ended",
     "form_url",
 )
 

@@ -53,6 +53,9 @@ class Hooks(Protocol):
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
 
+    def task_ended(self, task: LongTask) -> None:
+        """Do what has to follow the end of the task."""
+
 
 def may_access(hooks: Hooks, task: TaskInfo) -> bool:
     """Return whether `may_access` has returned True, see `says_yes`."""
@@ -67,6 +70,15 @@ def get_user_id(hooks: Hooks) -> str | None:
 def unique_key(hooks: Hooks, parameters: Any) -> str | None:
     """Return what `unique_key` returns; raise `TypeError` unless it is a string or None."""
     return _text_or_none(hooks, "unique_key", hooks.unique_key(parameters))
+
+
+def task_ended(hooks: Hooks, task: LongTask) -> None:
+    """Call `task_ended`; raise `TypeError` if it has only returned what would do its work."""
+    answer: object = hooks.task_ended(task)  # type: ignore[func-returns-value]  # an author's may return anything
+    if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # else Python warns that it was never awaited
+        raise TypeError(f"{_name(hooks, 'task_ended')}() must be a plain function, neither async nor with yield.")
 
 
 def _text_or_none(hooks: Hooks, name: str, answer: object) -> str | None:

@@ -57,8 +57,8 @@ class Meter(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # gene
 class Queue(InMemoryQueue):
     """Counts the enqueued requests."""
 
-    def __init__(self, meter: Meter) -> None:
-        super().__init__()
+    def __init__(self, meter: Meter, clock: ManualClock) -> None:
+        super().__init__(clock)
         self._counts = meter.counts
 
     def enqueue(self, request: QueueRequest) -> None:
@@ -149,7 +149,7 @@ class Stage:
 @pytest.fixture
 def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
     meter = Meter()
-    queue = Queue(meter)
+    queue = Queue(meter, clock)
     channel = grpc.intercept_channel(grpc.insecure_channel(ndb_client.host), meter)
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
     do = Work.do

@@ -123,9 +123,9 @@ class Machine(RuleBasedStateMachine):
     def set_up(self) -> None:
         client = ndb.Client(project=f"test-{secrets.token_hex(6)}")
         self.faults: Faults = put_between(client)
-        self.queue = InMemoryQueue()
-        self.queue.keeps_uncertain = True
         self.clock = ManualClock()
+        self.queue = InMemoryQueue(self.clock)
+        self.queue.keeps_uncertain = True
         self.app = Flask("machine")
         LongTaskManager(
             self.app,

@@ -11,6 +11,7 @@ import pytest
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
+from gaetk_longtask.endings import begin_purge, show
 from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads.manifests import Manifest, Stored
@@ -27,7 +28,6 @@ from gaetk_longtask.transitions import (
     Checkpoint,
     Effect,
     begin,
-    begin_purge,
     cancel,
     claim,
     fail,
@@ -41,7 +41,6 @@ from gaetk_longtask.transitions import (
     refuse,
     renew,
     retry,
-    show,
     works,
 )
 
