@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
@@ -106,6 +107,11 @@ healed = _signals[Event.HEALED]
 purged = _signals[Event.PURGED]
 
 _LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
+
+
+def new_reference() -> str:
+    """Return a random reference that links a visitor's page to a log line; short enough to read out on the phone."""
+    return secrets.token_hex(4)
 
 
 def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:

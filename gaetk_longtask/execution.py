@@ -13,9 +13,10 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import exceptions, telling, transitions
+from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.events import new_reference
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
 from gaetk_longtask.foreign import must_pass, stands_for
 from gaetk_longtask.models import LongTask
@@ -29,7 +30,7 @@ from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
-from gaetk_longtask.transitions import LEASE, new_reference
+from gaetk_longtask.transitions import LEASE
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +78,9 @@ class _WorkError(Exception):
 
 
 def deliver(
-    runtime: Runtime,
-    delivery: Delivery,
-    options: TaskOptions,
-    work: Work,
-    report_exception: ReportException,
-    hook: telling.Hook,
+    runtime: Runtime, delivery: Delivery, options: TaskOptions, work: Work, report_exception: ReportException
 ) -> Reply:
     """Claim the task and run an attempt, if the delivery may; return the reply.
-
-    If the task has ended, then or before, tell its handler by the `hook`, unless it knows.
 
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
@@ -97,17 +91,11 @@ def deliver(
     except STORE_ERRORS as exc:
         log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
         return Reply(code=500, reason="Datastore does not respond")
-    if claim.objection is Objection.UNTOLD and claim.task is not None:
-        return telling.answer(runtime, claim.task, delivery, hook, report_exception)
     if claim.objection is not None:
         return objecting(claim.objection, claim.task, delivery)
     assert claim.task is not None  # noqa: S101  # without an objection there is a task
     with runtime.ndb_context.namespace(claim.task.namespace):
-        attempt = _Attempt(runtime, claim.task, options, work, report_exception)
-        reply = attempt.run()
-    if attempt.ended is None or not transitions.is_untold(attempt.ended):
-        return reply
-    return telling.tell(runtime, attempt.ended, hook, report_exception, reply)
+        return _Attempt(runtime, claim.task, options, work, report_exception).run()
 
 
 def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:
@@ -130,8 +118,6 @@ def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool
 
 class _Attempt:
     """Owns the task until its commit, or until the task is cancelled or taken over."""
-
-    ended: LongTask | None = None  #: the task after the commit with which this attempt has ended it
 
     def __init__(
         self, runtime: Runtime, task: LongTask, options: TaskOptions, work: Work, report_exception: ReportException
@@ -249,11 +235,11 @@ class _Attempt:
 
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
-        self.ended = self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress)
-        if self.ended is None:
+        ended = self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress)
+        if ended is None:
             return self._leave()
         self._checkpoints.clear()
-        return Reply(code=200, reason="done")
+        return Reply(code=200, reason="done", ended=ended)
 
     def _fail(self, outcome: Failed) -> Reply:
         if outcome.error is None:  # else the visitor has to act, and the event's log line is enough
@@ -273,8 +259,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
-            self.ended = change.task
-            return Reply(code=200, reason="failed for good")
+            return Reply(code=200, reason="failed for good", ended=change.task)
         return Reply(code=500, reason="failed, try again")
 
     def _hand_over(self) -> Reply:
@@ -291,8 +276,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
-            self.ended = change.task
-            return Reply(code=200, reason="failed for good, no progress")
+            return Reply(code=200, reason="failed for good, no progress", ended=change.task)
         # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
         return Reply(code=200 if hand_on(self._runtime, self._task) else 409, reason="handed over")
 

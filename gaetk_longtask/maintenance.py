@@ -10,10 +10,10 @@ from datetime import timedelta
 from functools import partial
 
 from gaetk_longtask import starting
-from gaetk_longtask.endings import begin_purge
 from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.transitions import begin_purge
 
 log = logging.getLogger(__name__)
 

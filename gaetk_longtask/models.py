@@ -145,6 +145,11 @@ class LongTask(_Own, ndb.Expando):
         return self.status_name in _STATES
 
     @property
+    def is_untold(self) -> bool:
+        """Whether the task has ended, and its handler has yet to be told."""
+        return self.status.ended and bool(self.end_untold) and not self.purged
+
+    @property
     def attempt(self) -> int:
         """The attempt that works or comes next, from 1; of a failed task, how many there were."""
         return int(self.failures) + (self.status is not Status.FAILED)

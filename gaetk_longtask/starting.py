@@ -18,7 +18,7 @@ from typing import Any
 from google.cloud import ndb
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.events import Event
+from gaetk_longtask.events import Event, new_reference
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.info import job_url
@@ -30,7 +30,7 @@ from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore, new_token
-from gaetk_longtask.transitions import is_untold, new_reference, refuse
+from gaetk_longtask.transitions import refuse
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def cancel(runtime: Runtime, task_id: str) -> LongTask | None:
 
 def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
     """Enqueue a task whose end its handler does not know. If that fails, it is enqueued when it is due."""
-    if task is None or not is_untold(task):
+    if task is None or not task.is_untold:
         return
     try:
         _enqueue(runtime, _request(task))

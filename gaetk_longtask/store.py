@@ -14,7 +14,7 @@ from functools import partial
 
 from google.cloud import ndb
 
-from gaetk_longtask import endings, transitions
+from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
@@ -150,7 +150,7 @@ class TaskStore:
 
     def show(self, task_id: str) -> LongTask | None:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
-        return self.change(task_id, endings.show).task
+        return self.change(task_id, transitions.show).task
 
     def cancel(self, task_id: str) -> LongTask | None:
         """End a task that has not ended; return the task as it is after that."""

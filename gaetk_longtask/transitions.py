@@ -7,13 +7,12 @@ returns None. `store` runs it inside a transaction, possibly more than once, and
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from gaetk_longtask.events import Event
+from gaetk_longtask.events import Event, new_reference
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Stored, set_stored
@@ -24,7 +23,6 @@ from gaetk_longtask.status import Status
 LEASE = timedelta(seconds=120)
 #: A `ready` task is delivered within seconds. After this long, it is doubtful that it was enqueued.
 READY_PATIENCE = timedelta(minutes=1)
-TELLING_PATIENCE = timedelta(minutes=1)  #: how long a handler that is told of an end may take before it is told again
 ERROR_PATIENCE = timedelta(seconds=120)  #: twice the longest back-off in our queue.yaml
 #: Healing waits 1, 2, 4 … minutes, up to `LONGEST_HEALING`. After `HEALED_HOURLY` times it waits for a day, because
 #: each healing leaves one more Cloud Tasks task that retries on its own.
@@ -59,11 +57,6 @@ class Checkpoint:
     pieces: Stored | None  #: of a result that is yielded
     progress: dict[str, Any]
     advanced: bool  #: whether it contains anything that the previous attempt did not have
-
-
-def new_reference() -> str:
-    """Return a random reference that links a visitor's page to a log line; short enough to read out on the phone."""
-    return secrets.token_hex(4)
 
 
 def begin(task: LongTask, now: datetime) -> None:
@@ -106,7 +99,7 @@ def objection(
     """Return why a delivery must not claim the task, or None if it may."""
     if not hmac.compare_digest(task.execute_key.encode(), delivery.execute_key.encode()):
         return Objection.FORBIDDEN
-    if task.status.ended and not is_untold(task):
+    if task.status.ended and not task.is_untold:
         return Objection.ENDED
     if delivery.endpoint is not None and task.endpoint != delivery.endpoint:
         return Objection.ELSEWHERE
@@ -127,7 +120,7 @@ def claim(
         return None
     if _is_leased(task):  # the owner died
         task.failures += 1
-        _forget_pace(task)
+        task.progress_stored = task.progress.stored()  # without the pace, for an attempt that continues at once
     if _is_hopeless(task, max_attempts, now):
         return _give_up(task, now)
     task.status_name = Status.STARTED.value
@@ -164,11 +157,6 @@ def owns(task: LongTask, fence: int) -> bool:
 def works(task: LongTask, fence: int) -> bool:
     """Return whether the attempt with this fence owns the task and has not handed it over."""
     return owns(task, fence) and task.lease_until is not None
-
-
-def is_untold(task: LongTask) -> bool:
-    """Return whether the task has ended and its handler has yet to be told."""
-    return task.status.ended and bool(task.end_untold) and not task.purged
 
 
 def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
@@ -253,6 +241,15 @@ def fail(
     return Effect(events=(Event.ATTEMPT_FAILED,))
 
 
+def show(task: LongTask, now: datetime) -> Effect | None:
+    """Make a `done` task `finished`: its result is about to be shown for the first time."""
+    if task.status is not Status.DONE:
+        return None
+    task.status_name = Status.FINISHED.value
+    task.last_accessed_at = now
+    return Effect()
+
+
 def cancel(task: LongTask, now: datetime) -> Effect | None:
     """End a task that has not ended, even if an attempt works on it."""
     if task.status.ended:
@@ -286,6 +283,15 @@ def retry(task: LongTask, now: datetime, *, damaged_fence: int | None = None) ->
     return Effect()
 
 
+def begin_purge(task: LongTask, now: datetime) -> Effect | None:
+    """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
+    if not task.status.ended or task.expires_at > now:
+        return None
+    task.purged = True
+    task.due_at = None  # it is too late to tell its handler; `end_untold` stays, for the log
+    return Effect(publishes=False)
+
+
 def _lease(task: LongTask) -> timedelta:
     """Return a lease that is longer after each failure, for work that can't renew it because it holds the GIL."""
     return LEASE * int(2 ** min(task.failures, 3))
@@ -305,11 +311,6 @@ def _is_too_old(task: LongTask, now: datetime) -> bool:
     return bool(now - task.requested_at >= LONGEST_RUN)
 
 
-def _forget_pace(task: LongTask) -> None:
-    """Remove from the progress what only an attempt that continues at once can use."""
-    task.progress_stored = task.progress.stored()
-
-
 def _give_up(task: LongTask, now: datetime) -> Effect:
     _end(task, Status.FAILED, now)
     task.error, task.error_reference = None, new_reference()
@@ -317,11 +318,10 @@ def _give_up(task: LongTask, now: datetime) -> Effect:
 
 
 def _end(task: LongTask, status: Status, now: datetime) -> None:
-    _forget_pace(task)
+    task.progress_stored = task.progress.stored()
     task.status_name = status.value
     task.ended_at = now
-    task.due_at = task.lease_until = None
-    task.end_untold = task.tells_end
-    if task.tells_end:
-        task.due_at, task.heals = now + TELLING_PATIENCE, 0
+    task.lease_until = None
+    task.end_untold, task.heals = task.tells_end, 0
+    task.due_at = now + READY_PATIENCE if task.tells_end else None  # the handler is told within seconds
     task.expires_at = now + timedelta(seconds=task.keep_result_seconds)

@@ -74,7 +74,8 @@ def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work, tell: telli
     try:
         runtime = current_runtime()
         with runtime.ndb_context():
-            return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception, tell)
+            reply = execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+            return telling.tell(runtime, reply, delivery, tell, report_exception)
     except Exception as exc:  # noqa: BLE001  # an error handler of the application might answer 200
         report_exception(exc)
         return Reply(code=500, reason="the attempt failed, see the log")

@@ -11,7 +11,6 @@ import pytest
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
-from gaetk_longtask.endings import begin_purge, show
 from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.payloads.manifests import Manifest, Stored
@@ -28,6 +27,7 @@ from gaetk_longtask.transitions import (
     Checkpoint,
     Effect,
     begin,
+    begin_purge,
     cancel,
     claim,
     fail,
@@ -41,6 +41,7 @@ from gaetk_longtask.transitions import (
     refuse,
     renew,
     retry,
+    show,
     works,
 )
 
