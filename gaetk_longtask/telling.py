@@ -1,4 +1,4 @@
-"""Tells a handler that its task has ended, in a delivery from the queue, until its `task_ended` returns."""
+"""Calls the `task_ended` of a handler whose task has ended: in deliveries from the queue, until it returns."""
 
 from __future__ import annotations
 

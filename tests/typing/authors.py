@@ -82,6 +82,9 @@ class Report(LongRunningTaskHandler):
     def unique_key(self, parameters: dict[str, Any]) -> str | None:
         return str(parameters["year"])
 
+    def task_ended(self, task: LongTask) -> None:
+        print(task.id, task.fence, task.url)
+
 
 class WithTask(LongRunningTaskHandler):
     """Overrides ``display_result`` with the signature of the original library."""
