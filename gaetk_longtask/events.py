@@ -189,4 +189,4 @@ def _of_failures(event: Event, task: LongTask) -> dict[str, Any]:
 
 
 def _seconds(since: datetime, now: datetime) -> float:
-    return round((now - since).total_seconds(), 3)
+    return max(0.0, round((now - since).total_seconds(), 3))  # a delayed task has not begun yet

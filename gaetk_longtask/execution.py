@@ -240,12 +240,13 @@ class _Attempt:
 
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
-        if not self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress):
+        ended = self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress)
+        if ended is None:
             return self._leave()
         self._checkpoints.clear()
         if seconds := self._reporter.phases.measured():
             self._runtime.phase_times.add(self._task.endpoint, seconds)
-        return Reply(code=200, reason="done")
+        return Reply(code=200, reason="done", ended=ended)
 
     def _fail(self, outcome: Failed) -> Reply:
         if outcome.error is None:  # else the visitor has to act, and the event's log line is enough
@@ -267,7 +268,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
-            return Reply(code=200, reason="failed for good")
+            return Reply(code=200, reason="failed for good", ended=change.task)
         return Reply(code=500, reason="failed, try again")
 
     def _hand_over(self) -> Reply:
@@ -285,7 +286,7 @@ class _Attempt:
         if not change.applied:
             return self._leave()
         if change.status.ended:
-            return Reply(code=200, reason="failed for good, no progress")
+            return Reply(code=200, reason="failed for good, no progress", ended=change.task)
         # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
         return Reply(code=200 if hand_on(self._runtime, self._task) else 409, reason="handed over")
 

@@ -117,7 +117,8 @@ class TaskInfo:
     created_at: datetime  #: aware, UTC
     created_by: str | None = None  #: what ``get_user_id()`` returned at the start
     namespace: str | None = None  #: the NDB namespace that it was started in
-    requested_at: datetime  #: when this run was requested: the start, or the last retry
+    requested_at: datetime  #: when this run was to begin: at the start, at `starts_at`, or at the last retry
+    starts_at: datetime | None = None  #: when this run was to begin, if its start was delayed
     ended_at: datetime | None = None  #: None while the task has not ended
     expires_at: datetime | None = None  #: when the task is deleted; None while it has not ended
     error: str | None = None  #: for the visitor: why it failed, if the author gave a reason

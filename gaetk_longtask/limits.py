@@ -30,6 +30,13 @@ def lease(task: LongTask) -> timedelta:
     return LEASE * int(2 ** min(task.failures, 3))
 
 
+def pause(heals: int) -> timedelta:
+    """Return how long healing waits after a task was enqueued again for this time."""
+    if heals >= HEALED_HOURLY:
+        return SELDOM_HEALING
+    return min(timedelta(minutes=2 ** min(heals, 6)), LONGEST_HEALING)
+
+
 def is_leased(task: LongTask) -> bool:
     """Return whether an attempt works on the task, or has died while it did."""
     return task.status is Status.STARTED and task.lease_until is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.transitions import begin_purge
+
+log = logging.getLogger(__name__)
 
 #: How many tasks one call handles; the next call continues. Enqueuing costs more than deleting.
 SWEPT, PURGED = 100, 1000
@@ -52,8 +55,11 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
     """
 
     def delete(task_id: str) -> bool:
-        if not runtime.store.change(task_id, begin_purge).applied:
+        change = runtime.store.change(task_id, begin_purge)
+        if not change.applied:
             return False
+        if change.task is not None and change.task.end_untold:
+            log.error("%s is deleted, and task_ended has never returned for its end", task_id[:8])
         while chunks.delete_some(task_id):
             pass
         runtime.store.end_purge(task_id)

@@ -100,8 +100,9 @@ class LongTask(_Own, ndb.Expando):
     title = ndb.TextProperty()  #: what the handler's `title_of` returned
     created_at = _moment(indexed=True)
     updated_at = _moment()
-    requested_at = _moment()  #: when this run was requested: the start, or the last retry
+    requested_at = _moment()  #: when this run was to begin: at the start, at `starts_at`, or at the last retry
     started_at = _moment()  #: when the attempt that owns or owned the task began
+    starts_at = _moment()  #: when this run was to begin, if its start was delayed
     ended_at = _moment()
     last_accessed_at = _moment()
     #: How many seconds the last successful run took since it was requested; needs the index in index.yaml.
@@ -113,11 +114,13 @@ class LongTask(_Own, ndb.Expando):
     failures = ndb.IntegerProperty(default=0)  #: exceptions and deaths of this run; part of the overview's indexes
     #: Failures that a later checkpoint has taken off `failures`.
     forgiven = ndb.IntegerProperty(default=0, indexed=False)
-    due_at = _moment(indexed=True)  #: when the task has gone too long without news; empty once it has ended
+    due_at = _moment(indexed=True)  #: when the task has gone too long without news; empty after its end
     heals = ndb.IntegerProperty(default=0, indexed=False)  #: how often this run was enqueued again because it was due
     #: How often the task was enqueued again in all; it names the latest of these deliveries.
     healings = ndb.IntegerProperty(default=0, indexed=False)
     lease_until = _moment()  #: the owner's right to work ends here; empty if it was given back
+    tells_end = ndb.BooleanProperty(default=False, indexed=False)  #: whether the handler had `task_ended` at the start
+    end_untold = ndb.BooleanProperty(default=False, indexed=False)  #: ended, and `task_ended` has not returned yet
     #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
     token = ndb.TextProperty()
     #: The Cloud Tasks name and retry count of the delivery that the owner works for.
@@ -173,6 +176,11 @@ class LongTask(_Own, ndb.Expando):
     def is_known(self) -> bool:
         """Whether this version of the library knows the task's state; it leaves other tasks alone."""
         return self.status_name in _STATES
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether the task has ended, and its handler has yet to be told."""
+        return self.status.ended and bool(self.end_untold) and not self.purged
 
     @property
     def attempt(self) -> int:

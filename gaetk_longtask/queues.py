@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from google.api_core import exceptions as api_exceptions
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LONGEST_URI = 2083  #: the longest URL of a Cloud Tasks task, in characters (documentation of `AppEngineHttpRequest`)
 #: The deadlines that App Engine targets accept (documentation of `Task.dispatch_deadline`).
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=15), timedelta(hours=24, seconds=15)
+LONGEST_DELAY = timedelta(days=30)  #: how far ahead Cloud Tasks accepts a task (documentation of its quotas)
 #: The timeout of CreateTask in seconds. Without one it may hang for minutes (python-tasks issue 161).
 CREATE_SECONDS = 10.0
 
@@ -48,6 +49,7 @@ class QueueRequest:
     name: str | None = field(default=None, repr=False)
     #: The name of an earlier request, which the queue forgets if it still has it.
     replaces: str | None = field(default=None, repr=False)
+    not_before: datetime | None = None  #: when to send it, at most 30 days ahead; None or a time in the past: at once
     deadline: timedelta | None = None  #: when the queue gives up waiting for an answer; None for the platform's default
 
 
@@ -67,6 +69,7 @@ class Objection(Enum):
     """Why a delivery must not work on a task."""
 
     FORBIDDEN = "the execute key is wrong"
+    UNTOLD = "the task has ended, and its handler has yet to be told"
     ENDED = "there is nothing left to do"
     ELSEWHERE = "the task's handler is not at this URL"
     BUSY = "another attempt owns the task, try again later"
@@ -179,6 +182,10 @@ def cloud_task(request: QueueRequest) -> tasks_v2.Task:
             app_engine_routing=tasks_v2.AppEngineRouting(service=request.service or "", version=request.version or ""),
         )
     )
+    if request.not_before is not None:
+        moment = timestamp_pb2.Timestamp()
+        moment.FromDatetime(request.not_before)
+        task.schedule_time = moment
     if request.deadline is not None:
         deadline = min(max(request.deadline, SHORTEST_DEADLINE), LONGEST_DEADLINE)
         task.dispatch_deadline = duration_pb2.Duration(seconds=int(deadline.total_seconds()))

@@ -13,7 +13,13 @@ from gaetk_longtask.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_CODES = {Objection.FORBIDDEN: 403, Objection.ENDED: 200, Objection.ELSEWHERE: 404, Objection.BUSY: 409}
+_CODES = {
+    Objection.FORBIDDEN: 403,
+    Objection.ENDED: 200,
+    Objection.UNTOLD: 200,
+    Objection.ELSEWHERE: 404,
+    Objection.BUSY: 409,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +28,12 @@ class Reply:
 
     code: int
     reason: str
+    ended: LongTask | None = None  #: the task that has ended, if its handler may have yet to be told
 
 
 def objecting(objection: Objection, task: LongTask | None, delivery: Delivery) -> Reply:
     """Return the reply to a delivery that must not work."""
-    reply = Reply(code=_CODES[objection], reason=objection.value)
+    reply = Reply(code=_CODES[objection], reason=objection.value, ended=task if objection is Objection.UNTOLD else None)
     if objection is not Objection.ELSEWHERE or task is None:
         return reply
     log.error(

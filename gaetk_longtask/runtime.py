@@ -87,3 +87,4 @@ class TaskOptions:
     service: str | None
     version: str | None
     phases: tuple[str, ...] = ()
+    tells_end: bool = False  #: whether the handler has `task_ended`

@@ -27,8 +27,10 @@ from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
+from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore, new_token
 from gaetk_longtask.transitions import refuse
 
@@ -68,9 +70,12 @@ def start(
     key: str | None = None,
     shared: bool = False,
     host: str = "",
+    delay: timedelta = timedelta(0),
     may_join: Callable[[LongTask], bool] = lambda task: True,
 ) -> LongTask:
     """Store a task and enqueue it, or return the one that an equal request has started.
+
+    With a `delay`, the queue delivers it that much later.
 
     Requests of one user with the same `key` are equal; if it is `shared`, those of others who may join, too. The
     `host` tells tenants apart. A visitor who may not join the task that was found gets one of their own.
@@ -82,7 +87,7 @@ def start(
     def joined(found: LongTask) -> LongTask:
         if not shared or may_join(found):
             return found
-        return start(runtime, origin, parameters, options, title=title, key=key, host=host)
+        return start(runtime, origin, parameters, options, title=title, key=key, host=host, delay=delay)
 
     runtime.queue.check()
     if not is_user_id(origin.created_by):
@@ -99,7 +104,8 @@ def start(
     task_id = new_token()
     encoded = encode(parameters, options.serializer, runtime.signer(task_id, "parameters"))
     with runtime.ndb_context():
-        names = runtime.chunk_names(task_id, 0, options)
+        # A delayed task may live that much longer.
+        names = runtime.chunk_names(task_id, 0, replace(options, keep_result=options.keep_result + delay))
         stored = chunks.write(encoded, names, what="parameters")
     with runtime.ndb_context.joining():
         task = LongTask(
@@ -107,6 +113,8 @@ def start(
             **asdict(origin),
             title=title,
             namespace=ndb.get_context().get_namespace(),
+            starts_at=runtime.clock() + delay if delay else None,
+            tells_end=options.tells_end,
             execute_key=new_token(),
             queue=options.queue,
             service=options.service,
@@ -179,9 +187,30 @@ def enqueue(runtime: Runtime, task: LongTask) -> None:
         log.exception("enqueuing of %s refused, reference %s", task.id[:8], reference, extra={"json_fields": fields})
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with runtime.ndb_context(), suppress(*STORE_ERRORS):
-            runtime.store.change(task.id, partial(refuse, reference=reference, raised=Raised.of(exc)))
+            change = runtime.store.change(task.id, partial(refuse, reference=reference, raised=Raised.of(exc)))
+            _enqueue_untold(runtime, change.task)
         exc.task_id, exc.reference = task.id, reference
         raise
+
+
+def cancel(runtime: Runtime, task_id: str, *, latest: Snapshot | None = None) -> LongTask | None:
+    """End a task that has not ended, and enqueue the delivery that tells its handler; return the task.
+
+    The task keeps the progress of its `latest` snapshot, which is read if it is not given.
+    """
+    task = runtime.store.cancel(task_id, latest=latest)
+    _enqueue_untold(runtime, task)
+    return task
+
+
+def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
+    """Enqueue a task whose end its handler does not know. If that fails, it is enqueued when it is due."""
+    if task is None or not task.is_untold:
+        return
+    try:
+        _enqueue(runtime, _request(task))
+    except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
+        log.warning("the handler of %s is told of its end when it is due: %s", task.id[:8], exc)
 
 
 def hand_on(runtime: Runtime, task: LongTask) -> bool:
@@ -271,6 +300,7 @@ def _request(task: LongTask) -> QueueRequest:
         headers={KEY_HEADER: task.execute_key},
         service=task.service,
         version=task.version,
+        not_before=task.starts_at if task.status is Status.READY else None,
         deadline=timedelta(seconds=task.time_limit_seconds) + DEADLINE_MARGIN,
     )
 

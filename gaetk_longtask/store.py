@@ -107,9 +107,9 @@ class TaskStore:
             worker=failures.worker(self._trace()),
         )
         change = self.change(delivery.task_id, claim)
-        if change.task is None or (change.applied and change.status.ended):
-            return Claim(task=change.task, objection=Objection.ENDED)
-        if change.applied:
+        if change.task is None:
+            return Claim(task=None, objection=Objection.ENDED)
+        if change.applied and not change.status.ended:
             return Claim(task=change.task, objection=None)
         objection = transitions.objection(change.task, self._clock(), delivery, silent_fence=silent_fence)
         return Claim(task=change.task, objection=objection or Objection.BUSY)
@@ -144,17 +144,17 @@ class TaskStore:
         """Store what an attempt has reached."""
         return self.change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
 
-    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> bool:
-        """Commit an attempt's result; False if the attempt no longer owns the task. The last write of a run."""
+    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> LongTask | None:
+        """Commit an attempt's result and return the task, or None if the attempt no longer owns it."""
         change = self.change(task_id, partial(transitions.finish, fence=fence, result=result, progress=progress))
         task = change.task
         if change.applied or task is None:
-            return change.applied
+            return task
         # If the result was shown before we knew of its commit, our token is gone, but fence and manifest are the same.
         ours = task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result
         if ours:
             self.tell(Event.FINISHED, task)
-        return bool(ours)
+        return task if ours else None
 
     def show(self, task_id: str) -> LongTask | None:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
@@ -191,9 +191,12 @@ class TaskStore:
         return task if task is not None and not task.status.ended else None
 
     def heal(self, task_id: str, *, early: bool = False) -> LongTask | None:
-        """Return the task if it was due, or waits and `early` is set; the caller must then enqueue it again."""
+        """Return the task if it was due, or waits and `early` is set; the caller must then enqueue it again.
+
+        A task that has ended is due while its handler has not been told.
+        """
         change = self.change(task_id, partial(transitions.heal, early=early))
-        return change.task if change.applied and not change.status.ended else None
+        return change.task if change.applied and change.task is not None and change.task.due_at is not None else None
 
     def end_purge(self, task_id: str) -> None:
         """Delete a task whose chunks are gone, with its progress, its tracebacks and its unique name."""
@@ -218,7 +221,7 @@ class TaskStore:
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 
     def unended(self, limit: int) -> list[str]:
-        """Return the ids of tasks that have not ended, the one that is due first at the beginning."""
+        """Return the ids of tasks that have not ended or were not told, the one that is due first at the beginning."""
         query = LongTask.query(LongTask.due_at > _EPOCH, namespace=NAMESPACE)
         return [key.id() for key in query.order(LongTask.due_at).fetch(limit, keys_only=True)]
 

@@ -51,8 +51,9 @@ class Checkpoint:
 
 def begin(task: LongTask, now: datetime) -> None:
     """Complete a new task: `ready`, and due soon."""
-    task.created_at = task.updated_at = task.requested_at = now
-    task.due_at = now + limits.READY_PATIENCE
+    task.created_at = task.updated_at = now
+    task.requested_at = task.starts_at or now
+    task.due_at = task.requested_at + limits.READY_PATIENCE
     task.progress_stored = dict(STARTING)
 
 
@@ -72,13 +73,12 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
     """
     if task.due_at is None or (task.due_at > now and (not early or limits.is_leased(task))):
         return None
-    if limits.is_too_old(task, now):
+    task.healings += 1
+    if not task.status.ended and limits.is_too_old(task, now):
         record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
-    pause = min(timedelta(minutes=2 ** min(task.heals, 6)), limits.LONGEST_HEALING)
-    task.due_at = now + (pause if task.heals < limits.HEALED_HOURLY else limits.SELDOM_HEALING)
+    task.due_at = now + limits.pause(task.heals)
     task.heals += 1
-    task.healings += 1
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
 
@@ -89,10 +89,12 @@ def objection(
     """Return why a delivery must not claim the task, or None if it may."""
     if not hmac.compare_digest(task.execute_key.encode(), delivery.execute_key.encode()):
         return Objection.FORBIDDEN
-    if task.status.ended:
+    if task.status.ended and not task.is_untold:
         return Objection.ENDED
     if delivery.endpoint is not None and task.endpoint != delivery.endpoint:
         return Objection.ELSEWHERE
+    if task.status.ended:
+        return Objection.UNTOLD
     lives = limits.is_leased(task) and task.lease_until > now and task.fence != silent_fence
     return Objection.BUSY if lives else None
 
@@ -115,7 +117,7 @@ def claim(
     if died := limits.is_leased(task):
         record(task, now, limits.cause_of_death(task, now))
         task.failures += 1
-        _forget_pace(task)
+        task.progress_stored = task.progress.stored()  # without the pace, for an attempt that continues at once
     if limits.is_hopeless(task, max_attempts, now):
         if not died:
             record(task, now, Cause.GIVEN_UP)
@@ -126,6 +128,8 @@ def claim(
     task.fence += 1
     task.heals = 0
     task.started_at = now
+    if task.starts_at is not None:  # a delivery that comes early begins the run
+        task.requested_at = min(task.requested_at, now)
     task.lease_until = task.due_at = now + limits.lease(task)
     task.delivered_by = delivery.task_name
     task.delivery_retries = delivery.retry_count
@@ -284,7 +288,8 @@ def retry(
     task.failures = task.forgiven = task.heals = 0
     task.requested_at, task.trace = now, trace
     task.due_at = now + limits.READY_PATIENCE
-    task.ended_at = task.expires_at = task.lease_until = None
+    task.starts_at = task.ended_at = task.expires_at = task.lease_until = None
+    task.end_untold = False  # the handler is told of the new run's end
     task.error = task.error_reference = None
     task.permanent = False
     task.progress_stored = replace(task.progress, facts={}).stored()
@@ -300,12 +305,8 @@ def begin_purge(task: LongTask, now: datetime) -> Effect | None:
     if not task.status.ended or task.expires_at > now:
         return None
     task.purged = True
+    task.due_at = None  # it is too late to tell its handler; `end_untold` stays, for the log
     return Effect(publishes=False)
-
-
-def _forget_pace(task: LongTask) -> None:
-    """Remove from the progress what only an attempt that continues at once can use."""
-    task.progress_stored = task.progress.stored()
 
 
 def _release(task: LongTask, now: datetime) -> None:
@@ -326,5 +327,7 @@ def _end(task: LongTask, status: Status, now: datetime) -> None:
     task.progress_stored = task.progress.stored()
     task.status_name = status.value
     task.ended_at = now
-    task.due_at = task.lease_until = None
+    task.lease_until = None
+    task.end_untold, task.heals = task.tells_end, 0
+    task.due_at = now + limits.READY_PATIENCE if task.tells_end else None  # the handler is told within seconds
     task.expires_at = now + timedelta(seconds=task.keep_result_seconds)

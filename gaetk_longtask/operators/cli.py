@@ -177,7 +177,7 @@ def _start(
 @_task_id
 def _cancel(runtime: Runtime, *, task_id: str, as_json: bool) -> None:
     """Cancel a task that has not ended."""
-    task = runtime.store.cancel(overview.find(runtime, task_id).id)
+    task = starting.cancel(runtime, overview.find(runtime, task_id).id)
     if task is None or task.status is not Status.CANCELLED:
         raise click.ClickException(f"{task_id} can't be cancelled: it is {task.status.value if task else 'gone'}.")
     _print_task(task, as_json=as_json)

@@ -48,7 +48,7 @@ def document(row: Row) -> dict[str, Any]:
 def details(task: LongTask) -> dict[str, Any]:
     """Return the additional fields of the JSON document of a single task."""
     texts = ("error", "error_reference", "namespace", "queue", "service", "version", "trace")
-    moments = ("requested_at", "started_at", "ended_at", "due_at", "expires_at")
+    moments = ("starts_at", "requested_at", "started_at", "ended_at", "due_at", "expires_at")
     return {
         "url": task.url,
         **{name: getattr(task, name) or None for name in texts},

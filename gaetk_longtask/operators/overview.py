@@ -89,7 +89,7 @@ class Row:
     created_by: str | None = None
     reason: str | None = None  #: why the last attempt ended badly; None if it did not, or if there is a result
     live: Snapshot | None  #: the latest snapshot; None if the task has ended or there is none
-    title: str | None  #: the task's own
+    title: str | None = None  #: the task's own
 
     @classmethod
     def of(cls, task: LongTask, live: Snapshot | None) -> Self:

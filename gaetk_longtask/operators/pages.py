@@ -281,7 +281,7 @@ def _steer(runtime: Runtime, task_id: str, job: str) -> ResponseReturnValue:
     task = overview.find(runtime, task_id)
     try:
         if job == JobName.CANCEL:
-            runtime.store.cancel(task.id)
+            starting.cancel(runtime, task.id)
         else:
             starting.retry(runtime, task.id)
     except EnqueueRefusedError as exc:

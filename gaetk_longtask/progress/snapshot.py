@@ -47,11 +47,14 @@ class Snapshot:
         return (now - self.beat_at).total_seconds() > MISSED_BEATS * self.beat_seconds
 
     def needs_check(self, now: datetime) -> bool:
-        """Return whether the task itself must be read: its owner is silent, or the task is due."""
-        if self.info.status.ended:
-            return self.info.status.may_retry  # another instance may have retried it without reaching this store
+        """Return whether the task itself must be read: its owner is silent, or the task is due.
+
+        After its end, a task is due while its handler has not been told.
+        """
+        if self.info.status.may_retry:
+            return True  # another instance may have retried it without reaching this store
         if self.beat_at is not None:
-            return self.is_silent(now)
+            return not self.info.status.ended and self.is_silent(now)
         return self.due_at is not None and self.due_at <= now
 
     def beating(self, progress: Progress, now: datetime) -> Self:

@@ -48,6 +48,7 @@ class TaskRunner:
         self.queue = queue or InMemoryQueue()
         self.progress = progress or InMemoryProgressStore()
         self.clock = clock or ManualClock()
+        self.queue.clock = self.queue.clock or self.clock
         #: The visitor. It keeps cookies: log in with it if your views ask for a login.
         self.client = app.test_client()
         #: Exceptions of attempts and views, the latest last.
@@ -116,7 +117,7 @@ class TaskRunner:
         return StartedTask(self, job_url(task.path, task.id, "query"))
 
     def deliver(self) -> TestResponse:
-        """Deliver the oldest task of the queue once; it stays in the queue unless the answer is 2xx."""
+        """Deliver the oldest task that is due once; it stays in the queue unless the answer is 2xx."""
         return self.queue.deliver(self._postman)
 
     def deliver_again(self) -> TestResponse:
@@ -124,7 +125,7 @@ class TaskRunner:
         return self.queue.deliver_again(self._postman)
 
     def deliver_all(self) -> None:
-        """Deliver until the queue is empty; what fails is retried as often as the library allows."""
+        """Deliver until no task is due; what fails is retried as often as the library allows."""
         self.queue.deliver_all(self._postman)
 
     def run(self, url: str, **request: Any) -> TestResponse:

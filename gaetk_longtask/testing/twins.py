@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -53,9 +54,13 @@ class QueuedTask:
 
 
 class InMemoryQueue:
-    """A `TaskQueue` for tests; it keeps the tasks until `deliver` sends one to the application."""
+    """A `TaskQueue` for tests; it keeps the tasks until `deliver` sends one to the application.
 
-    def __init__(self) -> None:
+    Its `clock` says which tasks may be sent; a `TaskRunner` sets its own. Without one, it is the real time.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
+        self.clock = clock
         self.tasks: list[QueuedTask] = []
         #: All deliveries, the latest last.
         self.delivered: list[QueuedTask] = []
@@ -78,15 +83,19 @@ class InMemoryQueue:
             raise error
 
     def deliver(self, client: FlaskClient) -> TestResponse:
-        """Deliver the oldest task; unless the answer is 2xx, it goes to the end of the queue for a retry.
+        """Deliver the oldest task that is due; unless the answer is 2xx, it goes to the end of the queue for a retry.
 
         Raises:
-            AssertionError: the queue is empty.
+            AssertionError: the queue has no task that is due.
         """
         if not self.tasks:
             message = "The queue is empty: no task was started, or all of them were delivered and have ended."
             raise AssertionError(message)
-        task = self.tasks.pop(0)
+        task = self._next()
+        if task is None:
+            first = min(task.request.not_before for task in self.tasks if task.request.not_before is not None)
+            raise AssertionError(f"The queue delivers nothing before {first}. Advance the clock: it is {self._now()}.")
+        self.tasks.remove(task)
         try:
             response = self._send(task, client)
         except BaseException:  # the worker has crashed
@@ -106,6 +115,13 @@ class InMemoryQueue:
             raise AssertionError("Nothing was delivered yet, so nothing can be delivered again. Call deliver first.")
         return self._send(self.delivered[-1], client)
 
+    def _now(self) -> datetime:
+        return datetime.now(UTC) if self.clock is None else self.clock()
+
+    def _next(self) -> QueuedTask | None:
+        now = self._now()
+        return next((task for task in self.tasks if (task.request.not_before or now) <= now), None)
+
     def _try_again(self, task: QueuedTask) -> None:
         self.tasks.append(replace(task, retry_count=task.retry_count + 1))
 
@@ -115,9 +131,9 @@ class InMemoryQueue:
         return client.get(task.request.uri.removeprefix(root), headers=task.headers)
 
     def deliver_all(self, client: FlaskClient, *, at_most: int = 100) -> None:
-        """Deliver until the queue is empty; raise `AssertionError` after `at_most` deliveries."""
+        """Deliver until no task is due; raise `AssertionError` after `at_most` deliveries."""
         for _ in range(at_most):
-            if not self.tasks:
+            if self._next() is None:
                 return
             self.deliver(client)
         raise AssertionError(f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries.")

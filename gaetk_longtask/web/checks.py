@@ -32,6 +32,7 @@ HOOKS = (
     "get_user_id",
     "unique_key",
     "title_of",
+    "task_ended",
     "form_url",
 )
 

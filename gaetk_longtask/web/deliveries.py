@@ -10,7 +10,7 @@ from flask import Response, current_app, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import SecurityError
 
-from gaetk_longtask import execution, replies
+from gaetk_longtask import execution, replies, telling
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.replies import Reply
 from gaetk_longtask.runtime import Runtime
@@ -22,13 +22,16 @@ from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task
 NO_SUCH_TASK = "no such task"  #: the reply to a delivery whose id can't be a task id
 
 
-def answer(hooks: Hooks, work: execution.Work) -> Response:
-    """Return the reply to the queue's current request; 403 if the request is not the queue's."""
+def answer(hooks: Hooks, work: execution.Work, tell: telling.Hook) -> Response:
+    """Return the reply to the queue's current request; 403 if the request is not the queue's.
+
+    `work` does the work of an attempt, and `tell` calls the handler's `task_ended`.
+    """
     delivery = delivery_of(request)
     if delivery is None or request.method != "GET":
         return _forbidden()
     unknown = Reply(code=200, reason=NO_SUCH_TASK)
-    reply = _deliver(hooks, delivery, work) if is_task_id(delivery.task_id) else unknown
+    reply = _deliver(hooks, delivery, work, tell) if is_task_id(delivery.task_id) else unknown
     if reply.code == HTTPStatus.FORBIDDEN:
         return _forbidden()
     return _in_words(reply)
@@ -64,9 +67,10 @@ def admit_host() -> None:
         request_ctx.match_request()
 
 
-def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work) -> Reply:
+def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work, tell: telling.Hook) -> Reply:
     def deliver(runtime: Runtime) -> Reply:
-        return execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+        reply = execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+        return telling.tell(runtime, reply, delivery, tell, report_exception)
 
     return _guarded(deliver)
 

@@ -6,6 +6,7 @@ import difflib
 import logging
 import reprlib
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from gaetk_longtask import starting
 from gaetk_longtask.exceptions import LongTaskError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
+from gaetk_longtask.queues import LONGEST_DELAY
 from gaetk_longtask.starting import Origin, is_user_id
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks, title_of, unique_key
@@ -36,11 +38,17 @@ def serializer(endpoint: str) -> Serializer:
 
 
 def start(
-    endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
+    endpoint: str,
+    parameters: Any,
+    *,
+    url_values: Mapping[str, Any] | None = None,
+    created_by: str | None = None,
+    delay: timedelta | None = None,
 ) -> LongTask:
     """Start a task, as `LongTaskManager.start` documents."""
     runtime = current_runtime()
     _check(endpoint, url_values, created_by)
+    _check_delay(delay)
     view: Any = current_app.view_functions.get(endpoint)
     cls = handler_class(view)
     if cls is None:
@@ -62,10 +70,19 @@ def start(
     )
     host = urlsplit(place.base_url).netloc
     with runtime.ndb_context.joining():
-        handler, options = view.make_handler(), cls.options(runtime.config)
+        handler = view.make_handler()
         title, key = title_of(handler, parameters), unique_key(handler, parameters)
-        shared = cls.unique_key_shared
-        return starting.start(runtime, origin, parameters, options, title=title, key=key, shared=shared, host=host)
+        return starting.start(
+            runtime,
+            origin,
+            parameters,
+            cls.options(runtime.config),
+            title=title,
+            key=key,
+            shared=cls.unique_key_shared,
+            host=host,
+            delay=delay or timedelta(0),
+        )
 
 
 def _check(endpoint: object, url_values: object, created_by: object) -> None:
@@ -78,6 +95,16 @@ def _check(endpoint: object, url_values: object, created_by: object) -> None:
         raise LongTaskError(f"endpoint must be a str and url_values a dict, not {shown}.")
     if options := [name for name in url_values or () if str(name).startswith("_")]:  # Flask's url_for would obey them
         raise LongTaskError(f"url_values must have only the arguments of the URL rule, not {', '.join(options)}.")
+
+
+def _check_delay(delay: object) -> None:
+    """Raise `TypeError` or `ValueError` unless a start can be delayed by this."""
+    if delay is None:
+        return
+    if not isinstance(delay, timedelta):
+        raise TypeError(f"delay must be a datetime.timedelta or None, not {reprlib.repr(delay)}.")
+    if not timedelta(0) <= delay <= LONGEST_DELAY:
+        raise ValueError(f"delay must be between 0 and {LONGEST_DELAY.days} days, Cloud Tasks' limit, not {delay}.")
 
 
 def unknown(endpoint: str) -> str:

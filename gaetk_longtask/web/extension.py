@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,21 @@ class LongTaskManager:
 
     @staticmethod
     def start(
-        endpoint: str, parameters: Any, *, url_values: Mapping[str, Any] | None = None, created_by: str | None = None
+        endpoint: str,
+        parameters: Any,
+        *,
+        url_values: Mapping[str, Any] | None = None,
+        created_by: str | None = None,
+        delay: timedelta | None = None,
     ) -> LongTask:
         """Start a task from code (cron, webhook, command line, test) and return it as it is stored.
 
         Needs an application context. `endpoint` is the handler's endpoint. `url_values` are the arguments of its URL
         rule. If `parameters` is a `dict`, they are added to it as in a request: converted, and with the rule's
         defaults. Inside an NDB transaction, the task is created by that transaction and enqueued after its commit.
+
+        With a `delay` of at most 30 days, the work begins that much later, and the waiting page says when. Until then
+        the task can be cancelled, and equal requests join it. A retry begins at once.
 
         The task's absolute URL begins with ``LONGTASK_BASE_URL``, else with the host of the current request, or of the
         task whose work starts it, else with Flask's ``SERVER_NAME``. Without any of them, a warning is logged.
@@ -143,8 +151,9 @@ class LongTaskManager:
                 another handler or have other arguments.
             SerializationError, TooLargeError: the parameters can't be stored; nothing was stored.
             EnqueueRefusedError: the queue refused the task, which is stored as `failed`.
+            TypeError, ValueError: `delay` is no `timedelta`, is negative or is more than 30 days; nothing was stored.
         """
-        return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by)
+        return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by, delay=delay)
 
 
 class _Pages(Blueprint):

@@ -24,7 +24,7 @@ from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.calls import WorkCalls
 from gaetk_longtask.web.checks import check_attributes, check_hooks, check_work, takes_task
 from gaetk_longtask.web.current import current_runtime
-from gaetk_longtask.web.hooks import get_user_id
+from gaetk_longtask.web.hooks import get_user_id, task_ended
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
@@ -181,6 +181,16 @@ class LongRunningTaskHandler(WorkCalls, View):
         """
         return None
 
+    def task_ended(self, task: LongTask) -> None:
+        """Do what has to follow the end of a task, such as sending a mail.
+
+        It is called at least once after every end: a result, a failure, a cancellation, or a start that the queue
+        refused; `task.status` says which. It runs in a request of the queue and must end within `time_limit`. If it
+        raises or its process dies, it is called again, so it must be safe to repeat: `task.id` and `task.fence`
+        identify the end. It is not called any more if the visitor has retried the task meanwhile; it is then called for
+        the end of the retry. Only tasks that are started while the class overrides it are told.
+        """
+
     # What Flask calls.
 
     @classmethod
@@ -203,7 +213,9 @@ class LongRunningTaskHandler(WorkCalls, View):
             after_this_request(guard)
             if asked_job(request) == JobName.EXECUTE:
                 handler = make_handler()
-                return deliveries.answer(handler, handler._work)  # noqa: SLF001  # the class's own
+                # A handler of its own tells of the end, because it may be another request than that of the work.
+                tell = lambda task: make_handler()._tell(task)  # noqa: E731, SLF001  # the class's own
+                return deliveries.answer(handler, handler._work, tell)  # noqa: SLF001  # the same
             try:
                 return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
             except Exception:
@@ -227,6 +239,10 @@ class LongRunningTaskHandler(WorkCalls, View):
         self.resumed_from = checkpoints.resumed_from
         return self.execute_task(parameters)
 
+    def _tell(self, task: LongTask) -> None:
+        self.task = request.environ[PARENT] = task
+        task_ended(self, task)
+
     def _show(self, parameters: Any, result: Any, task: LongTask) -> ResponseReturnValue:
         return self.display_result(parameters, result, *([task] if self._display_takes_task else []))
 
@@ -243,4 +259,5 @@ class LongRunningTaskHandler(WorkCalls, View):
             service=cls.service or config.service,
             version=None if elsewhere else config.version,
             phases=tuple(str(name) for name in cls.phases),
+            tells_end=cls.task_ended is not LongRunningTaskHandler.task_ended,
         )

@@ -59,6 +59,9 @@ class Hooks(Protocol):
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
 
+    def task_ended(self, task: LongTask) -> None:
+        """Do what has to follow the end of the task."""
+
 
 def may_access(hooks: Hooks, task: TaskInfo) -> bool:
     """Return whether `may_access` has returned True, see `says_yes`."""
@@ -78,6 +81,15 @@ def unique_key(hooks: Hooks, parameters: Any) -> str | None:
 def title_of(hooks: Hooks, parameters: Any) -> str | None:
     """Return what `title_of` returns, see `as_title`; None if it is blank. Raise `TypeError` if it is no string."""
     return as_title(_text_or_none(hooks, "title_of", hooks.title_of(parameters)) or "") or None
+
+
+def task_ended(hooks: Hooks, task: LongTask) -> None:
+    """Call `task_ended`; raise `TypeError` if it has only returned what would do its work."""
+    answer: object = hooks.task_ended(task)  # type: ignore[func-returns-value]  # an author's may return anything
+    if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # else Python warns that it was never awaited
+        raise TypeError(f"{_name(hooks, 'task_ended')}() must be a plain function, neither async nor with yield.")
 
 
 def _text_or_none(hooks: Hooks, name: str, answer: object) -> str | None:

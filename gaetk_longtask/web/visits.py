@@ -261,7 +261,7 @@ class _Visit:
         try:
             with reaching_the_store():
                 if name is JobName.CANCEL:
-                    task = self._runtime.store.cancel(task_id, latest=snapshot)
+                    task = starting.cancel(self._runtime, task_id, latest=snapshot)
                 else:
                     fence = snapshot.fence if self._is_damaged(snapshot) else None
                     task = starting.retry(self._runtime, task_id, damaged_fence=fence, may_join=self._may_join)

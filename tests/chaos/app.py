@@ -13,12 +13,15 @@ from typing import Any
 
 from flask import Flask
 
-from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, PermanentTaskFailure
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure
 
 #: The path of a file that contains how many seconds the application's clock is ahead.
 AHEAD_VARIABLE = "CHAOS_CLOCK_AHEAD"
 #: Set for an instance that runs another version, in which a URL has moved and another handler has taken its place.
 MOVED_VARIABLE = "CHAOS_MOVED"
+
+#: The path of a file to which each handler that was told of an end adds a line.
+TOLD_VARIABLE = "CHAOS_TOLD"
 
 PIECES = 20
 
@@ -57,7 +60,18 @@ def now() -> datetime:
     return datetime.now(UTC) + timedelta(seconds=ahead)
 
 
-class Quick(LongRunningTaskHandler):
+class Telling(LongRunningTaskHandler):
+    """Notes each end that it is told of, but fails to do so in a quarter of the calls."""
+
+    def task_ended(self, task: LongTask) -> None:
+        if not secrets.randbelow(4):
+            message = "Not this time."
+            raise OSError(message)
+        with Path(os.environ[TOLD_VARIABLE]).open("a", encoding="ascii") as file:
+            file.write(f"{task.id} {task.fence}\n")
+
+
+class Quick(Telling):
     """Ends at once."""
 
     def execute_task(self, parameters: Any) -> Any:
@@ -111,7 +125,7 @@ class Echo(LongRunningTaskHandler):
         return parameters["file"]
 
 
-class Flaky(LongRunningTaskHandler):
+class Flaky(Telling):
     """Fails in half of its attempts, at random."""
 
     def execute_task(self, parameters: Any) -> Any:
@@ -122,7 +136,7 @@ class Flaky(LongRunningTaskHandler):
         return f"flaky {parameters['number']}"
 
 
-class Hopeless(LongRunningTaskHandler):
+class Hopeless(Telling):
     """Fails permanently at once."""
 
     def execute_task(self, parameters: Any) -> Any:

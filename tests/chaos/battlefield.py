@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore, start_tasks
 from gaetk_longtask.dev.processes import Log, MissingPieceError, Process, answers, discard, free_port
 from tests import freezing
-from tests.chaos.app import AHEAD_VARIABLE, MOVED_VARIABLE
+from tests.chaos.app import AHEAD_VARIABLE, MOVED_VARIABLE, TOLD_VARIABLE
 from tests.chaos.deliveries import FaultyDeliveries
 from tests.chaos.faulty_grpc import FaultyGrpc
 from tests.chaos.history import History, is_refused_late
@@ -92,6 +93,7 @@ class Battlefield:
     def _start(self, started: ExitStack) -> None:
         directory = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         self._clock_file = directory / "ahead"
+        self._told_file = directory / "told"
         queue_yaml = directory / "queue.yaml"
         concurrency = max(2, self._workers * self._threads - 6)
         queue_yaml.write_text(_QUEUE_YAML.format(concurrency=concurrency), encoding="utf-8")
@@ -152,6 +154,7 @@ class Battlefield:
             "CLOUD_TASKS_EMULATOR_HOST": self.tasks.host,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             AHEAD_VARIABLE: str(self._clock_file),
+            TOLD_VARIABLE: str(self._told_file),
             **(more or {}),
         }
         # Preloading lets gunicorn replace a killed worker at once. Connections are still opened after the fork.
@@ -244,6 +247,11 @@ class Battlefield:
             del os.environ["DATASTORE_EMULATOR_HOST"]
             if before is not None:
                 os.environ["DATASTORE_EMULATOR_HOST"] = before
+
+    def told(self) -> Counter[tuple[str, int]]:
+        """Return how often the handlers were told of each end; an end is a task's id and its fence."""
+        lines = self._told_file.read_text(encoding="ascii").splitlines() if self._told_file.exists() else []
+        return Counter((task_id, int(fence)) for task_id, fence in map(str.split, lines))
 
     def set_clock_ahead(self, seconds: float) -> None:
         """Set the application's clock ahead."""

@@ -56,13 +56,14 @@ class Outcome:
     committed_twice: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     laws: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
     seconds: float = 0.0
     quiet_seconds: float = 0.0
 
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept."""
-        return not (self.lost or self.stuck or self.committed_twice or self.wrong or self.laws)
+        return not self.complaints()
 
     def table(self) -> str:
         """Return the figures as a Markdown table."""
@@ -73,6 +74,7 @@ class Outcome:
             ("**results committed twice**", f"**{len(self.committed_twice)}**"),
             ("**wrong results and responses**", f"**{len(self.wrong)}**"),
             ("**forbidden state changes**", f"**{len(self.laws)}**"),
+            ("**ends that `task_ended` was not told**", f"**{len(self.untold)}**"),
         ]
         lines = [f"| seed {self.seed} | number |", "|---|---:|", *(f"| {what} | {number} |" for what, number in rows)]
         return "\n".join(lines)
@@ -80,7 +82,8 @@ class Outcome:
     def complaints(self) -> list[str]:
         """Return everything that went wrong as text."""
         named = (("lost", self.lost), ("stuck", self.stuck), ("twice", self.committed_twice), ("wrong", self.wrong))
-        return [f"{name}: {one}" for name, ones in (*named, ("law", self.laws)) for one in ones]
+        named += (("law", self.laws), ("untold", self.untold))
+        return [f"{name}: {one}" for name, ones in named for one in ones]
 
 
 class Campaign:
@@ -174,7 +177,8 @@ class Campaign:
     # Waiting for the end.
 
     def _count_open(self) -> int:
-        return sum(not visitor.ended for visitor in self._visitors) + len(self._orphans())
+        open_visitors = sum(not visitor.ended for visitor in self._visitors)
+        return open_visitors + len(self._orphans()) + len(self._field.history.untold())
 
     def _orphans(self) -> list[str]:
         """Return the stored tasks that have not ended and that no visitor knows."""
@@ -226,6 +230,8 @@ class Campaign:
                 outcome.wrong.append(f"{who}: wrong final status")
         outcome.committed_twice = history.committed_twice()
         outcome.laws = history.broken_laws()
+        told, told_ends = field_.told(), history.told_ends()
+        outcome.untold = [*history.untold(), *(task_id for task_id, fence in told_ends if not told[task_id, fence])]
         steps, faults = history.steps(), field_.datastore.faults
         outcome.counts = {
             "tasks requested": len(self._visitors),
@@ -251,6 +257,8 @@ class Campaign:
             "tasks that failed for good: those that always fail, and flaky ones that no visitor watches": sum(
                 task.status.value == "failed" for task in stored.values()
             ),
+            "ends that `task_ended` was told": len(told),
+            "ends that `task_ended` was told more than once": sum(number > 1 for number in told.values()),
             "results committed": sum(
                 any(state.status == "done" for state in history.of(task_id)) for task_id in history.task_ids()
             ),

@@ -27,6 +27,12 @@ class State:
     requested_at: str  #: identifies the run
     result: str  #: the manifest or nothing; before the end, it covers what was yielded so far
     leased: bool  #: whether an attempt is running
+    untold: bool  #: whether the handler has yet to be told of the end
+
+    def keeps(self, after: State) -> bool:
+        """Return whether `after` only says that the handler is told, or was told, of this end."""
+        same = (self.status, self.fence, self.requested_at, self.result)
+        return self.untold and same == (after.status, after.fence, after.requested_at, after.result)
 
 
 class History:
@@ -56,6 +62,7 @@ class History:
                 requested_at=fields["requested_at"].timestamp_value.ToJsonString(),
                 result=fields["result_manifest"].blob_value.hex(),
                 leased=fields["lease_until"].WhichOneof("value_type") == "timestamp_value",
+                untold=fields["end_untold"].boolean_value,
             )
             with self._lock:
                 self._states[written.key.path[-1].name].append(state)
@@ -81,11 +88,30 @@ class History:
                     found["handed over"] += before.leased and not after.leased
         return found
 
+    def told_ends(self) -> list[tuple[str, int]]:
+        """Return the ends of which the handler was told according to Datastore, as id and fence."""
+        return [
+            (task_id, after.fence)
+            for task_id in self.task_ids()
+            for before, after in pairwise(self.of(task_id))
+            if before.keeps(after) and not after.untold
+        ]
+
+    def untold(self) -> list[str]:
+        """Return the tasks that have ended and whose handler has yet to be told."""
+        return [task_id for task_id in self.task_ids() if self.of(task_id)[-1].untold]
+
     def committed_twice(self) -> list[str]:
         """Return the tasks with more than one result in one run."""
         found = []
         for task_id in self.task_ids():
-            commits = Counter(state.requested_at for state in self.of(task_id) if state.status == "done")
+            states = self.of(task_id)
+            befores = [None, *states]
+            commits = Counter(
+                after.requested_at
+                for before, after in zip(befores, states, strict=False)
+                if after.status == "done" and not (before and before.keeps(after))
+            )
             if any(number > 1 for number in commits.values()):
                 found.append(task_id)
         return found
@@ -95,6 +121,8 @@ class History:
         found = []
         for task_id in self.task_ids():
             for before, after in pairwise(self.of(task_id)):
+                if before.keeps(after):
+                    continue
                 step = f"{task_id[:8]}: {before.status}/{before.fence} -> {after.status}/{after.fence}"
                 if after.fence < before.fence:
                     found.append(f"{step}: the fence has decreased")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,6 +131,24 @@ def line(request: pytest.FixtureRequest, application: Application, monkeypatch: 
 
 def request_to(uri: str = "/report", **values: Any) -> QueueRequest:
     return QueueRequest(**{"queue": "default", "uri": uri} | values)
+
+
+def test_a_request_is_not_sent_before_its_time(line: Line) -> None:
+    line.queue.enqueue(request_to("/later", not_before=datetime.now(UTC) + timedelta(hours=1)))
+    line.queue.enqueue(request_to("/past", not_before=datetime.now(UTC) - timedelta(hours=1)))
+    line.queue.enqueue(request_to("/now"))
+    line.go_on(2)
+    assert sorted(delivered.url for delivered in line.application.delivered) == ["/now", "/past"]
+
+
+def test_a_request_is_sent_when_its_time_has_come(line: Line) -> None:
+    line.queue.enqueue(request_to("/soon", not_before=datetime.now(UTC) + timedelta(seconds=0.3)))
+    began = time.monotonic()
+    while not line.application.delivered:
+        with suppress(AssertionError):  # the twin has nothing that is due
+            line.go_on(1)
+        assert time.monotonic() - began < PATIENCE_SECONDS
+    assert time.monotonic() - began >= 0.2
 
 
 def test_the_check_of_an_existing_queue_finds_no_problem(line: Line) -> None:

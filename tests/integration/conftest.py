@@ -35,8 +35,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def queue() -> InMemoryQueue:
-    return InMemoryQueue()
+def queue(clock: ManualClock) -> InMemoryQueue:
+    return InMemoryQueue(clock)
 
 
 @pytest.fixture

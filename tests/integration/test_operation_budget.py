@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.testing import ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
 from tests.contracts.stores import Served, store_at
@@ -88,6 +88,13 @@ class Report(LongRunningTaskHandler):
         if self.resumed_from is None:
             type(self).work(self)
         return "result"
+
+
+class Told(Report):
+    """A task whose handler is told of its end."""
+
+    def task_ended(self, task: LongTask) -> None:
+        """Need nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +233,31 @@ def test_a_hand_over_costs_a_checkpoint_the_release_1_create_task_and_the_next_c
     assert meter.read() == CHECKPOINT + RELEASE + Cost(enqueued=1)
     assert meter.deliver(client) == 200
     assert meter.read() == CLAIM + FINISH
+
+
+# A handler that is told of every end.
+
+TOLD = Cost(reads=1, writes=1, transactions=1, memcache=NEWS)
+
+
+def test_telling_the_handler_costs_1_read_and_1_write_in_the_delivery_that_ends_the_task(
+    app: Flask, client: FlaskClient, meter: Meter
+) -> None:
+    app.add_url_rule("/told", view_func=Told.as_view("told"))
+    client.get("/told")
+    assert meter.read() == START
+    assert meter.deliver(client) == 200
+    assert meter.read() == CLAIM + FINISH + TOLD
+
+
+def test_telling_the_handler_of_a_cancellation_costs_1_create_task_and_its_delivery(
+    app: Flask, client: FlaskClient, meter: Meter
+) -> None:
+    app.add_url_rule("/told", view_func=Told.as_view("told"))
+    page = client.get("/told").headers["Location"]
+    meter.read()
+    client.post(job(page, "cancel"))
+    assert meter.read() == POLL + Cost(reads=1, writes=1, transactions=1, memcache=NEWS, enqueued=1)
+    assert meter.deliver(client) == 200
+    in_vain = Cost(reads=1, writes=1, transactions=1)  # a claim whose commit is empty
+    assert meter.read() == in_vain + TOLD

@@ -74,7 +74,10 @@ class Work(LongRunningTaskHandler):
 
 
 class Lines(Work):
-    """Yields numbered pieces that identify the attempt, with a checkpoint after each."""
+    """Yields numbered pieces that identify the attempt, with a checkpoint after each. Notes the ends it is told of."""
+
+    told: ClassVar[set[tuple[str, int]]] = set()  #: id and fence of each end
+    on_the_end: ClassVar[Callable[[LongTask], None]]  #: called by the next `task_ended`
 
     def execute_task(self, parameters: dict[str, Any]) -> Iterator[bytes]:
         assert isinstance(self.task, LongTask)
@@ -86,6 +89,11 @@ class Lines(Work):
             if number == Work.at - PIECES:
                 Work.on_the_way(self.task)
             self.checkpoint(number + 1)
+
+    def task_ended(self, task: LongTask) -> None:
+        assert task.status.ended
+        type(self).on_the_end(task)
+        self.told.add((task.id, task.fence))
 
 
 def result_of(task_id: str, fence: int) -> bytes:
@@ -123,9 +131,9 @@ class Machine(RuleBasedStateMachine):
     def set_up(self) -> None:
         client = ndb.Client(project=f"test-{secrets.token_hex(6)}")
         self.faults: Faults = put_between(client)
-        self.queue = InMemoryQueue()
-        self.queue.keeps_uncertain = True
         self.clock = ManualClock()
+        self.queue = InMemoryQueue(self.clock)
+        self.queue.keeps_uncertain = True
         self.app = Flask("machine")
         LongTaskManager(
             self.app,
@@ -144,6 +152,8 @@ class Machine(RuleBasedStateMachine):
         self.fences: dict[str, int] = {}
         self.results: dict[tuple[str, int], Any] = {}
         Work.on_the_way, Work.at, Work.pace = nothing, 0, timedelta(0)
+        Lines.on_the_end = nothing
+        Lines.told.clear()
         self.paths: dict[str, str] = {}
 
     def _load(self, task_id: str) -> LongTask | None:
@@ -235,6 +245,19 @@ class Machine(RuleBasedStateMachine):
         self._deliver_next()
         Work.on_the_way = nothing
 
+    @precondition(lambda self: self.queue.tasks)
+    @rule(what=st.sampled_from([ValueError, Crash, "cancel", "retry"]))
+    def deliver_while_something_happens_to_the_hook(self, what: type[BaseException] | str) -> None:
+        def do(task: LongTask) -> None:
+            Lines.on_the_end = nothing
+            if not isinstance(what, str):
+                raise what
+            self._request("POST", what, task.id)
+
+        Lines.on_the_end = do
+        self._deliver_next()
+        Lines.on_the_end = nothing
+
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
     def duplicate(self, data: st.DataObject) -> None:
@@ -289,7 +312,9 @@ class Machine(RuleBasedStateMachine):
     def _check(self, task: LongTask) -> None:
         assert task.fence >= self.fences.get(task.id, 0)
         self.fences[task.id] = task.fence
-        assert task.status.ended == (task.due_at is None)
+        assert (task.status.ended and not task.is_untold) == (task.due_at is None)
+        if task.status.ended and task.endpoint == "lines" and not task.end_untold:
+            assert (task.id, task.fence) in Lines.told, "an end counts as told, and is not"
         if task.state_manifest is not None:
             self._check_state(task)
         if not task.status.has_result:
@@ -332,6 +357,7 @@ class Machine(RuleBasedStateMachine):
         for task_id in self.tasks:
             task = self._load(task_id)
             assert task is None or task.status.ended, f"{task.status} for ever"
+            assert task is None or not task.is_untold, f"{task.status}, and its handler was never told"
             if task is not None:
                 self._check(task)
         assert self.queue.tasks == []

@@ -86,6 +86,9 @@ class Report(LongRunningTaskHandler):
     def title_of(self, parameters: dict[str, Any]) -> str | None:
         return f"Invoices of {parameters['year']}"
 
+    def task_ended(self, task: LongTask) -> None:
+        print(task.id, task.fence, task.url)
+
 
 class WithTask(LongRunningTaskHandler):
     """Overrides ``display_result`` with the signature of the original library."""

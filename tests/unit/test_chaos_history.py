@@ -20,7 +20,14 @@ class Datastore:
         self._version = 0
 
     def commit(
-        self, status: str, fence: int, *, result: bytes = b"", run: int = FIRST_RUN, leased: bool = False
+        self,
+        status: str,
+        fence: int,
+        *,
+        result: bytes = b"",
+        run: int = FIRST_RUN,
+        leased: bool = False,
+        untold: bool = False,
     ) -> None:
         request = datastore.CommitRequest.pb()()
         written = request.mutations.add().upsert
@@ -31,6 +38,7 @@ class Datastore:
         written.properties["requested_at"].timestamp_value.FromSeconds(run)
         if leased:
             written.properties["lease_until"].timestamp_value.FromSeconds(run)
+        written.properties["end_untold"].boolean_value = untold
         written.properties["result_manifest"].blob_value = base64.b64encode(result)
         reply = datastore.CommitResponse.pb()()
         self._version += 1
@@ -87,6 +95,28 @@ def test_a_second_result_of_one_run_is_found(store: Datastore) -> None:
     store.commit("done", 1, result=b"one")
 
     assert store.history.committed_twice() == ["task"]
+
+
+def test_an_end_that_is_enqueued_again_and_then_told_is_fine(store: Datastore) -> None:
+    store.commit("started", 1)
+    store.commit("done", 1, result=b"one", untold=True)
+    store.commit("done", 1, result=b"one", untold=True)
+    assert (store.history.untold(), store.history.told_ends()) == (["task"], [])
+    store.commit("done", 1, result=b"one")
+    store.commit("finished", 1, result=b"one")
+
+    assert (store.history.untold(), store.history.told_ends()) == ([], [("task", 1)])
+    assert store.history.committed_twice() == []
+    assert store.history.broken_laws() == []
+
+
+def test_another_result_under_cover_of_the_telling_is_found(store: Datastore) -> None:
+    store.commit("started", 1)
+    store.commit("done", 1, result=b"one", untold=True)
+    store.commit("done", 1, result=b"two")
+
+    assert store.history.committed_twice() == ["task"]
+    assert any("the result has changed" in found for found in store.history.broken_laws())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -496,3 +497,84 @@ def test_a_task_at_work_is_never_deleted(status):
 
 def test_a_reference_can_be_read_out():
     assert len(new_reference()) == 8
+
+
+# Handlers that are told of every end.
+
+
+ENDINGS: list[tuple[Callable[[LongTask, datetime], Effect | None], Status]] = [
+    (refused, Status.READY),
+    (finished, Status.STARTED),
+    (partial(failed, permanent=True), Status.STARTED),
+    (partial(handed_over, advanced=False, max_attempts=1), Status.STARTED),
+    (partial(claimed, max_attempts=1), Status.READY),
+    (cancel, Status.READY),
+    (cancel, Status.STARTED),
+]
+
+
+@pytest.mark.parametrize(("ending", "status"), ENDINGS, ids=names)
+@pytest.mark.parametrize("tells_end", [True, False])
+def test_every_end_says_whether_the_handler_has_to_be_told(ending, status, tells_end):
+    task = a_task(status, tells_end=tells_end, failures=1 if status is Status.READY else 0, heals=4)
+    ending(task, NOW)
+    assert task.status.ended
+    assert (task.end_untold, task.is_untold) == (tells_end, tells_end)
+    assert task.due_at == (NOW + READY_PATIENCE if tells_end else None)
+    assert task.heals == 0
+
+
+def an_untold_task(status: Status = Status.CANCELLED, **values: Any) -> LongTask:
+    return a_task(status, **{"tells_end": True, "end_untold": True, "due_at": NOW} | values)
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_a_delivery_to_an_untold_end_tells_and_never_works(status):
+    task = an_untold_task(status)
+    assert objection(task, NOW, DELIVERY) is Objection.UNTOLD
+    assert objection(task, NOW, replace(DELIVERY, endpoint="another")) is Objection.ELSEWHERE
+    assert objection(task, NOW, replace(DELIVERY, execute_key="wrong")) is Objection.FORBIDDEN
+    assert claimed(task, NOW) is None
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_healing_an_untold_end_never_changes_how_it_ended(status):
+    task = an_untold_task(status, requested_at=NOW - LONGEST_RUN)
+    assert events(heal(task, NOW)) == (Event.HEALED,)
+    assert (task.status, task.end_untold, task.due_at) == (status, True, NOW + timedelta(minutes=1))
+
+
+def test_a_healing_that_gives_up_has_a_delivery_of_its_own():
+    task = a_task(due_at=NOW, tells_end=True, healings=5)
+    assert events(heal(task, NOW + LONGEST_RUN)) == (Event.FAILED,)
+    assert (task.is_untold, task.healings) == (True, 6)
+
+
+def test_a_retry_has_nothing_to_tell():
+    task = an_untold_task(Status.FAILED)
+    retry(task, NOW + SECOND)
+    assert (task.end_untold, task.due_at) == (False, NOW + SECOND + READY_PATIENCE)
+
+
+def test_an_end_that_is_being_purged_is_told_to_nobody():
+    task = an_untold_task()
+    assert begin_purge(task, NOW + KEEP_RESULT) is not None
+    assert (task.is_untold, task.due_at) == (False, None)
+    assert objection(task, NOW, DELIVERY) is Objection.ENDED
+
+
+# Delayed starts.
+
+
+def test_a_delayed_task_begins_to_age_when_it_starts():
+    task = LongTask(starts_at=NOW + timedelta(days=30))
+    begin(task, NOW)
+    assert (task.created_at, task.requested_at) == (NOW, NOW + timedelta(days=30))
+    assert task.due_at == NOW + timedelta(days=30) + READY_PATIENCE
+
+
+def test_an_early_delivery_begins_the_run_and_a_late_one_does_not():
+    for now, expected in ((NOW, NOW), (NOW + 2 * SECOND, NOW + SECOND)):
+        task = a_task(starts_at=NOW + SECOND, requested_at=NOW + SECOND)
+        claimed(task, now)
+        assert task.requested_at == expected

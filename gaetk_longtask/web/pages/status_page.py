@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Any, Self
 
 from markupsafe import Markup
@@ -20,6 +21,7 @@ from gaetk_longtask.web.pages.phases import PhaseState, ShownFact, ShownPhase
 #: How often to poll, by age: (tasks younger than … seconds, poll every … seconds).
 _PACES = ((10, 1), (60, 2), (600, 3))
 _SLOWEST_PACE = 5
+_PACE_BEFORE_START = 60  #: while a delayed task waits; the slowest that longtask.js accepts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +34,8 @@ class StatusPage(Page):
     task: TaskInfo  #: `id`, `url`, `attempt`, `progress`, `created_at`, `created_by` and more
     eta_seconds: float | None  #: the time left, None while it would be a guess
     typical_seconds: float | None  #: how long such a task usually takes, if it reports no steps
-    elapsed_seconds: float  #: since the start or the last retry
+    elapsed_seconds: float  #: since the start or the last retry; 0 before a delayed start
+    starts_in_seconds: float | None = None  #: the time until a delayed start; None once it is over
     refreshes: bool  #: whether the page refreshes automatically where there is no JavaScript
     links: Links
     progress_html: Callable[..., str]  #: renders what `info` gives
@@ -73,6 +76,7 @@ class StatusPage(Page):
             eta_seconds=eta,
             typical_seconds=typical,
             elapsed_seconds=elapsed,
+            starts_in_seconds=_starts_in(task, now),
             refreshes=refreshes,
             links=Links.of(task, bookmark=bookmark, start_url=start_url, form_url=form_url),
             progress_html=progress_html,
@@ -90,6 +94,8 @@ class StatusPage(Page):
         """The last message of the work."""
         if not self.task.progress.initial:
             return self.task.progress.message
+        if self.starts_in_seconds is not None:
+            return self.gettext("Waiting to start")
         return self.gettext("Working") if self.status is Status.STARTED else self.gettext("Starting")
 
     @property
@@ -112,6 +118,8 @@ class StatusPage(Page):
         """Poll again after this many seconds; None if the task has ended."""
         if self.done:
             return None
+        if self.starts_in_seconds is not None:
+            return min(ceil(self.starts_in_seconds), _PACE_BEFORE_START)
         return next((pace for younger_than, pace in _PACES if self.elapsed_seconds < younger_than), _SLOWEST_PACE)
 
     @property
@@ -128,6 +136,9 @@ class StatusPage(Page):
     def explanation(self) -> str:
         """What it means that the task is in its state; may be empty."""
         match self.status:
+            case Status.READY if self.starts_in_seconds is not None and self.task.starts_at is not None:
+                day, time = self.language.date(self.task.starts_at), f"{self.task.starts_at:%H:%M}"
+                return self.gettext("Starts on %(date)s at %(time)s UTC.", date=day, time=time)
             case Status.READY:
                 return self.gettext("The work starts as soon as there is capacity.")
             case Status.ERROR:
@@ -259,6 +270,7 @@ class StatusPage(Page):
         if self.phases:
             present = next((each for each in self.phases if each.state is PhaseState.NOW), None)
             progress["phase"] = progress["phase"] | {"name": present.name} if present else None
+        starts_at = self.task.starts_at
         return {
             "id": self.task.id,
             "status": self.status.value,
@@ -268,6 +280,7 @@ class StatusPage(Page):
             "attempt": self.task.attempt,
             "elapsed_seconds": round(self.elapsed_seconds, 1),
             "created_at": self.task.created_at.isoformat(timespec="seconds"),
+            **({"starts_at": starts_at.isoformat(timespec="seconds")} if starts_at is not None else {}),
             "poll_after_seconds": self.refresh,
             "error": self._error(),
             "links": {name: getattr(self.links, name) for name in ("self", "result", "cancel", "retry")},
@@ -277,3 +290,9 @@ class StatusPage(Page):
         if self.status is not Status.FAILED:
             return None
         return self.error or self.gettext("The task failed. Reference: %(reference)s", reference=self.error_reference)
+
+
+def _starts_in(task: TaskInfo, now: datetime) -> float | None:
+    if task.status is not Status.READY or task.starts_at is None or task.starts_at <= now:
+        return None
+    return (task.starts_at - now).total_seconds()

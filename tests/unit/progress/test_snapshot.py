@@ -241,6 +241,12 @@ def test_a_task_with_a_result_needs_no_check_ever(status: Status) -> None:
     assert not snapshot.needs_check(NOW + timedelta(days=1))
 
 
+def test_a_task_with_a_result_needs_a_check_once_its_handler_should_have_been_told() -> None:
+    snapshot = snapshot_of(Status.FINISHED, due_at=NOW)
+    assert not snapshot.needs_check(NOW - timedelta(microseconds=1))
+    assert snapshot.needs_check(NOW)
+
+
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
 def test_an_end_that_a_retry_may_undo_is_always_checked(status: Status) -> None:
     assert snapshot_of(status).needs_check(NOW)
