@@ -177,7 +177,7 @@ def test_until_the_link_appears_the_page_looks_as_if_the_script_had_loaded(
     scriptless: Page, visitor: Callable[..., Page], stage: Stage
 ) -> None:
     with_script = visitor()
-    url = stage.page(stage.task(Status.STARTED, **WORKING))
+    url = stage.page(stage.task(Status.STARTED, **WORKING | {"eta_seconds": 3}))
     for page in (scriptless, with_script):
         page.goto(url)
     expect(with_script.locator("[data-lt=manual]")).to_have_count(0)

@@ -167,7 +167,8 @@ def test_the_form_with_a_progress_bar_starts_the_task_as_the_script_does(example
     with runner.app.test_request_context():
         page = render_template_string(source)
     assert f'data-longtask-limit="{runner.app.config["MAX_CONTENT_LENGTH"]}"' in page
-    assert runner.client.get("/_longtask/static/longtask-upload.js").status_code == 200
+    with runner.client.get("/_longtask/static/longtask-upload.js") as script:
+        assert script.status_code == 200
     answer = runner.client.post("/sum", data={"file": (BytesIO(b"42\n"), "n.csv")}, headers=JSON)
     assert answer.status_code == 202
     assert "_longtaskjob=query" in answer.headers["Location"]
