@@ -29,6 +29,8 @@ class Change:
     partition: Partition
     #: Without an id, if Datastore chooses it.
     key: Any
+    #: The bytes of its path; None without an id.
+    path: bytes | None
     mask: Mask | None
 
 
@@ -46,24 +48,31 @@ def check_mutation(mutation: Any, database: Database) -> Change:
         key, partition = content.key, check_entity(content, database, incomplete=operation in ("insert", "upsert"))
     for transform in mutation.property_transforms:
         check_transform(transform, database)
-    return Change(operation=operation, mutation=mutation, partition=partition, key=key, mask=mask_of(mutation))
+    return Change(
+        operation=operation,
+        mutation=mutation,
+        partition=partition,
+        key=key,
+        path=encode_path(key.path) if is_complete(key) else None,
+        mask=mask_of(mutation),
+    )
 
 
 def check_distinct(changes: list[Change]) -> None:
     """Refuse two mutations of the same entity."""
-    keys = [(change.partition, encode_path(change.key.path)) for change in changes if is_complete(change.key)]
+    keys = [(change.partition, change.path) for change in changes if change.path is not None]
     if len(set(keys)) < len(keys):
         raise invalid("A non-transactional commit may not contain multiple mutations affecting the same entity.")
 
 
 def apply(change: Change, commit: Commit, catalog: Catalog) -> Any:
     """Apply a mutation, and return its result."""
-    result, key = MutationResult(), change.key
+    result, key, path = MutationResult(), change.key, change.path
     space = catalog.find(*change.partition)
-    if not is_complete(key):
-        ids.complete(key, space, commit)
+    if path is None:
+        path = ids.complete(key, space, commit)
         result.key.CopyFrom(key)
-    before = commit.view.find(space, encode_path(key.path))
+    before = commit.view.find(space, path)
     if _is_conflict(change.mutation, before):
         result.conflict_detected = True
         result.version = 0 if before is None else before.born
@@ -84,7 +93,7 @@ def apply(change: Change, commit: Commit, catalog: Catalog) -> Any:
     created = commit.versions.put(
         space=(space := catalog.make(*change.partition)),
         kind=catalog.make(key.path[-1].kind, parent=space),
-        key=encode_path(key.path),
+        key=path,
         body=entity.SerializeToString(),
         entries=entries(entity),
         now=commit.now,

@@ -12,17 +12,17 @@ from gaetk_longtask.dev.datastore_emulator.store import Commit
 _BITS = 52
 
 
-def complete(key: Any, space: int | None, commit: Commit) -> None:
-    """Give a key a number that no other key was given, that is not reserved and that no entity has."""
+def complete(key: Any, space: int | None, commit: Commit) -> bytes:
+    """Give a key a number that no other key was given, that is not reserved and that no entity has; return its path."""
     connection = commit.view.connection
     count = commit.versions.counter("ids")
     while True:
         count += 1
         key.path[-1].id = _scattered(count)
-        is_free = commit.view.find(space, encode_path(key.path)) is None
-        if is_free and not _is_reserved(connection, key.path[-1].id):
+        path = encode_path(key.path)
+        if commit.view.find(space, path) is None and not _is_reserved(connection, key.path[-1].id):
             commit.versions.set_counter("ids", count)
-            return
+            return path
 
 
 def reserve(keys: Any, commit: Commit) -> None:

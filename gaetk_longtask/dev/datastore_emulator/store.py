@@ -75,7 +75,7 @@ class Store:
     def clear(self) -> None:
         """Delete all entities. Numbers that were allocated stay allocated."""
         with self.committing() as commit:
-            commit.versions.clear(commit.now)
+            commit.versions.clear()
 
     def close(self) -> None:
         """Close the database; call it when no request is running."""

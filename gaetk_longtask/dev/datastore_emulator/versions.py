@@ -130,13 +130,13 @@ class Versions:
             self.horizon = max(self.horizon, died)
         self._delete(doomed)
 
-    def clear(self, now: int) -> None:
-        """Delete all versions of all entities."""
+    def clear(self) -> None:
+        """Delete all versions of all entities, as if there had never been any."""
         self._writer.execute("delete from entry")
         self._writer.execute("delete from entity")
         self._old_bytes = 0
-        self.horizon = now
-        self.set_counter("horizon", now)
+        self.horizon = 0
+        self.set_counter("horizon", 0)
 
     def _delete(self, identities: list[int]) -> None:
         rows = [(identity,) for identity in identities]

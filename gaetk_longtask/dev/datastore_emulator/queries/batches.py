@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from gaetk_longtask.dev.datastore_emulator import encoding
@@ -41,13 +42,14 @@ def fill_batch(batch: Any, query: Any, plan: Plan, catalog: Catalog, view: View,
     position, size, found = start, 0, []
     at_most = offset + min(BATCH_RESULTS, BATCH_RESULTS if limit is None else limit) + 1
     exploded = plan.projection is not None
-    for row in results(plan, catalog, view, start=start, end=end, exploded=exploded, at_most=at_most):
-        if batch.skipped_results < offset:
-            batch.skipped_results += 1
-            position = row.position
-            batch.skipped_cursor = cursors.write(plan, position)
-            found.append((row.id, row.position))
-            continue
+    rows = results(plan, catalog, view, start=start, end=end, exploded=exploded, at_most=at_most)
+    for row in islice(rows, offset):
+        batch.skipped_results += 1
+        position = row.position
+        found.append((row.id, position))
+    if batch.skipped_results:
+        batch.skipped_cursor = cursors.write(plan, position)
+    for row in rows:
         if len(batch.entity_results) == limit:
             batch.more_results = QueryResultBatch.MORE_RESULTS_AFTER_LIMIT
             break
@@ -56,9 +58,9 @@ def fill_batch(batch: Any, query: Any, plan: Plan, catalog: Catalog, view: View,
             break
         position = row.position
         size += _add(batch, row, plan, catalog, view, mask)
-        found.append((row.id, row.position))
+        found.append((row.id, position))
     batch.end_cursor = cursors.write(plan, position)
-    return found
+    return found, batch.more_results
 
 
 def fill_times(result: Any, version: Version | Row) -> None:
