@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from gaetk_longtask.dev.datastore_emulator import commits, ids
 from gaetk_longtask.dev.datastore_emulator.encoding import encode_path
 from gaetk_longtask.dev.datastore_emulator.errors import CallError, invalid
@@ -31,6 +33,7 @@ from gaetk_longtask.dev.datastore_emulator.versions import NOW, Version, View
 
 #: Production's limit.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
+_QUERIES = ("RunQuery", "RunAggregationQuery")
 
 
 def microseconds() -> int:
@@ -59,6 +62,10 @@ class Datastore:
         """Return the response to a request, or raise :class:`CallError`."""
         if request.ByteSize() > MAX_REQUEST_BYTES:
             raise invalid(f"The request is over {MAX_REQUEST_BYTES} bytes.")
+        if method in _QUERIES and request.HasField("explain_options"):
+            raise CallError(
+                grpc.StatusCode.UNIMPLEMENTED, "The embedded Datastore explains no queries; production does."
+            )
         response = RESPONSES[method]()
         self._calls[method](request, response, database_of(request))
         return response

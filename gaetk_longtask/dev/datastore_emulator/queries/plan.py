@@ -62,6 +62,11 @@ class Alternative:
     spans: dict[str, Span] = field(default_factory=dict)
     keys: Span = field(default_factory=Span)
 
+    @property
+    def constants(self) -> set[str]:
+        """Return the properties whose values have no order, because a filter names the value."""
+        return self.equal.keys() - self.spans.keys()
+
 
 @dataclass(kw_only=True, slots=True)
 class Plan:
@@ -105,7 +110,10 @@ def plan(query: Any, partition: Partition, *, exploded: Iterable[str] = ()) -> P
     alternatives = conditions.alternatives(query.filter) if query.HasField("filter") else [Alternative()]
     projected = [projection.property.name for projection in query.projection]
     projection = _projection(projected, conditions.equal_names)
-    orders, keys_descending = _given_orders(query, kind)
+    orders, keys_descending = _given_orders(query)
+    if len(alternatives) == 1:
+        # All results have the same value there.
+        orders = [order for order in orders if order.name not in alternatives[0].constants]
     distinct = _distinct(query)
     _add_orders(orders, distinct, sorted(conditions.unequal_names), sorted({*(projection or ()), *exploded}))
     if kind is None and (orders or keys_descending):
@@ -130,7 +138,7 @@ def _projection(projected: list[str], equal: set[str]) -> list[str] | None:
     return [name for name in projected if name != KEY] if projected not in ([], [KEY]) else None
 
 
-def _given_orders(query: Any, kind: str | None) -> tuple[list[Order], bool]:
+def _given_orders(query: Any) -> tuple[list[Order], bool]:
     """Return the columns that the query is ordered by before the key, and whether keys are in descending order."""
     orders: list[Order] = []
     for order in query.order:
@@ -140,8 +148,6 @@ def _given_orders(query: Any, kind: str | None) -> tuple[list[Order], bool]:
         check_name(name, "property.name", reserved=True)
         if all(name != other.name for other in orders):
             orders.append(Order(name, descending))
-    if orders and kind is None:
-        raise invalid("kind is required for all orders except __key__ ascending")
     return orders, False
 
 

@@ -70,7 +70,7 @@ def statement(
 
 
 def _is_constant(alternatives: Sequence[Alternative], name: str) -> bool:
-    return all(name in alternative.equal and name not in alternative.spans for alternative in alternatives)
+    return all(name in alternative.constants for alternative in alternatives)
 
 
 def _may_repeat(plan: Plan, catalog: Catalog, kind: int | None) -> bool:
@@ -128,7 +128,7 @@ class _Select:
                 for number, value in enumerate(sorted(values), len(exact))
             ]
         for number, name in enumerate(plan.columns):
-            if name in alternative.equal and name not in alternative.spans:
+            if name in alternative.constants:
                 self._columns.append(self._parameters.add(min(alternative.equal[name])))
                 continue
             span = alternative.spans.get(name, Span())

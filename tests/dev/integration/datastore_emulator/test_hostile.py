@@ -158,6 +158,12 @@ def test_a_mutation_that_is_impossible_is_refused(raw: DatastoreClient, wrong: o
     refusal(INVALID, raw.commit, wrong)
 
 
+@pytest.mark.parametrize("method", ["RunQuery", "RunAggregationQuery"])
+def test_an_explanation_is_refused_clearly(raw: DatastoreClient, method: str) -> None:
+    message = refusal(grpc.StatusCode.UNIMPLEMENTED, raw.call, method, explain_options={"analyze": True})
+    assert message == "The embedded Datastore explains no queries; production does."
+
+
 def test_the_name_of_the_default_database_is_empty(raw: DatastoreClient) -> None:
     assert "(default)" in refusal(INVALID, raw.beside(database="(default)").get, A)
 
