@@ -1,12 +1,8 @@
-"""A check of the installed package. `nox -s wheel` runs it in an environment that contains nothing else.
-
-With the extra `dev`, there is a local Datastore, and a task runs to its end. Without it, only pages are checked.
-"""
+"""A check of the installed package. `nox -s wheel` runs it in an environment that contains nothing else."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -47,16 +43,13 @@ def main() -> None:
     check(Path(sys.prefix) in PACKAGE.parents, f"{PACKAGE} is in {sys.prefix}")
     for name in DATA:
         check((PACKAGE / name).is_file(), name)
-    if importlib.util.find_spec("google.appengine") is None:
-        serve("127.0.0.1:1")
-    else:
-        with start_datastore("embedded") as datastore:
-            work(serve(datastore.host))
+    with start_datastore("embedded") as datastore:
+        work(serve(datastore.host))
     print(f"gaetk-longtask {importlib.metadata.version('gaetk-longtask')} works in {sys.prefix}")
 
 
 def serve(datastore: str) -> FlaskClient:
-    """Check what works without a Datastore, and return a client of the application."""
+    """Check some pages, and return a client of the application."""
     os.environ["DATASTORE_EMULATOR_HOST"] = datastore
     app = Flask("installed")
     app.config["LONGTASK_PROJECT"] = "installed"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from gaetk_longtask.dev.cloud_sdk import find_emulator, find_java
@@ -30,7 +29,7 @@ class DatastoreKind(StrEnum):
     SDK = "sdk"
     #: The Cloud SDK's Firestore emulator in Datastore mode.
     FIRESTORE = "firestore"
-    #: Google's Python stub behind gRPC; needs neither Java nor the Cloud SDK.
+    #: Our own, in Python; needs neither Java nor the Cloud SDK.
     EMBEDDED = "embedded"
 
 
@@ -113,14 +112,8 @@ def start_datastore(
 
 def check_datastore(kind: DatastoreKind | str) -> None:
     """Raise :class:`MissingPieceError` if something is missing here that this kind of Datastore needs."""
-    match DatastoreKind(kind):
-        case DatastoreKind.EMBEDDED:
-            if find_spec("google.appengine") is None:
-                raise MissingPieceError(
-                    "datastore: appengine-python-standard is not installed; pip install appengine-python-standard"
-                )
-        case other:
-            _java_and_jar(other)
+    if kind != DatastoreKind.EMBEDDED:
+        _java_and_jar(DatastoreKind(kind))
 
 
 def _java_and_jar(kind: DatastoreKind) -> tuple[str, str, str]:
@@ -141,7 +134,6 @@ def _java_and_jar(kind: DatastoreKind) -> tuple[str, str, str]:
 
 
 def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
-    check_datastore(DatastoreKind.EMBEDDED)
     command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]

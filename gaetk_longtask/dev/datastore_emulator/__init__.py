@@ -1,1 +1,1 @@
-"""A local Datastore that needs nothing but Python: Google's own stub behind gRPC, for development."""
+"""A local Datastore that needs nothing but Python: entities and indexes in SQLite, behind gRPC and REST."""
