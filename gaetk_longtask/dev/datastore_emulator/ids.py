@@ -13,7 +13,7 @@ _BITS = 52
 
 
 def complete(key: Any, space: int | None, commit: Commit) -> bytes:
-    """Give a key a number that no other key was given, that is not reserved and that no entity has; return its path."""
+    """Complete a key with a number that no other key was given, that is not reserved and that no entity has."""
     connection = commit.view.connection
     count = commit.versions.counter("ids")
     while True:

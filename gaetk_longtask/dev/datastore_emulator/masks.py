@@ -26,7 +26,7 @@ class Mask:
         entity.MergeFrom(kept)
 
     def merge(self, entity: Any, changes: Any) -> None:
-        """Give the properties that the mask names the values that they have in `changes`, or none."""
+        """Set the properties that the mask names to their values in `changes`; remove those that it lacks."""
         for path in self.paths:
             value = value_at(changes, path)
             if value is not None:

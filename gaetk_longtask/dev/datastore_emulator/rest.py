@@ -159,5 +159,5 @@ def _request(project: str, method: str, body: bytes, *, is_protobuf: bool) -> Me
             json_format.Parse(body or b"{}", request)
     except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError) as exc:
         raise invalid(f"Payload isn't valid for request. {' '.join(str(exc).split())[:200]}") from exc
-    request.project_id = project  # type: ignore[attr-defined]
+    request.project_id = project  # type: ignore[attr-defined]  # protobuf is untyped here
     return request
