@@ -460,7 +460,7 @@ def test_statistics_show_every_handler(client: FlaskClient, stock: Stock) -> Non
     page = client.get("/_longtask/statistics").text
     rows = [text_of(row) for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)]
     assert rows == [
-        "Endpoint Ended Successful Failed Cancelled Median 95 % within",
+        "Endpoint Tasks Successful Failed Cancelled Median 95 % within",
         "report 100 99% 1 0 2 minutes 2 minutes",
         "secretive 0 – 0 0 – –",
     ]

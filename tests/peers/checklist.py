@@ -40,7 +40,7 @@ def failure_of(behaviour: Behaviour, client: Any) -> str | None:
     try:
         behaviour.check(client)
     # Clients and emulators may raise anything. What pytest raises is no Exception.
-    except (Exception, pytest.fail.Exception) as exc:  # noqa: BLE001
+    except (Exception, pytest.fail.Exception) as exc:  # noqa: BLE001  # see above
         text = " ".join(str(exc).split())
         return f"{type(exc).__name__}: {text[:200]}"
     return None
