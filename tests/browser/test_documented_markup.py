@@ -14,6 +14,8 @@ from playwright.sync_api import Page, expect
 
 import gaetk_longtask
 from gaetk_longtask import Status
+from gaetk_longtask.info import Phase
+from gaetk_longtask.web.languages.language import Language
 from tests.browser.stage import Stage
 from tests.browser.states import WORKING
 from tests.browser.test_called_back import answering
@@ -40,6 +42,10 @@ WORDS = {
     "data-elapsed": "for {}",
     "data-left": "{} to go",
     "data-usual": "mostly {}",
+    "data-seconds": "1:{} s",
+    "data-minutes": "1:{} min",
+    "data-hours": "1:{} h",
+    "data-phase": "On to {}",
     "data-title": "The report",
     "data-name": "Our report",
     "data-milestone": "Now {} of 100",
@@ -50,6 +56,8 @@ def element(name: str) -> str:
     match name:
         case "call":
             return '<button type="button" data-lt="call" hidden>Call me</button>'
+        case "phases":
+            return '<ol data-lt="phases">{% for phase in page.phases %}<li>{{ phase.name }}</li>{% endfor %}</ol>'
         case "manual" | "result":
             return f'<a data-lt="{name}" href="{{{{ page.links.{"self" if name == "manual" else name} }}}}">{name}</a>'
         case _:
@@ -104,17 +112,19 @@ def test_the_manual_lists_the_names_and_attributes_that_the_library_uses() -> No
     markup = fragment + (templates / "_progress.html").read_text(encoding="utf-8")
     article = fragment[fragment.index("<article") : fragment.index('<p class="lt-state"')]
     script = (PACKAGE / "static" / "longtask.js").read_text(encoding="utf-8")
-    assert NAMES.keys() == set(re.findall(r'data-lt="([a-z]+)"', markup))
+    names = re.findall(r'data-lt="([a-z]+)"', markup + (templates / "_facts.html").read_text(encoding="utf-8"))
+    assert NAMES.keys() == {*names, "fact-imported"}
     assert NAMES.keys() >= set(re.findall(r'(?:part\(|put\(|data-lt=)"([a-z]+)"', script))
-    assert ATTRIBUTES.keys() == set(re.findall(r" (data-[a-z]+)=", article))
+    units = {f"data-{unit}" for unit in Language().units}  # from a loop
+    assert ATTRIBUTES.keys() == {*re.findall(r" (data-[a-z]+)=", article), *units}
 
 
 @pytest.mark.parametrize("without", ["", *NAMES])
 def test_all_other_elements_work_if_one_is_missing(page: Page, stage: Stage, logged: list[str], without: str) -> None:
     words = {"message": WORKING["message"], "percent": "42 of 100"}
-    words |= {"left": "2 minutes to go", "elapsed": "for 1 minute"}
+    words |= {"left": "2 min to go", "elapsed": "for 1 min", "fact-imported": "120"}
     task_id = open_task(page, stage, without)
-    stage.report(task_id, seconds=60, **WORKING)
+    stage.report(task_id, seconds=60, facts={"imported": 120}, **WORKING)
     for name in NAMES.keys() - {without}:
         found = page.locator(f"[data-lt={name}]")
         if name in words:
@@ -148,10 +158,11 @@ def test_a_missing_attribute_has_the_effect_that_the_manual_says(page: Page, sta
     stage.requests.clear()
     task_id = open_task(page, stage, without)
     stage.report(task_id, seconds=60, **WORKING)
+    one, two, three = (says("data-minutes", f"{n} min", f"{n} minute{'s' * (n > 1)}") for n in (1, 2, 3))
     percent = says("data-percent", "42 of 100", "42%")
     expect(page.locator("[data-lt=percent]")).to_have_text(percent, timeout=SOON)
-    expect(page.locator("[data-lt=elapsed]")).to_have_text(says("data-elapsed", "for 1 minute", "1 minute so far"))
-    expect(page.locator("[data-lt=left]")).to_have_text(says("data-left", "2 minutes to go", "about 2 minutes left"))
+    expect(page.locator("[data-lt=elapsed]")).to_have_text(says("data-elapsed", f"for {one}", f"{one} so far"))
+    expect(page.locator("[data-lt=left]")).to_have_text(says("data-left", f"{two} to go", f"about {two} left"))
     expect(page).to_have_title(f"{percent} – {says('data-title', 'The report', 'Our shop')}")
     fetched = sum("text/html" in accept for path, accept in stage.requests if path.startswith("/own"))
     assert fetched == (2 if without in ("data-status", "data-attempt") else 1)
@@ -159,8 +170,12 @@ def test_a_missing_attribute_has_the_effect_that_the_manual_says(page: Page, sta
     half = says("data-milestone", "Now 50 of 100", "50%")
     if without in ("", "data-milestone"):
         expect(page.get_by_role("status")).to_have_text(half, timeout=SOON)
+    stage.report(task_id, phase=Phase(name="Checking", number=2, count=3), **WORKING | {"step": 151})
+    phase = says("data-phase", "On to Checking", "Now: Checking")
+    if without in ("", "data-phase"):
+        expect(page.get_by_role("status")).to_have_text(phase, timeout=SOON)
     stage.report(task_id, message="Asking", eta_seconds=120)
-    usual = says("data-usual", "mostly 3 minutes", "usually takes about 3 minutes")
+    usual = says("data-usual", f"mostly {three}", f"usually takes about {three}")
     expect(page.locator("[data-lt=left]")).to_have_text(usual, timeout=SOON)
     page.get_by_role("button", name="Call me").click()
     stage.end_attempt(task_id, permanent=True)
@@ -177,7 +192,7 @@ def test_the_first_poll_waits_for_as_long_as_the_markup_says(
     stage.show(source(without))
     task_id = stage.task(Status.STARTED, endpoint="own")
     stage.report(task_id, seconds=700, **WORKING)  # by now, the polling interval is 5 seconds
-    page.goto(stage.page(task_id, endpoint="own"))
     stage.requests.clear()
+    page.goto(stage.page(task_id, endpoint="own"))
     page.wait_for_timeout(1_500)
     assert any("application/json" in accept for _, accept in stage.requests) is polls
