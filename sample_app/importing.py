@@ -42,7 +42,7 @@ class Import(LongRunningTaskHandler):
         """Return the fields of the form and the name of the file."""
         file = request.files.get("file")
         name = PureWindowsPath(file.filename or "").name if file else ""  # without folders
-        return super().prepare_task(**kwargs) | {"name": name}
+        return {**super().prepare_task(**kwargs), "name": name}
 
     def title_of(self, parameters: dict[str, Any]) -> str | None:
         """Return a title with the name of the file."""

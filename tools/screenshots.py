@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from gaetk_longtask.dev.pieces import start_datastore
 from sample_app.main import create_app
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.stage import DESK, Silent, Stage
-from tests.browser.states import STATES, WORKING, open_state
+from tests.browser.states import IN_PHASES, STATES, WORKING, open_state
 from tests.browser.test_upload import CHOOSE
 
 PROJECT = "screenshots"
@@ -41,18 +42,18 @@ LOOKS = {
 LEFT_OUT = {"failed-explained", "damaged", "unpressed", "problem"}
 TEXT = "Invoices in March: 283\nCancelled: 4\n\nLargest: 581234, 1,204.50 pounds\nSmallest: 581301, 0.85 pounds\n"
 #: States in which the script offers a notification, because the work takes long.
-LONG = {"working", "second-attempt"}
+LONG = {"working", "working-in-phases", "second-attempt"}
 #: The states that are shown in all languages.
 SPOKEN = ("working-in-phases", "failed")
 TRANSLATIONS = Path(gaetk_longtask.__path__[0], "translations")
 LANGUAGES = ["en", *sorted(each.parent.name for each in TRANSLATIONS.glob("*/LC_MESSAGES"))]
+FONTS = "On Debian: apt-get install fonts-dejavu fonts-ipafont-gothic"
 UPLOAD_BYTES, BYTES_PER_SECOND = 8_000_000, 2_000_000
 CARD = """<section class="longtask" data-longtask="{}"><a href="{}">A task</a></section>"""
 
 SHEET = """<!doctype html><style>
-body { margin: 12px; display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; background: #f3f5f8; }
+body { margin: 16px; display: grid; grid-template-columns: repeat(4, 335px); gap: 16px; background: #f3f5f8; }
 figure { margin: 0; font: 14px sans-serif; }
-img { width: 100%; margin-top: 4px; }
 </style>{}"""
 
 
@@ -65,12 +66,12 @@ def open_called(page: Page, stage: Stage) -> None:
 
 def open_dashboard(page: Page, stage: Stage) -> None:
     """Open a page of the application with two tasks."""
-    importing = stage.task(Status.STARTED, endpoint="import", message="Row 90 of 400", step=90, total_steps=400)
+    importing = stage.task(Status.STARTED, endpoint="import", **IN_PHASES)
     reporting = stage.task(Status.STARTED, **WORKING)
     urls = [stage.page(importing, endpoint="import"), stage.page(reporting)]
     cards = "".join(CARD.format(url, url) for url in urls)
-    page.goto(stage.url)
-    stage.desk = DESK.replace(DESK[DESK.index("<section") : DESK.index("</main>")], cards)
+    head, _ = DESK.split("<main>")
+    stage.desk = f'{head}<body class="longtask-page"><main>{cards}</main>'
     page.goto(f"{stage.url}/desk/both")
     page.locator("article").nth(1).wait_for()
 
@@ -128,13 +129,18 @@ def take(browser: Browser, stage: Stage, site: str) -> None:
         page = context.new_page()
         for name, open_it in PICTURES.items():
             open_it(page, stage)
-            if name in LONG:
-                page.locator("[data-lt=call]").wait_for()
+            wait_for_script(page, name)
             page.screenshot(path=FOLDER / f"{name}-{look}.png", full_page=True)
         upload(page, site)
         page.locator("#import-title").scroll_into_view_if_needed()
         page.locator("section").first.screenshot(path=FOLDER / f"uploading-{look}.png")
         context.close()
+
+
+def wait_for_script(page: Page, name: str) -> None:
+    """Wait until the script has shown what it adds to a state."""
+    if name in LONG:
+        page.locator("[data-lt=call]").wait_for()
 
 
 def take_overview(browser: Browser, stage: Stage) -> None:
@@ -151,25 +157,34 @@ def take_languages(browser: Browser, stage: Stage) -> None:
     """Take one picture with two states in each language."""
     figures = []
     for language in LANGUAGES:
-        context = new_context(browser, viewport={"width": 400, "height": 600}, locale=language)
+        context = new_context(browser, viewport={"width": 375, "height": 600}, locale=language)
         page = context.new_page()
         for name in SPOKEN:
             open_state(page, stage, name)
-            page.wait_for_load_state("networkidle")
-            picture = b64encode(page.locator("body > main").screenshot()).decode()
+            wait_for_script(page, name)
+            picture = b64encode(page.locator("article").screenshot()).decode()
             figures.append(
                 f'<figure><figcaption>{language}</figcaption><img src="data:image/png;base64,{picture}"></figure>'
             )
         context.close()
-    context = new_context(browser, viewport={"width": 1560, "height": 600})
+    context = new_context(browser, viewport={"width": 4 * 335 + 5 * 16, "height": 600})
     page = context.new_page()
     page.set_content(SHEET.replace("{}", "".join(figures)))
     page.screenshot(path=FOLDER.parent / "languages.png", full_page=True)
     context.close()
 
 
+def check_fonts() -> None:
+    """End the program if there is no font for one of the languages."""
+    for language in LANGUAGES:
+        fonts = subprocess.run(["fc-list", f":lang={language}"], capture_output=True, check=True)
+        if not fonts.stdout:
+            raise SystemExit(f"There is no font for the language {language}. {FONTS}")
+
+
 def main() -> None:
     """Start the services, take all screenshots, and stop the services."""
+    check_fonts()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with start_datastore() as datastore, sync_playwright() as playwright:
         os.environ |= {"DATASTORE_EMULATOR_HOST": datastore.host, "GOOGLE_CLOUD_PROJECT": PROJECT}
