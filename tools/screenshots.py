@@ -52,8 +52,9 @@ UPLOAD_BYTES, BYTES_PER_SECOND = 8_000_000, 2_000_000
 CARD = """<section class="longtask" data-longtask="{}"><a href="{}">A task</a></section>"""
 
 SHEET = """<!doctype html><style>
-body { margin: 16px; display: grid; grid-template-columns: repeat(4, 335px); gap: 16px; background: #f3f5f8; }
+body { margin: 16px; display: grid; grid-template-columns: repeat(5, 335px); gap: 16px; background: #f3f5f8; }
 figure { margin: 0; font: 14px sans-serif; }
+img { margin-top: 8px; }
 </style>{}"""
 
 
@@ -155,21 +156,20 @@ def take_overview(browser: Browser, stage: Stage) -> None:
 
 def take_languages(browser: Browser, stage: Stage) -> None:
     """Take one picture with two states in each language."""
-    figures = []
+    figures = ""
     for language in LANGUAGES:
         context = new_context(browser, viewport={"width": 375, "height": 600}, locale=language)
         page = context.new_page()
+        figures += f"<figure><figcaption>{language}</figcaption>"
         for name in SPOKEN:
             open_state(page, stage, name)
             wait_for_script(page, name)
             picture = b64encode(page.locator("article").screenshot()).decode()
-            figures.append(
-                f'<figure><figcaption>{language}</figcaption><img src="data:image/png;base64,{picture}"></figure>'
-            )
+            figures += f'<img src="data:image/png;base64,{picture}">'
         context.close()
-    context = new_context(browser, viewport={"width": 4 * 335 + 5 * 16, "height": 600})
+    context = new_context(browser, viewport={"width": 5 * 335 + 6 * 16, "height": 600})
     page = context.new_page()
-    page.set_content(SHEET.replace("{}", "".join(figures)))
+    page.set_content(SHEET.replace("{}", figures))
     page.screenshot(path=FOLDER.parent / "languages.png", full_page=True)
     context.close()
 

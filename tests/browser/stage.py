@@ -281,7 +281,7 @@ DESK = """<!doctype html>
 
 def _raised(message: str) -> Raised:
     try:
-        exec(compile(f"raise ValueError({message!r})", "reports.py", "exec"))  # so that no path is on a screenshot
+        exec(compile(f"raise ValueError({message!r})", "reports.py", "exec"), {})  # so that no path is on a screenshot
     except ValueError as exc:
         return Raised.of(exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next))
     raise AssertionError
