@@ -136,7 +136,11 @@ def progress_text(document: Mapping[str, Any], *, bar_width: int) -> str:
         parts.append("#" * filled + "-" * (bar_width - filled))
     parts.append("    -" if percent is None else f"{percent:3.0f} %")
     works = document["status"] == "started"
-    parts.append((works and progress["message"]) or document["status"])
+    message = progress["message"]
+    phase = progress.get("phase")
+    if phase and phase["name"] != message:
+        message = f"{phase['name']}: {message}"
+    parts.append((works and message) or document["status"])
     if works and progress["eta_seconds"] is not None:
         parts.append(f"({progress['eta_seconds']:.0f} s left)")
     return "  " + "  ".join(parts)

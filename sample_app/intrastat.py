@@ -31,6 +31,15 @@ class IntrastatReport(LongRunningTaskHandler):
     """
 
     title = "INTRASTAT report"
+    form_url = "index"
+
+    def title_of(self, parameters: dict[str, Any]) -> str | None:
+        """Return a title with the month, if it is one."""
+        try:
+            first_day, *_ = days_of_month(parameters.get("month"))
+        except PermanentTaskFailure:
+            return None
+        return f"INTRASTAT report for {first_day:%B %Y}"
 
     def execute_task(self, parameters: dict[str, Any]) -> str:
         """Return the report as CSV."""

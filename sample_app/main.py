@@ -9,7 +9,9 @@ from gaetk_longtask import LongTaskManager
 from .counting import Count
 from .importing import Import
 from .intrastat import IntrastatReport
+from .logs import set_up_logging
 from .models import Invoice, datastore
+from .operators import is_operator
 
 #: Allows no inline code and nothing from other sites. It also applies to the library's pages.
 _CONTENT_SECURITY_POLICY = (
@@ -23,13 +25,15 @@ _MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 def create_app() -> Flask:
     """Create the application. It contacts no service before the first request."""
+    set_up_logging()
     app = Flask(__name__)
-    app.config.update(MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES)
+    app.config.update(MAX_CONTENT_LENGTH=_MAX_REQUEST_BYTES, LONGTASK_ADMIN=is_operator)
     LongTaskManager(app)
     app.add_url_rule("/", view_func=index)
     app.add_url_rule("/import", view_func=Import.as_view("import"))
     app.add_url_rule("/intrastat", view_func=IntrastatReport.as_view("intrastat"))
     app.add_url_rule("/count/<int(max=600):seconds>", view_func=Count.as_view("count"))
+    app.context_processor(lambda: {"is_operator": is_operator})
     app.after_request(protect)
     return app
 

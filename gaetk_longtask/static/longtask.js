@@ -36,7 +36,7 @@
     }
   }
   function format(value, lang, options) {
-    return local("NumberFormat", lang, { ...options, numberingSystem: "latn", useGrouping: false }).format(value);
+    return local("NumberFormat", lang, { useGrouping: false, ...options, numberingSystem: "latn" }).format(value);
   }
 
   // The same words as on the server: Language.duration and Language.estimate. Language.units gives the texts: each plural
@@ -319,7 +319,7 @@
       if (progress.phase) begin(progress.phase, words.phase);
       for (const { dataset } of root.querySelectorAll('[data-lt^="fact-"]')) {
         const value = facts[dataset.lt.slice(5)] ?? "–";
-        put(dataset.lt, typeof value === "number" ? format(value, lang) : value);
+        put(dataset.lt, typeof value === "number" ? format(value, lang, { useGrouping: "auto" }) : value);
       }
     }
 

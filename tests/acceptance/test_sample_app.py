@@ -22,8 +22,8 @@ GOOD_ROW = "700001,22423,CAKESTAND,2,2011-03-07T10:15,12.75,17850,France"
 
 def test_the_bundled_file_is_imported_whole(visitor: Visitor, bundled_import: Answer) -> None:
     assert bundled_import.status == 200
-    assert re.search(r"stored</dt><dd>10,000<", bundled_import.text)
-    assert re.search(r"rejected</dt><dd>0<", bundled_import.text)
+    assert re.search(r"imported</dt><dd>10,000<", bundled_import.text)
+    assert re.search(r"skipped</dt><dd>0<", bundled_import.text)
     assert "more than <strong>1,000</strong> invoice lines stored" in visitor.get("/").text
     assert "data-longtask-upload " in visitor.get("/").text
     assert visitor.get("/_longtask/static/longtask-upload.js").status == 200
@@ -71,6 +71,15 @@ def test_an_upload_is_redirected_so_that_the_file_is_not_sent_twice(visitor: Vis
     assert visitor.follow(started)["status"] == "done"
 
 
+def test_operators_of_the_local_stack_see_all_tasks_within_the_pages_of_the_application(
+    visitor: Visitor, bundled_import: Answer
+) -> None:
+    assert '<a href="/_longtask/tasks">All tasks</a>' in visitor.get("/").text
+    overview = visitor.get("/_longtask/tasks").text
+    assert f"Import of {BUNDLED_FILE.name}" in overview
+    assert 'aria-label="Invoices"' in overview
+
+
 def test_a_program_gets_the_status_document_at_once(visitor: Visitor) -> None:
     started = visitor.get("/count/0", accept="application/json")
 
@@ -114,11 +123,13 @@ def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
     assert not any(is_open(port) for port in addresses(demo.output))
 
 
-def test_the_demo_keeps_the_site_running_until_ctrl_c() -> None:
+def test_the_demo_keeps_the_site_and_its_log_running_until_ctrl_c() -> None:
     with Program("sample_app.demo", "--port", "0") as demo:
         site = demo.wait_for("The site is still running at ", seconds=150)
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
+        Visitor(site).get("/count/0")
+        demo.wait_for("INFO longtask.finished ")
 
         demo.process.send_signal(signal.SIGINT)
 

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -219,10 +219,11 @@ class Stage:
             )
             self.services.store.change(task_id, fail)
 
-    def finish(self, task_id: str) -> None:
+    def finish(self, task_id: str, result: str | None = None) -> None:
         """Let the attempt commit its result."""
         task = self.find(task_id)
-        result = NOTES if task.endpoint == "notes" else "<h1>The report of March</h1>"
+        if result is None:
+            result = NOTES if task.endpoint == "notes" else "<h1>The report of March</h1>"
         encoded = encode(result, Report.serializer, self.services.signer(task_id, "result"))
         with self.services.ndb_context():
             names = self.services.chunk_names(task_id, task.fence, Report.options(self.services.config))
@@ -280,7 +281,7 @@ DESK = """<!doctype html>
 
 def _raised(message: str) -> Raised:
     try:
-        datetime.strptime(message, "%m")  # noqa: DTZ007  # it fails
+        exec(compile(f"raise ValueError({message!r})", "reports.py", "exec"), {})  # so that no path is on a screenshot
     except ValueError as exc:
-        return Raised.of(exc)
+        return Raised.of(exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next))
     raise AssertionError

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from playwright.sync_api import Page
 
-from gaetk_longtask import Status
+from gaetk_longtask import LongTaskManager, Status
 from gaetk_longtask.info import Phase
 from tests.browser.stage import Stage
 
@@ -44,6 +44,12 @@ def _finished_with_facts(stage: Stage) -> str:
         task.save()
         stage.services.store.publish(task)
     return stage.page(task_id, endpoint="import")
+
+
+def _delayed(stage: Stage) -> str:
+    with stage.app.app_context():
+        task = LongTaskManager.start("report", {"month": "March"}, delay=timedelta(hours=2))
+    return stage.page(task.id)
 
 
 def _second_attempt(stage: Stage) -> str:
@@ -84,6 +90,7 @@ def _broken(stage: Stage) -> str:
 #: The name of each state, and a function that brings it about and returns its URL.
 STATES: dict[str, Callable[[Stage], str]] = {
     "waiting": lambda stage: stage.page(stage.task()),
+    "starting-later": _delayed,
     "working": _working,
     "working-without-steps": _usual,
     "working-in-phases": lambda stage: stage.page(

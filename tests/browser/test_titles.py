@@ -16,11 +16,15 @@ SOON = 8_000
 REPORT = "Making the report"
 TITLES = {
     "waiting": REPORT,
+    "starting-later": REPORT,
+    "working-in-phases": "42% – Importing invoices",
     "working": f"42% – {REPORT}",
     "working-without-steps": REPORT,
     "trying-again": f"30% – Trying again – {REPORT}",
     "second-attempt": f"42% – {REPORT}",
     "finished": f"The result is ready – {REPORT}",
+    "finished-with-facts": "The result is ready – Importing invoices",
+    "text": "Reading the notes",
     "failed": f"The task failed – {REPORT}",
     "failed-explained": f"The task failed – {REPORT}",
     "cancelled": f"The task was cancelled – {REPORT}",

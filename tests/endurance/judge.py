@@ -48,5 +48,5 @@ def receipts_are_right(rows: Iterable[InvoiceRow], body: bytes) -> bool:
 
 
 def import_is_right(rows: list[InvoiceRow], body: bytes) -> bool:
-    """Return whether the import reports that it has stored all lines and rejected none."""
-    return bool(json.loads(body) == {"stored": len(rows), "rejected": []})
+    """Return whether the import reports that it has imported all lines and skipped none."""
+    return bool(json.loads(body) == {"imported": len(rows), "skipped": []})

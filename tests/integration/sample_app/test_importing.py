@@ -41,7 +41,7 @@ def stored(longtask: TaskRunner) -> list[str]:
 
 def test_what_was_imported_is_stored(longtask: TaskRunner) -> None:
     page = longtask.run("/import", **upload(*invoices(3)))
-    assert re.search(r"stored</dt><dd>3<", page.text)
+    assert re.search(r"imported</dt><dd>3<", page.text)
     assert stored(longtask) == ["700001", "700002", "700003"]
 
 
@@ -51,8 +51,8 @@ def test_bad_rows_are_listed_with_line_and_reason_and_good_ones_stored(longtask:
     page = longtask.run("/import", **upload(bad_rows[0], GOOD_ROW, *bad_rows[1:])).text
 
     assert "4 rows read" in page
-    assert re.search(r"stored</dt><dd>1<", page)
-    assert re.search(r"rejected</dt><dd>3<", page)
+    assert re.search(r"imported</dt><dd>1<", page)
+    assert re.search(r"skipped</dt><dd>3<", page)
     assert re.findall(r'<td class="number">(\d+)</td>', page) == ["2", "4", "5"]
     assert "UnitPrice must be an amount such as 2.55, not “free”" in page
     assert "check its quotation marks" in page
@@ -80,19 +80,50 @@ def test_a_file_that_is_no_csv_file_fails_at_once_and_says_what_to_do(
 
 
 def test_a_file_full_of_errors_is_given_up(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "MAX_REJECTED", 2)
+    monkeypatch.setattr(importing, "MAX_SKIPPED", 2)
     task = longtask.start("/import", **upload(*invoices(3), "x", "y", "z"))
     longtask.deliver()
     assert task.status is Status.FAILED
     assert "More than 2 rows are invalid. The first one is line 5" in task.document["error"]
+    assert stored(longtask) == []
 
 
-def test_the_page_shows_how_many_lines_are_stored(longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_shows_the_phase_the_row_and_how_many_were_imported_and_skipped(
+    longtask: TaskRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importing, "BATCH_SIZE", 2)
-    task = longtask.start("/import", **upload(*invoices(5)))
+    task = longtask.start("/import", **upload(*invoices(4), "nonsense", *invoices(5)[4:]))
     longtask.deliver()
-    assert task.document["progress"]["message"] == "5 invoice lines stored"
-    assert task.document["progress"]["percent"] == 100
+    progress = task.document["progress"]
+    assert progress["phase"] == {"name": "Storing", "number": 3, "count": 3}
+    assert progress["message"] == "Row 6 of 6"
+    assert progress["percent"] == 100
+    assert task.document["facts"] == {"imported": 5, "skipped": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("Umsätze März.csv", "Import of Umsätze März.csv"),
+        (r"C:\\Users\\anna\\may.csv", "Import of may.csv"),
+        ("", "Invoice import"),
+    ],
+)
+def test_the_title_of_an_import_has_the_name_of_the_file(longtask: TaskRunner, name: str, title: str) -> None:
+    task = longtask.start("/import", method="POST", data={"file": (io.BytesIO(b"x"), name)})
+    assert task.document["title"] == title
+
+
+def test_the_title_of_the_bundled_file_has_its_name(longtask: TaskRunner) -> None:
+    task = longtask.start("/import", method="POST", data={"bundled": "yes"})
+    assert task.document["title"] == f"Import of {importing.BUNDLED_FILE.name}"
+    assert f'<h1 tabindex="-1" dir="auto">Import of {importing.BUNDLED_FILE.name}</h1>' in task.page().text
+
+
+def test_an_import_that_failed_leads_back_to_the_form(longtask: TaskRunner) -> None:
+    task = longtask.start("/import", **file(b"PK\x03\x04\x00"))
+    longtask.deliver()
+    assert '<a class="lt-button" href="/">Back to the form</a>' in task.page().text
 
 
 def test_an_import_that_is_delivered_twice_is_done_once(longtask: TaskRunner) -> None:

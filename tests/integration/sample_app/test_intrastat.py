@@ -47,6 +47,11 @@ def test_the_report_is_a_csv_download(longtask: TaskRunner) -> None:
     assert report.headers["Content-Disposition"] == "attachment; filename=intrastat-2011-03.csv"
 
 
+def test_the_title_has_the_month(longtask: TaskRunner) -> None:
+    assert longtask.start("/intrastat?month=2011-03").document["title"] == "INTRASTAT report for March 2011"
+    assert longtask.start("/intrastat?month=December").document["title"] == "INTRASTAT report"
+
+
 def test_an_invalid_month_fails_and_says_what_to_write(longtask: TaskRunner) -> None:
     task = longtask.start("/intrastat?month=December")
     longtask.deliver()

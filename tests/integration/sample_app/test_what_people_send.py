@@ -46,7 +46,7 @@ def ended(longtask: TaskRunner, task: StartedTask) -> dict[str, Any]:
 def test_a_file_is_imported_as_a_spreadsheet_saves_it(longtask: TaskRunner, file: str) -> None:
     task = longtask.start("/import", **upload(file.encode()))
     assert ended(longtask, task)["error"] is None
-    assert re.search(r"stored</dt><dd>1<", task.result().text)
+    assert re.search(r"imported</dt><dd>1<", task.result().text)
     with longtask.datastore():
         [invoice] = Invoice.query().fetch()
     assert (invoice.description, invoice.country, str(invoice.unit_price)) == ("Größe Łódź", "Österreich", "12.75")
@@ -78,7 +78,7 @@ def test_another_file_is_refused_at_once_and_with_a_message(longtask: TaskRunner
 def test_rows_with_wrong_columns_are_listed(longtask: TaskRunner) -> None:
     rows = [f"{ROW},Köln", "Łódź", ROW.replace("12.75", "12,75"), ROW]
     page = longtask.run("/import", **upload("\n".join([HEADER, *rows]).encode())).text
-    assert re.search(r"stored</dt><dd>1<", page)
+    assert re.search(r"imported</dt><dd>1<", page)
     assert re.findall(r"must have 8 columns, not (\d+)", page) == ["9", "1", "9"]
 
 

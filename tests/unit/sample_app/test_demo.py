@@ -19,6 +19,12 @@ def test_progress_is_shown_as_percent_message_and_time_left() -> None:
     assert progress_text(document(), bar_width=0) == "   25 %  Counting  (3 s left)"
 
 
+def test_the_phase_is_shown_once() -> None:
+    phase = {"name": "Storing", "number": 3, "count": 3}
+    assert "  Storing: Row 1  " in progress_text(document(progress={"message": "Row 1", "phase": phase}), bar_width=0)
+    assert "  Storing  " in progress_text(document(progress={"message": "Storing", "phase": phase}), bar_width=0)
+
+
 def test_the_bar_is_as_full_as_the_work_is_done() -> None:
     assert progress_text(document(), bar_width=8).startswith("  ##------  ")
 
