@@ -23,13 +23,14 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from gaetk_longtask import starting
+from gaetk_longtask import listing, starting
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
 from gaetk_longtask.failures import Cause, Failure, failures_of, tracebacks
 from gaetk_longtask.foreign import must_pass, says_yes
+from gaetk_longtask.listing import Filter
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
+from gaetk_longtask.operators.overview import NoSuchTaskError, Row, Statistics
 from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
@@ -250,7 +251,7 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
 
 def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
     task = overview.find(runtime, task_id)
-    live = overview.live(runtime, task)
+    live = listing.latest(runtime, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
     if "parameters" in request.args:

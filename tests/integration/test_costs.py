@@ -19,10 +19,10 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, listing
 from gaetk_longtask.failures import tracebacks
+from gaetk_longtask.listing import Filter
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
@@ -347,11 +347,11 @@ def large_display(stage: Stage) -> None:
 
 
 def operators_list(stage: Stage) -> None:
-    for _ in range(overview.PAGE):
+    for _ in range(listing.PAGE):
         stage.done()
     services = services_of(stage.app)
     with services.ndb_context(), stage.counted():
-        assert len(overview.tasks(services, Filter()).rows) == overview.PAGE
+        assert len(overview.tasks(services, Filter()).rows) == listing.PAGE
 
 
 def failed_task(stage: Stage) -> None:
