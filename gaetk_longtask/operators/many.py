@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -91,6 +91,7 @@ class Report:
     done: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     place: str | None = None  #: where to continue; None if nothing is left
+    rest: list[str] = field(default_factory=list)  #: named tasks that there was no time for
 
     def add(self, outcome: Refusal | str) -> None:
         """Add a task: its id, or why it could not be done."""
@@ -132,11 +133,21 @@ def act(runtime: Runtime, action: Action, task_id: str, *, untold: bool = False)
     return refusal or task_id
 
 
-def act_on(runtime: Runtime, action: Action, ids: Iterable[str], *, untold: bool = False) -> Report:
-    """Do it to these tasks; an NDB context must be active."""
-    report = Report()
-    for task_id in dict.fromkeys(ids):
+def act_on(
+    runtime: Runtime,
+    action: Action,
+    ids: Sequence[str],
+    *,
+    untold: bool = False,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Do it to these tasks, as far as there is time; an NDB context must be active."""
+    report, end = Report(), monotonic() + SECONDS
+    for number, task_id in enumerate(ids, 1):
         report.add(act(runtime, action, task_id, untold=untold))
+        if monotonic() >= end:
+            report.rest = list(ids[number:])
+            break
     return report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -141,6 +141,26 @@ def rows(runtime: Runtime, ids: list[str]) -> list[Row]:
     alive = [task.id for task in listed if not task.status.ended]
     news = runtime.progress.read_many(alive) if alive else {}
     return [Row.of(task, news.get(task.id)) for task in listed]
+
+
+#: The names in a URL of what a filter consists of.
+FILTER_FIELDS = ("status", "endpoint", "user", "older", "younger")
+
+
+def given_filter(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of a filter that are not empty."""
+    return {name: value for name in FILTER_FIELDS if (value := values.get(name))}
+
+
+def parse_filter(given: Mapping[str, str]) -> Filter:
+    """Return the filter for the fields in a URL or form; raise `ValueError` if one is invalid."""
+    return Filter(
+        status=Status(given["status"]) if "status" in given else None,
+        endpoint=given.get("endpoint"),
+        created_by=given.get("user"),
+        older_than=parse_age(given["older"]) if "older" in given else None,
+        younger_than=parse_age(given["younger"]) if "younger" in given else None,
+    )
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:

@@ -262,7 +262,7 @@ def test_a_row_needs_only_what_a_list_asks_for(services: Runtime) -> None:
 
     with services.ndb_context():
         for status in (Status.FAILED, Status.STARTED, Status.FINISHED):
-            task = LongTask(key=LongTask.key_of("a"), status_name=status.value, failures=1)
+            task = LongTask(key=LongTask.key_of("a"), status_name=status.value, failures=1, end_untold=True)
             Row.of(Watched(task), None)  # type: ignore[arg-type]  # like one
     assert read - {"__key__"} == set(overview._SHOWN)
 
