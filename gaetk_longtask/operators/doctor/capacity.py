@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gaetk_longtask.operators.doctor.findings import Finding, ok, problem
+from gaetk_longtask.operators.doctor.findings import Finding, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn
 from gaetk_longtask.operators.doctor.subject import Subject
 
@@ -21,8 +21,10 @@ _MEMORY = {
     "B4_1G": 3072,
     "B8": 3072,
 }
-#: What a worker takes with Flask, NDB and the Cloud Tasks client, and what a task may add: its largest result.
-_WORKER_MB, _TASK_MB = 70, 32
+#: What a worker takes with Flask, NDB and the Cloud Tasks client.
+_WORKER_MB = 70
+#: What a task may add: the largest result, which has 32 MiB, and the blocks of it that are being sent.
+_TASK_MB = 40
 #: App Engine's default of max_concurrent_requests.
 _CONCURRENT_REQUESTS = 10
 #: Cloud Tasks' default of max_concurrent_requests for a queue in queue.yaml.
@@ -35,15 +37,11 @@ def concurrent_requests(content: dict[str, Any]) -> int:
     return int(scaling.get("max_concurrent_requests", _CONCURRENT_REQUESTS))
 
 
-def check_instance(subject: Subject, name: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iterator[Finding]:
-    """Check the instances that a file describes."""
-    check = f"capacity in {name}"
+def judge(subject: Subject, check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iterator[Finding]:
+    """Judge the instances that an app.yaml describes."""
     at_once = gunicorn.serves_at_once or concurrent_requests(content)
-    found = [
-        *_judge_memory(check, content, gunicorn.workers, at_once),
-        *_judge_threads(subject, check, content, at_once),
-    ]
-    yield from found or [ok(check, "The memory is enough for the threads, and the queues leave threads to visitors.")]
+    yield from _judge_memory(check, content, gunicorn.workers, at_once)
+    yield from _judge_threads(subject, check, content, at_once)
 
 
 def _judge_memory(check: str, content: dict[str, Any], workers: int, at_once: int) -> Iterator[Finding]:

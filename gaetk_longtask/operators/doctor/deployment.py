@@ -63,10 +63,9 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
         remedy = f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time."
         yield not_checked(check, f"It can't be read: {exc}.", remedy)
         return
-    found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
-    found += _judge_control_socket(check, gunicorn)
+    found = [*capacity.judge(subject, check, content, gunicorn), *_judge_control_socket(check, gunicorn)]
+    found += [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
-    yield from capacity.check_instance(subject, name, content, gunicorn)
     check = f"headers in {name}"
     found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
     yield from found or [ok(check, "Those of the queue and of App Engine arrive, and visitors can't forge them.")]
