@@ -382,10 +382,9 @@ def cancelling_many(stage: Stage) -> None:
 
 
 def look_up(stage: Stage) -> None:
-    stage.start()
-    [key] = stage.queue.tasks
+    url = stage.start()
     with stage.app.app_context(), stage.counted():
-        LongTaskManager.task(id_of(key.uri))
+        LongTaskManager.task(id_of(url))
 
 
 def failed_task(stage: Stage) -> None:

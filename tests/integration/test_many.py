@@ -317,6 +317,13 @@ def test_the_list_offers_the_actions_with_its_filter(client: FlaskClient, stock:
     assert 'href="/_longtask/tasks?status=failed&amp;user=a+%26+b"' in answer.text
 
 
+def test_the_page_of_a_task_names_no_fact_without_a_value(client: FlaskClient, stock: Stock) -> None:
+    page = client.get(f"/_longtask/tasks/{stock()}").text
+    names = re.findall(r"<dt[^>]*>(.*?)</dt>", page)
+    assert "ID" in names
+    assert not {"Note", "Duration"} & set(names)
+
+
 def test_a_task_is_deleted_from_its_own_page(client: FlaskClient, stock: Stock) -> None:
     task_id = stock(status=Status.DONE)
     page = client.get(f"/_longtask/tasks/{task_id}").text
