@@ -4,6 +4,7 @@ try:
     from gaetk_longtask.exceptions import (
         ConfigurationError,
         DamagedDataError,
+        EndUntoldError,
         EnqueueRefusedError,
         EnqueueUncertainError,
         LongTaskError,
@@ -11,6 +12,7 @@ try:
         SerializationError,
         TaskCancelled,
         TooLargeError,
+        UnknownTaskError,
     )
     from gaetk_longtask.info import Progress, TaskInfo
     from gaetk_longtask.models import LongTask
@@ -34,6 +36,7 @@ except ModuleNotFoundError as exc:
 __all__ = [
     "ConfigurationError",
     "DamagedDataError",
+    "EndUntoldError",
     "EnqueueRefusedError",
     "EnqueueUncertainError",
     "JSONSerializer",
@@ -56,6 +59,7 @@ __all__ = [
     "TaskInfo",
     "TaskQueue",
     "TooLargeError",
+    "UnknownTaskError",
     "Written",
     "YieldedResult",
     "is_queue_request",

@@ -45,6 +45,14 @@ class DamagedDataError(LongTaskError):
     """Stored parameters, a state or a result are incomplete, changed or signed with another key."""
 
 
+class UnknownTaskError(LongTaskError):
+    """There is no task with this id: there never was, or it has been deleted."""
+
+
+class EndUntoldError(LongTaskError):
+    """The task has ended, but is not deleted, because its handler's ``task_ended`` has not returned yet."""
+
+
 class EnqueueRefusedError(LongTaskError):
     """The queue has certainly not taken the task. Fix the reason, then retry."""
 

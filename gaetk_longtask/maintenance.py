@@ -1,4 +1,7 @@
-"""What a cron job does: enqueues due tasks again, deletes expired ones. Bounded, and safe to repeat."""
+"""What a cron job does: enqueues due tasks again, deletes expired ones. Bounded, and safe to repeat.
+
+A single task can also be deleted before it expires.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from gaetk_longtask import starting
+from gaetk_longtask.exceptions import EndUntoldError, LongTaskError, UnknownTaskError
 from gaetk_longtask.foreign import logging_failures
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.transitions import begin_purge
+from gaetk_longtask.status import Status
+from gaetk_longtask.transitions import Effect, begin_delete, begin_purge
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +56,16 @@ def sweep(
 
 
 def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
-    """Delete expired tasks: the chunks first, so that no task is left with half a result. Then delete lost chunks.
+    """Delete expired tasks. Then delete lost chunks.
 
     An NDB context must be active.
     """
 
     def delete(task_id: str) -> bool:
         change = runtime.store.change(task_id, begin_purge)
-        if not change.applied:
-            return False
-        if change.task is not None and change.task.end_untold:
-            log.error("%s is deleted, and task_ended has never returned for its end", task_id[:8])
-        while chunks.delete_some(task_id):
-            pass
-        runtime.store.end_purge(task_id)
-        return True
+        if change.applied:
+            _remove(runtime, change.task)
+        return change.applied
 
     def delete_chunks(task_id: str) -> bool:
         if (task := runtime.store.get(task_id)) is not None:  # it was retried late
@@ -76,6 +78,50 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
     report = _each(runtime.store.expired, delete, limit, monotonic)
     _each(partial(chunks.expired, runtime.clock()), delete_chunks, limit, monotonic)
     return report
+
+
+def delete(runtime: Runtime, task_id: str, *, untold: bool = False) -> TaskInfo:
+    """Delete a task now, with all that belongs to it; return it as it was before. A task that works is cancelled first.
+
+    If that is interrupted, it can be repeated, or the next purge finishes it. An NDB context must be active.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+        EndUntoldError: the handler of the task has to be told of its end first, and `untold` is not set. The task may
+            have been cancelled.
+    """
+    before: list[TaskInfo] = []
+
+    def mark(task: LongTask, now: datetime) -> Effect | None:
+        before[:] = [task.info]
+        return begin_delete(task, now, untold=untold)
+
+    works = False
+    change = runtime.store.change(task_id, mark)
+    if change.task is not None and change.task.is_known and not change.task.status.ended:
+        works = change.task.status is Status.STARTED
+        starting.cancel(runtime, task_id)
+        change = runtime.store.change(task_id, mark)
+    if change.task is None:
+        raise UnknownTaskError(f"There is no task {task_id[:8]}.")
+    if change.applied:
+        _remove(runtime, change.task, works=works)
+        return before[0]
+    if change.task.is_untold:
+        message = "Its handler has not been told of its end yet. Delete it again in a minute, or delete it anyway."
+        raise EndUntoldError(message)
+    raise LongTaskError("It was retried at the same time, or belongs to a later version of the library.")
+
+
+def _remove(runtime: Runtime, task: LongTask | None, *, works: bool = False) -> None:
+    """Delete a task that is marked: its chunks first, so that no task is left with half a result."""
+    if task is None:
+        return
+    if task.end_untold:
+        log.error("%s is deleted, and task_ended has never returned for its end", task.id[:8])
+    while chunks.delete_some(task.id):
+        pass
+    runtime.store.end_purge(task.id, works=works)
 
 
 def _each(

@@ -198,8 +198,11 @@ class TaskStore:
         change = self.change(task_id, partial(transitions.heal, early=early))
         return change.task if change.applied and change.task is not None and change.task.due_at is not None else None
 
-    def end_purge(self, task_id: str) -> None:
-        """Delete a task whose chunks are gone, with its progress, its tracebacks and its unique name."""
+    def end_purge(self, task_id: str, *, works: bool = False) -> None:
+        """Delete a task whose chunks are gone, with its progress, its tracebacks and its unique name.
+
+        If an attempt still works on it, the news of its end stays, so that the attempt can't publish progress again.
+        """
         task = self.get(task_id)
         if task is None or not task.purged:
             return
@@ -211,7 +214,8 @@ class TaskStore:
 
         if task.unique_name:
             ndb.transaction(free_name, retries=_RETRIES)
-        ndb.delete_multi([LongTaskProgress.key_of(task_id), *failures.traceback_keys(task), task.key])
+        news = [] if works else [LongTaskProgress.key_of(task_id)]
+        ndb.delete_multi([*news, *failures.traceback_keys(task), task.key])
         self.tell(Event.PURGED, task)
 
     def due(self, limit: int) -> list[str]:

@@ -32,6 +32,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 def document(row: Row) -> dict[str, Any]:
     """Return the JSON document of a task in a list."""
     facts = row.live.info.progress.facts if row.live else {}
+    optional = {"facts": dict(facts), "untold": row.untold}
     return {
         "id": row.id,
         "status": row.status.value,
@@ -42,7 +43,7 @@ def document(row: Row) -> dict[str, Any]:
         "attempts": row.attempts,
         "reason": row.reason,
         "progress": row.live.info.progress.document() if row.live else None,
-    } | ({"facts": dict(facts)} if facts else {})
+    } | {name: value for name, value in optional.items() if value}
 
 
 def details(task: LongTask) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
 
 
 #: The columns that a list only has if a row has a value.
-_OPTIONAL = ("TITLE", "USER", "REASON")
+_OPTIONAL = ("TITLE", "USER", "REASON", "NOTE")
 
 
 def print_rows(rows: list[Row], now: datetime) -> None:
@@ -142,6 +143,7 @@ def print_rows(rows: list[Row], now: datetime) -> None:
         "TITLE": [row.title or "" for row in rows],
         "USER": [row.created_by or "" for row in rows],
         "REASON": [textwrap.shorten(row.reason or "", 100, placeholder="…") for row in rows],
+        "NOTE": ["task_ended has not returned yet" if row.untold else "" for row in rows],
     }
     shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL or any(cells)}
     print_table(list(shown), map(list, zip(*shown.values(), strict=True)))

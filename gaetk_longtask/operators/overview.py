@@ -1,27 +1,23 @@
-"""Lists, single tasks and statistics for operators. Queries are bounded, and lists read no payloads.
-
-A list asks for keys, and then for the properties that its rows show. A projection query would need them in each index,
-and would not find the tasks of an earlier version of the library, which lack a new property.
-"""
+"""Lists, single tasks and statistics for operators."""
 
 from __future__ import annotations
 
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from statistics import median
-from typing import Any, Self, TypeVar
+from typing import Self
 
-from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
-from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
+from gaetk_longtask import listing
+from gaetk_longtask.exceptions import TooLargeError, UnknownTaskError
 from gaetk_longtask.failures import last_failure
+from gaetk_longtask.listing import PAGE, Filter, asking, fetch
 from gaetk_longtask.models import NAMESPACE, LongTask
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
@@ -29,10 +25,6 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 
-K = TypeVar("K")
-
-#: The default number of tasks in a list.
-PAGE = 25
 #: Tasks in one state are only counted up to this number.
 COUNTED = 100
 #: How many of an endpoint's tasks the statistics include: those that ended last.
@@ -40,41 +32,12 @@ LAST_RUNS = 200
 #: Larger parameters are not loaded to be shown, in bytes.
 LARGEST_SHOWN = 1024 * 1024
 
-#: Datastore's limit for an indexed string, in bytes.
-_LONGEST_NAME = 1500
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def check_name(name: str, what: str) -> None:
-    """Raise `ValueError` if the name of something can't be an indexed string."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as exc:
-        raise ValueError(f"The {what}'s name is not valid Unicode.") from exc
-    if size > _LONGEST_NAME:
-        raise ValueError(f"The {what}'s name is too long: {_LONGEST_NAME} bytes are allowed.")
-
-
-class NoSuchTaskError(LongTaskError):
+class NoSuchTaskError(UnknownTaskError):
     """There is no task with this id or reference, or there are several."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Filter:
-    """Which tasks to list. None matches all."""
-
-    status: Status | None = None
-    endpoint: str | None = None
-    older_than: timedelta | None = None  #: time since the task was first started
-    younger_than: timedelta | None = None
-    created_by: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raise `ValueError` if Datastore can't look for the name of the endpoint or user."""
-        for name, what in ((self.endpoint, "endpoint"), (self.created_by, "user")):
-            if name is not None:
-                check_name(name, what)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +53,7 @@ class Row:
     reason: str | None = None  #: why the last attempt ended badly; None if it did not, or if there is a result
     live: Snapshot | None  #: the latest snapshot; None if the task has ended or there is none
     title: str | None = None  #: the task's own
+    untold: bool = False  #: whether the task has ended, and its handler has not been told yet
 
     @classmethod
     def of(cls, task: LongTask, live: Snapshot | None) -> Self:
@@ -106,11 +70,15 @@ class Row:
             reason=failure.reason if failure else task.error,
             live=live,
             title=task.title,
+            untold=task.is_untold,
         )
 
 
 #: The properties that `Row.of` reads.
-_SHOWN = ["endpoint", "status", "failures", "created_at", "created_by", "title", "error", "failed_attempts"]
+_SHOWN = [
+    *("endpoint", "status", "failures", "created_at", "created_by", "title", "error", "failed_attempts"),
+    *("end_untold", "purged"),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,46 +130,51 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
     an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an index is missing.
     """
     asked_at, start = (runtime.clock().replace(microsecond=0), None) if cursor is None else _from_cursor(cursor)
-    query = LongTask.query(namespace=NAMESPACE).order(-LongTask.created_at)
-    for prop, value in (
-        (LongTask.status_name, wanted.status),
-        (LongTask.endpoint, wanted.endpoint),
-        (LongTask.created_by, wanted.created_by),
-    ):
-        if value is not None:
-            query = query.filter(prop == str(value))
-    if wanted.older_than is not None:
-        query = query.filter(LongTask.created_at <= asked_at - wanted.older_than)
-    if wanted.younger_than is not None:
-        query = query.filter(LongTask.created_at >= asked_at - wanted.younger_than)
-    ids: list[str] = []
-    with _asking():
-        try:
-            results = query.iter(limit=limit + 1, keys_only=True, start_cursor=start)
-            while len(ids) < limit and results.has_next():
-                ids.append(results.next().id())
-        except InvalidArgument as exc:
-            raise ValueError(f"Datastore refused the cursor: {exc.message}") from exc
-        more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
-    found = {task.id: task for task in (LongTask.load_parts(ids, _SHOWN) if ids else [])}
-    listed = [found[task_id] for task_id in ids if task_id in found]  # one may have been deleted meanwhile
+    ids, after = listing.page(wanted, asked_at, limit=limit, cursor=start)
+    more = None if after is None else f"{asked_at.timestamp():.0f}.{after}"
+    return Rows(rows=rows(runtime, ids), cursor=more)
+
+
+def rows(runtime: Runtime, ids: list[str]) -> list[Row]:
+    """Return the rows of these tasks; one read of the tasks, and one of the progress store."""
+    listed = listing.parts(ids, _SHOWN)  # one may have been deleted meanwhile
     alive = [task.id for task in listed if not task.status.ended]
     news = runtime.progress.read_many(alive) if alive else {}
-    return Rows(rows=[Row.of(task, news.get(task.id)) for task in listed], cursor=more)
+    return [Row.of(task, news.get(task.id)) for task in listed]
+
+
+#: The names in a URL of what a filter consists of.
+FILTER_FIELDS = ("status", "endpoint", "user", "older", "younger")
+
+
+def given_filter(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of a filter that are not empty."""
+    return {name: value for name in FILTER_FIELDS if (value := values.get(name))}
+
+
+def parse_filter(given: Mapping[str, str]) -> Filter:
+    """Return the filter for the fields in a URL or form; raise `ValueError` if one is invalid."""
+    return Filter(
+        status=Status(given["status"]) if "status" in given else None,
+        endpoint=given.get("endpoint"),
+        created_by=given.get("user"),
+        older_than=parse_age(given["older"]) if "older" in given else None,
+        younger_than=parse_age(given["younger"]) if "younger" in given else None,
+    )
 
 
 def count(statuses: Iterable[Status]) -> dict[Status, int]:
     """Return the number of tasks in each state, up to `COUNTED`; one small query for each, all at once."""
     queries = {status: LongTask.query(LongTask.status_name == status.value, namespace=NAMESPACE) for status in statuses}
-    return {status: len(found) for status, found in _fetch(queries, COUNTED, keys_only=True).items()}
+    return {status: len(found) for status, found in fetch(queries, COUNTED, keys_only=True).items()}
 
 
 def statistics(endpoints: Iterable[str]) -> list[Statistics]:
     """Return the statistics of each endpoint; one projection query for each, all at once."""
     ended = LongTask.query(LongTask.expires_at > _EPOCH, namespace=NAMESPACE).order(-LongTask.expires_at)
     queries = {endpoint: ended.filter(LongTask.endpoint == endpoint) for endpoint in endpoints}
-    with _asking():
-        found = _fetch(queries, LAST_RUNS, projection=[LongTask.run_seconds, LongTask.status_name])
+    with asking():
+        found = fetch(queries, LAST_RUNS, projection=[LongTask.run_seconds, LongTask.status_name])
     return [Statistics.of(endpoint, runs) for endpoint, runs in found.items()]
 
 
@@ -221,18 +194,11 @@ def find(runtime: Runtime, text: str) -> LongTask:
     if re.fullmatch(r"[0-9a-f]{8}", text.lower()):
         queries["reference"] = LongTask.query(LongTask.references == text.lower(), namespace=NAMESPACE)
         names = f"id begins with {text}, or which has this reference"
-    ids = {key.id() for keys in _fetch(queries, 2, keys_only=True).values() for key in keys}
+    ids = {key.id() for keys in fetch(queries, 2, keys_only=True).values() for key in keys}
     task = runtime.store.get(ids.pop()) if len(ids) == 1 else None
     if task is None:
         raise NoSuchTaskError(f"There is {'more than one' if ids else 'no'} task whose {names}.")
     return task
-
-
-def live(runtime: Runtime, task: LongTask) -> Snapshot:
-    """Return the latest snapshot of a task that has just been read."""
-    durable = Snapshot.of(task, now=runtime.clock())
-    news = None if task.status.ended else runtime.progress.read(task.id)
-    return news if news is not None and news.order == durable.order else durable
 
 
 def parameters(runtime: Runtime, task: LongTask, serializer: Serializer) -> dict[str, str]:
@@ -262,13 +228,6 @@ def parse_age(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _fetch(queries: dict[K, ndb.Query], limit: int, **options: Any) -> dict[K, list[Any]]:
-    """Run all queries at once. Wait for all even if one fails, because NDB complains about unread results."""
-    asked = {name: query.fetch_async(limit, **options) for name, query in queries.items()}
-    ndb.wait_all(list(asked.values()))
-    return {name: future.result() for name, future in asked.items()}
-
-
 def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
     found = re.fullmatch(r"([0-9]{1,10})[.]([A-Za-z0-9_=-]+)", text, re.ASCII)
     try:
@@ -277,12 +236,3 @@ def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
     except ValueError:  # not Base64
         pass
     raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except FailedPrecondition as exc:
-        message = "Datastore has no index for this query. Run gcloud app deploy index.yaml and wait until it is ready."
-        raise ConfigurationError(message) from exc

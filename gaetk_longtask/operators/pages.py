@@ -1,88 +1,44 @@
-"""The operators' pages: all tasks, one task, statistics. They answer 404 unless ``LONGTASK_ADMIN`` returns True."""
+"""The operators' pages: all tasks, one task, statistics."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
 
 from flask import (
     Blueprint,
-    Response,
-    abort,
-    after_this_request,
-    make_response,
     redirect,
     request,
     url_for,
 )
 from flask.typing import ResponseReturnValue
 
-from gaetk_longtask import starting
-from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask import listing, starting
+from gaetk_longtask.exceptions import EnqueueRefusedError, LongTaskError
 from gaetk_longtask.failures import Cause, Failure, failures_of, tracebacks
-from gaetk_longtask.foreign import must_pass, says_yes
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row, Statistics
+from gaetk_longtask.operators import many_pages, overview
+from gaetk_longtask.operators.access import METHODS, OperatorPage, Refresh, for_operators
+from gaetk_longtask.operators.overview import Row, Statistics
 from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.web import endpoints
-from gaetk_longtask.web.answers import unpressed
-from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.pages.base import Page
 from gaetk_longtask.web.pages.status_page import StatusPage
-from gaetk_longtask.web.problems import ProblemError, reaching_the_store
-from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect, wants_json
+from gaetk_longtask.web.problems import ProblemError
+from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin
 from gaetk_longtask.web.templating import render
 
 log = logging.getLogger(__name__)
 
 #: The choices in the form, with their seconds.
 AGES = {text: overview.parse_age(text).total_seconds() for text in ("10m", "1h", "1d", "7d")}
-#: Every method is routed, so that visitors who are not operators get 404 for each.
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-_View = Callable[..., ResponseReturnValue]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorPage(Page):
-    """The values and functions that the templates of all operators' pages may use."""
-
-    now: datetime
-
-    def state(self, status: Status) -> str:
-        """Return the name of a state."""
-        names = {
-            Status.READY: self.gettext("Waiting"),
-            Status.STARTED: self.gettext("Working"),
-            Status.ERROR: self.gettext("Trying again"),
-            Status.DONE: self.gettext("Finished, not viewed yet"),
-            Status.FINISHED: self.gettext("Finished"),
-            Status.FAILED: self.gettext("Failed"),
-            Status.CANCELLED: self.gettext("Cancelled"),
-        }
-        return names[status]
-
-    def span(self, seconds: float) -> str:
-        """Return a duration in words."""
-        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
-
-    def distance(self, moment: datetime) -> str:
-        """Return in words how long ago a moment was, or how far ahead it is."""
-        seconds = (self.now - moment).total_seconds()
-        if seconds < 0:
-            return self.gettext("in %(duration)s", duration=self.span(-seconds))
-        return self.gettext("%(duration)s ago", duration=self.span(seconds))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +50,7 @@ class TasksPage(OperatorPage):
     totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty if anything else is filtered
     endpoints: list[str]
     cursor: str | None
+    refresh: Refresh
 
     def count(self, attempts: int) -> str:
         """Return a number of attempts in words."""
@@ -116,6 +73,7 @@ class TaskPage(OperatorPage):
     failures: list[tuple[Failure, str | None]]  #: attempts that ended badly, with tracebacks, the latest first
     parameters: dict[str, str] | None  #: short texts by name; None unless requested
     trouble: str | None  #: why the parameters can't be shown
+    refresh: Refresh
 
     def cause(self, failure: Failure) -> str:
         """Return in words what ended an attempt."""
@@ -154,77 +112,20 @@ def add_pages(blueprint: Blueprint) -> None:
         ("/tasks", "tasks", _tasks, reading),
         ("/tasks/<task_id>", "task", _task, reading),
         ("/tasks/<task_id>/<any(cancel, retry):job>", "steer", _steer, acting),
+        ("/many", "many", many_pages.answer, (*reading, *acting)),
         ("/statistics", "statistics", _statistics, reading),
     ):
-        served = _for_operators(view, allowed)
-        blueprint.add_url_rule(rule, name, served, methods=_METHODS, provide_automatic_options=False)
-
-
-def _for_operators(view: _View, allowed: tuple[str, ...]) -> _View:
-    @functools.wraps(view)
-    def served(**url_values: Any) -> ResponseReturnValue:
-        runtime = current_runtime()
-        if runtime.config.admin is None or not _is_operator(runtime.config.admin):
-            abort(HTTPStatus.NOT_FOUND)  # the application's own page, as for any unknown address
-        after_this_request(_protect)
-        try:
-            with runtime.ndb_context(), reaching_the_store():
-                _check_method(allowed, url_values)
-                return make_response(view(runtime, **url_values))
-        except NoSuchTaskError:
-            message = "We can't find this task. Check the address, or start again."
-            return ProblemError(HTTPStatus.NOT_FOUND, message, kind="unknown").response()
-        except ConfigurationError as exc:
-            return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)).response()
-        except ProblemError as problem:
-            return problem.response()
-
-    return served
-
-
-def _check_method(allowed: tuple[str, ...], url_values: Mapping[str, Any]) -> None:
-    if request.method in allowed:
-        return
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-    if request.method == "GET" and "job" in url_values and not wants_json(request):
-        task_url = url_for("longtask.task", task_id=url_values["task_id"])
-        raise unpressed(status, JobName(url_values["job"]), action=request.path, task_url=task_url)
-    values = {"job": request.path, "methods": ", ".join(allowed)}
-    raise ProblemError(status, "%(job)s only accepts %(methods)s.", values=values, allow=allowed)
-
-
-def _is_operator(admin: Callable[[], bool]) -> bool:
-    try:
-        answer = admin()
-    except BaseException as exc:  # any error means no access
-        if must_pass(exc):
-            raise
-        log.exception("overview refused: LONGTASK_ADMIN raised an exception")
-        return False
-    return says_yes(answer, hook="LONGTASK_ADMIN")
-
-
-def _protect(response: Response) -> Response:
-    response.headers["X-Frame-Options"] = "DENY"  # against clickjacking
-    return protect(response)
+        served = for_operators(view, allowed)
+        blueprint.add_url_rule(rule, name, served, methods=METHODS, provide_automatic_options=False)
 
 
 def _tasks(runtime: Runtime) -> ResponseReturnValue:
     if beginning := request.args.get("id", "").strip():
         task = overview.find(runtime, beginning)
         return redirect(url_for("longtask.task", task_id=task.id), HTTPStatus.SEE_OTHER)
-    given = {
-        name: value for name in ("status", "endpoint", "user", "older", "younger") if (value := request.args.get(name))
-    }
+    given = overview.given_filter(request.args)
     try:
-        wanted = Filter(
-            status=Status(given["status"]) if "status" in given else None,
-            endpoint=given.get("endpoint"),
-            created_by=given.get("user"),
-            older_than=overview.parse_age(given["older"]) if "older" in given else None,
-            younger_than=overview.parse_age(given["younger"]) if "younger" in given else None,
-        )
-        found = overview.tasks(runtime, wanted, cursor=request.args.get("cursor") or None)
+        found = overview.tasks(runtime, overview.parse_filter(given), cursor=request.args.get("cursor") or None)
     except ValueError as exc:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
@@ -242,15 +143,16 @@ def _tasks(runtime: Runtime) -> ResponseReturnValue:
         ],
         given=given,
         totals={} if given.keys() - {"status"} else overview.count(Status),
-        endpoints=sorted({*handlers, *filter(None, [wanted.endpoint])}),
+        endpoints=sorted({*handlers, *filter(None, [given.get("endpoint")])}),
         cursor=found.cursor,
+        refresh=Refresh.of(request),
     )
     return render("gaetk_longtask/overview_tasks.html", page=page, ages=AGES, statuses=Status, most=overview.COUNTED)
 
 
 def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
     task = overview.find(runtime, task_id)
-    live = overview.live(runtime, task)
+    live = listing.latest(runtime, task)
     handler = endpoints.handlers().get(task.endpoint)
     parameters = trouble = None
     if "parameters" in request.args:
@@ -271,6 +173,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
         failures=[(failure, texts.get(failure.reference)) for failure in reversed(failures_of(task))],
         parameters=parameters,
         trouble=trouble,
+        refresh=Refresh.of(request),
     )
     return render("gaetk_longtask/overview_task.html", page=page)
 

@@ -230,6 +230,12 @@ def unpressed(status: HTTPStatus, job: JobName, *, action: str, task_url: str) -
     )
 
 
+def asked_again(status: HTTPStatus, url: str) -> ProblemError:
+    """Return the error for the press of a button that did not arrive, if another page has to ask again."""
+    message = "This page was open for a long time, or you had to sign in. Press the button again."
+    return ProblemError(status, message, kind="unpressed", task_url=url)
+
+
 def with_query(path: str, parameters: Iterable[tuple[str, str]]) -> str:
     """Return a path with the parameters as its query, if there are any."""
     query = urlencode(list(parameters))

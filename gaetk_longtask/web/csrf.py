@@ -9,9 +9,11 @@ from flask import Response, current_app, g, request, url_for
 from werkzeug.exceptions import HTTPException
 
 from gaetk_longtask.foreign import logging_failures
-from gaetk_longtask.web.answers import unpressed, with_query
+from gaetk_longtask.web.answers import asked_again, unpressed, with_query
 from gaetk_longtask.web.current import handler_class
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE
+from gaetk_longtask.web.parameters import csrf_field
+from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import JOB_FIELD, JobName, asked_job, is_same_origin, path_of, protect, wants_json
 
 
@@ -23,23 +25,25 @@ def offer_fresh_button(response: Response) -> Response:
     """
     if response.status_code != HTTPStatus.BAD_REQUEST or request.method != "POST" or wants_json(request):
         return response
-    pressed = _pressed() if is_same_origin(request) else None
-    error = _csrf_error() if pressed else None
-    if pressed is None or error is None or response.get_data() != error.get_response().get_data():
+    problem = _pressed() if is_same_origin(request) else None
+    error = _csrf_error() if problem else None
+    if problem is None or error is None or response.get_data() != error.get_response().get_data():
         return response
-    job, action, task_url = pressed
     with logging_failures("the button can't be shown again"):  # the handler's title may raise anything
-        problem = unpressed(HTTPStatus.BAD_REQUEST, job, action=action, task_url=task_url)
         response.set_data(problem.response(title=_title()).get_data())
         return protect(response)
     return response
 
 
-def _pressed() -> tuple[JobName, str, str] | None:
-    """Return the button's job, its URL and the URL of the task's page; None if it is not one of our buttons."""
-    values = request.view_args or {}
+def _pressed() -> ProblemError | None:
+    """Return the error that offers the pressed button again; None if it is not one of our buttons."""
+    values, status = request.view_args or {}, HTTPStatus.BAD_REQUEST
     if request.endpoint == "longtask.steer":  # an operator's button
-        return JobName(values["job"]), path_of(request), url_for("longtask.task", task_id=values["task_id"])
+        task_url = url_for("longtask.task", task_id=values["task_id"])
+        return unpressed(status, JobName(values["job"]), action=path_of(request), task_url=task_url)
+    if request.endpoint == "longtask.many":  # the same for many tasks, which asks again
+        fields = [item for item in request.form.items(multi=True) if item[0] != csrf_field()]
+        return asked_again(status, with_query(path_of(request), fields))
     job = asked_job(request)
     if job not in (JobName.CANCEL, JobName.RETRY):
         return None
@@ -47,7 +51,8 @@ def _pressed() -> tuple[JobName, str, str] | None:
         return None
     query = list(request.args.items(multi=True))
     shown = [(name, JobName.QUERY.value if name == JOB_FIELD else value) for name, value in query]
-    return JobName(job), with_query(path_of(request), query), with_query(path_of(request), shown)
+    action, task_url = with_query(path_of(request), query), with_query(path_of(request), shown)
+    return unpressed(status, JobName(job), action=action, task_url=task_url)
 
 
 def _title() -> object:

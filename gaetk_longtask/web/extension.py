@@ -20,6 +20,8 @@ from gaetk_longtask import maintenance
 from gaetk_longtask.config import Config, find_location, given_settings, given_variables, need_project
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.listing import PAGE
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.guarded import GuardedProgressStore
@@ -28,8 +30,10 @@ from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.urls import progress_store_at
 from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
 from gaetk_longtask.web import deliveries, endpoints, forms
+from gaetk_longtask.web import tasks as stored_tasks
 from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.csrf import offer_fresh_button
 from gaetk_longtask.web.current import EXTENSION, current_runtime, handler_class
@@ -154,6 +158,71 @@ class LongTaskManager:
             TypeError, ValueError: `delay` is no `timedelta`, is negative or is more than 30 days; nothing was stored.
         """
         return endpoints.start(endpoint, parameters, url_values=url_values, created_by=created_by, delay=delay)
+
+    @staticmethod
+    def task(task_id: str) -> TaskInfo:
+        """Return a task with its latest progress. Needs an application context, but no request.
+
+        This and the following methods act for the application: they do not ask the handler's `may_access`.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it was deleted.
+        """
+        return stored_tasks.task(task_id)
+
+    @staticmethod
+    def tasks(
+        *,
+        created_by: str | None = None,
+        endpoint: str | None = None,
+        status: Status | str | None = None,
+        limit: int = PAGE,
+    ) -> list[TaskInfo]:
+        """Return the newest tasks with their latest progress, newest first; at most `limit`, up to 1,000.
+
+        Each argument that is not None leaves out all other tasks. With ``created_by=None``, these are the tasks of all
+        users: check first that the visitor is known. Queries need the indexes of `index.yaml`.
+
+        Raises:
+            LongTaskError: an argument is impossible.
+            ConfigurationError: Datastore has no index for the query.
+        """
+        return stored_tasks.tasks(created_by=created_by, endpoint=endpoint, status=status, limit=limit)
+
+    @staticmethod
+    def cancel(task_id: str) -> TaskInfo:
+        """Cancel a task, and return it as it is then. One that has ended stays as it is: look at its `status`.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it was deleted.
+        """
+        return stored_tasks.cancel(task_id)
+
+    @staticmethod
+    def retry(task_id: str) -> TaskInfo:
+        """Start a task again that failed or was cancelled, and return it as it is then. Any other stays as it is.
+
+        If an equal task (see `unique_key`) has not ended, nothing starts, and that one is returned.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it was deleted.
+            EnqueueRefusedError: the queue refused the task, which is `failed` again.
+        """
+        return stored_tasks.retry(task_id)
+
+    @staticmethod
+    def delete(task_id: str, *, untold: bool = False) -> TaskInfo:
+        """Delete a task at once, with its parameters, result and tracebacks; return it as it was before.
+
+        A task that has not ended is cancelled first, and what its attempt still does is lost. If the handler has
+        `task_ended`, it is told of the end first: the deletion is refused until then. With `untold`, the task is
+        deleted all the same, and the handler is never told.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it was deleted already.
+            EndUntoldError: the task has ended, perhaps by this call, and `task_ended` has not returned yet.
+        """
+        return stored_tasks.delete(task_id, untold=untold)
 
 
 class _Pages(Blueprint):

@@ -132,6 +132,8 @@ OVERVIEW: dict[str, Callable[[Stage], str]] = {
     "overview-working": lambda stage: _overseen(stage, stage.task(Status.STARTED, **WORKING)),
     "overview-phases": lambda stage: _overseen(stage, stage.task(Status.STARTED, endpoint="import", **IN_PHASES)),
     "overview-failed": lambda stage: _overseen(stage, stage.task(Status.FAILED, error="There are no invoices.")),
+    "overview-many": lambda stage: f"{_everything(stage).replace('/tasks', '/many')}?action=delete&all=1",
+    "overview-none": lambda stage: f"{stage.url}/_longtask/many?action=cancel&all=1&endpoint=none",
     "overview-statistics": lambda stage: f"{stage.url}/_longtask/statistics",
 }
 

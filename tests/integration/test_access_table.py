@@ -33,7 +33,8 @@ ACTORS: dict[str, dict[str, str]] = {
 }
 STATIC = "/_longtask/static/longtask.css"
 
-#: The address, the status of the task before the request, and the code for each of the clients above, in order.
+#: The address and perhaps a form, the status of the task before the request, and the code for each of the clients, in
+#: order.
 TABLE: list[tuple[str, Status | None, list[int]]] = [
     # The application's decorators guard starts. A start from another site needs a click on a button.
     ("GET /report", None, [307, 307, 307, 200, 307, 200, 307, 200, 200, 307, 307, 307]),
@@ -82,6 +83,21 @@ TABLE: list[tuple[str, Status | None, list[int]]] = [
         Status.CANCELLED,
         [404, 404, 404, 404, 404, 404, 303, 403, 403, 404, 404, 404],
     ),
+    (
+        "GET /_longtask/many?action=cancel&id={task}",
+        Status.READY,
+        [404, 404, 404, 404, 404, 404, 200, 200, 200, 404, 404, 404],
+    ),
+    (
+        "POST /_longtask/many action=cancel&id={task}",
+        Status.READY,
+        [404, 404, 404, 404, 404, 404, 200, 403, 403, 404, 404, 404],
+    ),
+    (
+        "POST /_longtask/many action=delete&all=1",
+        Status.READY,
+        [404, 404, 404, 404, 404, 404, 200, 403, 403, 404, 404, 404],
+    ),
     (f"GET {STATIC}", None, [200] * 12),
 ]
 CELLS = [
@@ -114,9 +130,9 @@ def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask
 def ask(app: Flask, queue: InMemoryQueue, address: str, actor: str, task: LongTask) -> TestResponse:
     """Return the answer to one cell's request."""
     headers = queue.tasks[0].headers if actor == "the queue" and queue.tasks else ACTORS[actor]
-    method, url = address.split(" ")
-    url = url.format(id=f"_longtaskid={task.id}", task=task.id)
-    return app.test_client().open(url, method=method, headers=headers)
+    method, url, *form = address.format(id=f"_longtaskid={task.id}", task=task.id).split(" ")
+    data = dict(pair.split("=") for pair in form[0].split("&")) if form else None
+    return app.test_client().open(url, method=method, headers=headers, data=data)
 
 
 @pytest.mark.parametrize(("address", "status", "actor", "code"), CELLS)
@@ -144,11 +160,22 @@ def test_another_site_frames_no_page_of_ours(
         assert not ours or answer.headers["X-Frame-Options"] in ("SAMEORIGIN", "DENY")
 
 
+@pytest.mark.parametrize("actor", ACTORS)
+@pytest.mark.parametrize("action", ["cancel", "delete"])
+def test_only_an_operator_on_our_own_page_changes_many_tasks(
+    action: str, actor: str, app: Flask, queue: InMemoryQueue, stored: Callable[[], list[LongTask]]
+) -> None:
+    task = task_in(app, queue, Status.READY)
+    ask(app, queue, f"POST /_longtask/many action={action}&all=1", actor, task)
+    unchanged = [each.status for each in stored()] == [Status.READY]
+    assert unchanged is (actor != "operator")
+
+
 def test_the_table_has_every_address_of_the_library(app: Flask) -> None:
     ours = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("longtask.")}
     adapter = app.url_map.bind("localhost")
     asked = {
         adapter.match(url.format(id="", task="abc"), method=method, return_rule=True)[0].rule
-        for method, url in (address.partition("?")[0].split(" ") for address, _, _ in TABLE)
+        for method, url in (address.partition("?")[0].split(" ")[:2] for address, _, _ in TABLE)
     }
     assert ours <= asked

@@ -35,6 +35,7 @@ ADDRESSES = [
     ("GET", "/_longtask/tasks/{id}?parameters=show"),
     ("POST", "/_longtask/tasks/{id}/cancel"),
     ("POST", "/_longtask/tasks/{id}/retry"),
+    ("GET", "/_longtask/many?action=delete&id={id}"),
     ("GET", "/_longtask/statistics"),
 ]
 

@@ -27,6 +27,7 @@ from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.limits import READY_PATIENCE
 from gaetk_longtask.operators import cli
+from gaetk_longtask.operators.cli import watching
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Invoke, Stock
@@ -313,7 +314,7 @@ def test_start_can_wait_for_the_end(
     code: int,
     status: str,
 ) -> None:
-    monkeypatch.setattr(cli, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.01)
 
     def work() -> None:
         while not queue.tasks:
@@ -335,7 +336,7 @@ def test_a_task_that_has_failed_says_why(app: Flask, invoke: Invoke, queue: InMe
         queue.deliver_all(app.test_client())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.time, "sleep", work)
+        patch.setattr(watching.time, "sleep", work)
         result = invoke("start", "report", "--parameters", '{"fails": true}', "--wait")
     assert result.exit_code == 1
     assert re.search(r"^there is no such month \(reference [0-9a-f]{8}\)$", result.stderr, re.MULTILINE)
@@ -351,7 +352,7 @@ def test_waiting_heals_what_the_queue_has_lost(
         queue.deliver_all(app.test_client())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.time, "sleep", pass_a_minute)
+        patch.setattr(watching.time, "sleep", pass_a_minute)
         assert invoke("start", "report", "--wait").exit_code == 0
 
 

@@ -19,10 +19,11 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, listing
 from gaetk_longtask.failures import tracebacks
-from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter
+from gaetk_longtask.listing import Filter
+from gaetk_longtask.operators import many, overview
+from gaetk_longtask.operators.many import Action
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
@@ -347,11 +348,43 @@ def large_display(stage: Stage) -> None:
 
 
 def operators_list(stage: Stage) -> None:
-    for _ in range(overview.PAGE):
+    for _ in range(listing.PAGE):
         stage.done()
     services = services_of(stage.app)
     with services.ndb_context(), stage.counted():
-        assert len(overview.tasks(services, Filter()).rows) == overview.PAGE
+        assert len(overview.tasks(services, Filter()).rows) == listing.PAGE
+
+
+def deletion(stage: Stage) -> None:
+    url = stage.done()
+    with stage.app.app_context(), stage.counted():
+        LongTaskManager.delete(id_of(url))
+
+
+def deletion_while_working(stage: Stage) -> None:
+    def do(handler: Work) -> None:
+        assert handler.task is not None
+        with stage.counted():
+            LongTaskManager.delete(handler.task.id)
+
+    stage.while_working(do)
+
+
+def cancelling_many(stage: Stage) -> None:
+    for _ in range(60):
+        stage.start()
+    services = services_of(stage.app)
+    stage.queue.tasks.clear()
+    with services.ndb_context(), stage.counted():
+        wanted = Filter(endpoint="work")
+        ids = many.ids_of(Action.CANCEL, wanted, services.clock(), limit=10_000)
+        assert len(many.act_on(services, Action.CANCEL, ids).done) == 60
+
+
+def look_up(stage: Stage) -> None:
+    url = stage.start()
+    with stage.app.app_context(), stage.counted():
+        LongTaskManager.task(id_of(url))
 
 
 def failed_task(stage: Stage) -> None:
@@ -446,6 +479,10 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "`task_ended`": telling,
     "cancelling, where": telling_cancel,
     "trying again": retry,
+    "an operator's deletion": deletion,
+    "the same, while": deletion_while_working,
+    "an operator's command": cancelling_many,
+    "a task looked up": look_up,
     "a click, where": joinable_start,
     "a click that joins": joining,
     "3.5 MB": large_result,

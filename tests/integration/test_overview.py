@@ -17,11 +17,12 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 from google.cloud.datastore_v1.types import CompositeFilter, LookupRequest, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, models
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, listing, models
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
 from gaetk_longtask.info import Progress
+from gaetk_longtask.listing import Filter, latest
 from gaetk_longtask.operators import overview
-from gaetk_longtask.operators.overview import Filter, NoSuchTaskError, Row
+from gaetk_longtask.operators.overview import NoSuchTaskError, Row
 from gaetk_longtask.payloads.serializers import JSONSerializer
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -83,7 +84,7 @@ def recorder(ndb_client: ndb.Client, services: Runtime) -> Recorder:
     return recorder
 
 
-def listed(services: Runtime, limit: int = overview.PAGE, **wanted: Any) -> list[str]:
+def listed(services: Runtime, limit: int = listing.PAGE, **wanted: Any) -> list[str]:
     with services.ndb_context():
         return [row.id for row in overview.tasks(services, Filter(**wanted), limit=limit).rows]
 
@@ -219,7 +220,7 @@ def test_a_list_costs_the_same_however_many_tasks_there_are(
 ) -> None:
     with faults.resting():
         stock.many(stored, status=Status.STARTED)
-    assert len(listed(services)) == overview.PAGE
+    assert len(listed(services)) == listing.PAGE
     assert faults.calls == ["RunQuery", "Lookup"]
 
 
@@ -261,7 +262,7 @@ def test_a_row_needs_only_what_a_list_asks_for(services: Runtime) -> None:
 
     with services.ndb_context():
         for status in (Status.FAILED, Status.STARTED, Status.FINISHED):
-            task = LongTask(key=LongTask.key_of("a"), status_name=status.value, failures=1)
+            task = LongTask(key=LongTask.key_of("a"), status_name=status.value, failures=1, end_untold=True)
             Row.of(Watched(task), None)  # type: ignore[arg-type]  # like one
     assert read - {"__key__"} == set(overview._SHOWN)
 
@@ -443,7 +444,7 @@ def test_a_stale_snapshot_does_not_hide_the_durable_state(
         progress.stored[task.id] = stale
         cancelled = services.store.get(task.id)
         assert cancelled is not None
-        assert overview.live(services, cancelled).info.status is Status.CANCELLED
+        assert latest(services, cancelled).info.status is Status.CANCELLED
 
 
 def parameters_of(services: Runtime, task: LongTask) -> dict[str, str]:

@@ -15,11 +15,11 @@ from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.limits import ERROR_PATIENCE
+from gaetk_longtask.listing import Filter
 from gaetk_longtask.models import UNCACHED, LongTaskProgress
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
-from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.queues import CloudTasksQueue
 from gaetk_longtask.store import new_token
 

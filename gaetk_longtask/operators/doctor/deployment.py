@@ -11,6 +11,7 @@ from typing import Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from gaetk_longtask.operators.doctor import capacity
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.gunicorn import Gunicorn, NotUnderstoodError, read_entrypoint
 from gaetk_longtask.operators.doctor.subject import Subject
@@ -20,8 +21,6 @@ from gaetk_longtask.web.places import application_roots
 #: Headers that App Engine's front end and the queue add, with room to spare; one of Identity-Aware Proxy has 2 kB.
 _HEADERS, _HEADER_BYTES = 50, 4096
 _REQUEST_LINE = LONGEST_URI + len("GET  HTTP/1.1")
-#: App Engine's default of max_concurrent_requests.
-_CONCURRENT_REQUESTS = 10
 #: The first version that drops headers with underscores in their names.
 _SAFE_GUNICORN = 22
 _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
@@ -29,7 +28,7 @@ _SWEEP, _PURGE = "/_longtask/sweep", "/_longtask/purge"
 _READ_THEM = "Run this where the files are, with a parser for YAML: pip install ruamel.yaml"
 _ENTRYPOINT = (
     "entrypoint: gunicorn -b :$PORT --workers 1 --worker-class gthread --threads 8 --timeout 0 "
-    "--forwarded-allow-ips '*' main:app"
+    "--forwarded-allow-ips '*' --no-control-socket main:app"
 )
 
 
@@ -64,7 +63,8 @@ def _check_entrypoint(subject: Subject, name: str, content: dict[str, Any]) -> I
         remedy = f"Check it yourself: a request may take {_longest(subject)}, and several are served at a time."
         yield not_checked(check, f"It can't be read: {exc}.", remedy)
         return
-    found = [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
+    found = [*capacity.judge(subject, check, content, gunicorn), *_judge_control_socket(check, gunicorn)]
+    found += [*_judge_time(subject, check, gunicorn), *_judge_room(check, content, gunicorn)]
     yield from found or [ok(check, "A task has enough time, and other requests are served meanwhile.")]
     check = f"headers in {name}"
     found = [*_judge_limits(check, gunicorn), *_judge_names(check, gunicorn), *_judge_scheme(subject, check, gunicorn)]
@@ -102,8 +102,7 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
         return
     if "basic_scaling" in content or "manual_scaling" in content:
         return
-    scaling = content.get("automatic_scaling") or {}
-    concurrent = int(scaling.get("max_concurrent_requests", _CONCURRENT_REQUESTS))
+    concurrent = capacity.concurrent_requests(content)
     if 0 < room < concurrent:
         yield problem(
             check,
@@ -111,6 +110,12 @@ def _judge_room(check: str, content: dict[str, Any], gunicorn: Gunicorn) -> Iter
             "others, for instance polls of a waiting page, wait until a task ends.",
             f"Under automatic_scaling set max_concurrent_requests: {room}, or use more threads.",
         )
+
+
+def _judge_control_socket(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:
+    if not gunicorn.control_socket_disable:
+        text = "gunicorn opens a control socket in the home directory, which can't be written to on App Engine."
+        yield problem(check, text, "Add --no-control-socket: nothing on an instance uses it.")
 
 
 def _judge_limits(check: str, gunicorn: Gunicorn) -> Iterator[Finding]:

@@ -37,6 +37,8 @@ class Gunicorn:
     # Both since gunicorn 22.
     header_map: str = "drop"
     forwarder_headers: list[str] = field(default_factory=list)
+    # Since gunicorn 25.1. Earlier versions have no control socket.
+    control_socket_disable: bool = True
 
     @property
     def serves_at_once(self) -> int:

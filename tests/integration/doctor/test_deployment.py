@@ -53,6 +53,33 @@ PLANTED: dict[str, Planted] = {
         {ENTRYPOINT},
         "max_concurrent_requests: 8",
     ),
+    "a control socket": (in_entrypoint(" --no-control-socket", ""), {ENTRYPOINT}, "--no-control-socket"),
+    "too little memory": (
+        in_yaml("app.yaml", "instance_class: F2", "instance_class: F1"),
+        {ENTRYPOINT},
+        "larger instance_class",
+    ),
+    "too little memory for many workers": (
+        in_entrypoint("--workers 1 --worker-class gthread --threads 8", "--workers 2 -k gthread --threads 12"),
+        {ENTRYPOINT},
+        "larger instance_class",
+    ),
+    "too little memory by default": (
+        in_yaml("app.yaml", "instance_class: F2", ""),
+        {ENTRYPOINT},
+        "larger instance_class",
+    ),
+    "tasks that take all threads": (
+        in_yaml("queue.yaml", "max_concurrent_requests: 40", "max_concurrent_requests: 80"),
+        {ENTRYPOINT},
+        "stay well below 80",
+    ),
+    "a queue without a limit": (
+        in_yaml("queue.yaml", "    max_concurrent_requests: 40\n", ""),
+        {ENTRYPOINT},
+        "max_concurrent_requests",
+    ),
+    "few instances": (in_yaml("app.yaml", "max_instances: 10", "max_instances: 5"), {ENTRYPOINT}, "well below 40"),
     "workers that end": (in_entrypoint("--timeout 0", "--timeout 0 --max-requests 50"), {ENTRYPOINT}, "--max-requests"),
     "http in URLs": (in_entrypoint("--forwarded-allow-ips '*'", ""), {HEADERS}, "LONGTASK_BASE_URL"),
     "headers with underscores": (
