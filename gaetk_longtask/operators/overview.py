@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from statistics import median
 from typing import Any, Self, TypeVar
 
-from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
-from gaetk_longtask.exceptions import ConfigurationError, LongTaskError, TooLargeError
+from gaetk_longtask.exceptions import LongTaskError, TooLargeError
 from gaetk_longtask.failures import last_failure
+from gaetk_longtask.listing import PAGE as PAGE  # the default number of tasks in a list
+from gaetk_longtask.listing import asking, page_of
 from gaetk_longtask.models import NAMESPACE, LongTask
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
@@ -31,8 +31,6 @@ from gaetk_longtask.status import Status
 
 K = TypeVar("K")
 
-#: The default number of tasks in a list.
-PAGE = 25
 #: Tasks in one state are only counted up to this number.
 COUNTED = 100
 #: How many of an endpoint's tasks the statistics include: those that ended last.
@@ -174,15 +172,8 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
         query = query.filter(LongTask.created_at <= asked_at - wanted.older_than)
     if wanted.younger_than is not None:
         query = query.filter(LongTask.created_at >= asked_at - wanted.younger_than)
-    ids: list[str] = []
-    with _asking():
-        try:
-            results = query.iter(limit=limit + 1, keys_only=True, start_cursor=start)
-            while len(ids) < limit and results.has_next():
-                ids.append(results.next().id())
-        except InvalidArgument as exc:
-            raise ValueError(f"Datastore refused the cursor: {exc.message}") from exc
-        more = f"{asked_at.timestamp():.0f}.{results.cursor_after().urlsafe().decode()}" if results.has_next() else None
+    ids, later = page_of(query, cursor=start, limit=limit)
+    more = None if later is None else f"{asked_at.timestamp():.0f}.{later}"
     found = {task.id: task for task in (LongTask.load_parts(ids, _SHOWN) if ids else [])}
     listed = [found[task_id] for task_id in ids if task_id in found]  # one may have been deleted meanwhile
     alive = [task.id for task in listed if not task.status.ended]
@@ -200,7 +191,7 @@ def statistics(endpoints: Iterable[str]) -> list[Statistics]:
     """Return the statistics of each endpoint; one projection query for each, all at once."""
     ended = LongTask.query(LongTask.expires_at > _EPOCH, namespace=NAMESPACE).order(-LongTask.expires_at)
     queries = {endpoint: ended.filter(LongTask.endpoint == endpoint) for endpoint in endpoints}
-    with _asking():
+    with asking():
         found = _fetch(queries, LAST_RUNS, projection=[LongTask.run_seconds, LongTask.status_name])
     return [Statistics.of(endpoint, runs) for endpoint, runs in found.items()]
 
@@ -269,20 +260,8 @@ def _fetch(queries: dict[K, ndb.Query], limit: int, **options: Any) -> dict[K, l
     return {name: future.result() for name, future in asked.items()}
 
 
-def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
+def _from_cursor(text: str) -> tuple[datetime, str]:
     found = re.fullmatch(r"([0-9]{1,10})[.]([A-Za-z0-9_=-]+)", text, re.ASCII)
-    try:
-        if found is not None:
-            return datetime.fromtimestamp(int(found[1]), UTC), ndb.Cursor(urlsafe=found[2].encode())
-    except ValueError:  # not Base64
-        pass
-    raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except FailedPrecondition as exc:
-        message = "Datastore has no index for this query. Run gcloud app deploy index.yaml and wait until it is ready."
-        raise ConfigurationError(message) from exc
+    if found is None:
+        raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
+    return datetime.fromtimestamp(int(found[1]), UTC), found[2]

@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -38,7 +37,7 @@ from gaetk_longtask.web import endpoints
 from gaetk_longtask.web.answers import unpressed
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.hooks import Hooks
-from gaetk_longtask.web.pages.base import Page
+from gaetk_longtask.web.pages.base import ListPage
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, asked_language, is_same_origin, protect, wants_json
@@ -55,10 +54,8 @@ _View = Callable[..., ResponseReturnValue]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorPage(Page):
+class OperatorPage(ListPage):
     """The values and functions that the templates of all operators' pages may use."""
-
-    now: datetime
 
     def state(self, status: Status) -> str:
         """Return the name of a state."""
@@ -72,17 +69,6 @@ class OperatorPage(Page):
             Status.CANCELLED: self.gettext("Cancelled"),
         }
         return names[status]
-
-    def span(self, seconds: float) -> str:
-        """Return a duration in words."""
-        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
-
-    def distance(self, moment: datetime) -> str:
-        """Return in words how long ago a moment was, or how far ahead it is."""
-        seconds = (self.now - moment).total_seconds()
-        if seconds < 0:
-            return self.gettext("in %(duration)s", duration=self.span(-seconds))
-        return self.gettext("%(duration)s ago", duration=self.span(seconds))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,378 @@
+"""A client for programs: starts tasks over HTTP, follows them to their end, cancels and retries them, gets results.
+
+It needs ``requests``, which Google's client libraries install.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Literal, NotRequired, TextIO, TypedDict, cast
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from gaetk_longtask.exceptions import LongTaskError
+
+_ID_FIELD = "_longtaskid="  #: in the URL of every task
+#: What a program accepts: status documents, and results of any kind.
+_ACCEPT_DOCUMENT = {"Accept": "application/json"}
+_ACCEPT_RESULT = {"Accept": "application/json, */*;q=0.5"}
+#: Answers after which asking again may help.
+_TEMPORARY = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 300.0
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
+_BAR_WIDTH = 24
+#: What a status document must have, and its links and its progress, so that the client can use it.
+_NEEDED = ("status", "done", "poll_after_seconds", "error", "progress", "links")
+_LINKS, _PROGRESS = ("self", "result", "cancel", "retry"), ("message", "percent", "eta_seconds")
+
+
+class PhaseDocument(TypedDict):
+    """The phase that the work is in."""
+
+    name: str
+    number: int
+    count: int
+
+
+class ProgressDocument(TypedDict):
+    """The progress in a status document. Unknown numbers are None."""
+
+    message: str
+    step: float | None
+    total_steps: float | None
+    percent: int | None
+    eta_seconds: int | None
+    phase: NotRequired[PhaseDocument | None]
+
+
+class LinksDocument(TypedDict):
+    """The links in a status document; None if not possible now."""
+
+    self: str
+    result: str | None
+    cancel: str | None
+    retry: str | None
+
+
+class StatusDocument(TypedDict):
+    """The state of a task, as ``/_longtask/status.schema.json`` describes it."""
+
+    id: str
+    status: Literal["ready", "started", "error", "done", "finished", "failed", "cancelled"]
+    done: bool
+    title: str | None
+    progress: ProgressDocument
+    facts: NotRequired[dict[str, float | str]]
+    attempt: int
+    elapsed_seconds: float
+    created_at: str
+    starts_at: NotRequired[str]
+    poll_after_seconds: int | None
+    error: str | None
+    links: LinksDocument
+
+
+class ClientError(LongTaskError):
+    """The application did not answer, or with something that the client does not understand."""
+
+
+class ProblemAnswerError(ClientError):
+    """The application has answered with an error."""
+
+    def __init__(self, response: requests.Response) -> None:
+        problem = _json_of(response)
+        problem = problem if isinstance(problem, dict) else {}
+        self.status = response.status_code  #: the HTTP status
+        self.detail = str(problem.get("detail") or response.reason or "")  #: what went wrong
+        self.reference = cast("str | None", problem.get("reference"))  #: the reference that is also in the log, or None
+        #: the URL that retries the task by POST, if it was stored but could not be started; else None
+        self.retry_url = urljoin(response.url, str(problem["retry"])) if problem.get("retry") else None
+        self.retry_after_seconds = _seconds(response)  #: when asking again may help; None if unknown
+        super().__init__(f"{_shortened(response.url)} answered {self.status}: {self.detail}")
+
+
+class NoResultError(ClientError):
+    """The task has no result: it failed, was cancelled or has not ended."""
+
+    def __init__(self, document: StatusDocument) -> None:
+        self.document = document  #: the task's state
+        super().__init__(f"There is no result: the task is {document['status']}. {document['error'] or ''}".rstrip())
+
+
+class StillRunningError(ClientError, TimeoutError):
+    """The task has not ended within the time that the caller allowed. It goes on."""
+
+
+class Client:
+    """Starts tasks: ``task = Client().start("https://www.example.com/report")``."""
+
+    def __init__(
+        self,
+        session: requests.Session | None = None,
+        *,
+        request_seconds: float = 60,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Send all requests through the `session`, which carries your login.
+
+        `request_seconds` limits each request. `clock` and `sleep` are for tests.
+        """
+        self._session = session or requests.Session()
+        self._request_seconds = request_seconds
+        self.clock = clock
+        self.sleep = sleep
+
+    def start(
+        self, url: str, *, params: Mapping[str, Any] | None = None, data: Any = None, files: Any = None
+    ) -> Task:
+        """Start a task: by POST if there are `data` or `files`, else by GET. The arguments are those of ``requests``.
+
+        A start is sent once. If no answer arrives, the task may have been started all the same.
+
+        Raises:
+            ProblemAnswerError: the application has refused the request.
+            ClientError: there was no answer, or `url` starts no task.
+        """
+        method = "GET" if data is None and files is None else "POST"
+        response = self.send(method, url, params=params, data=data, files=files)
+        document = _document_of(response)
+        return Task(self, urljoin(response.url, document["links"]["self"]), document)
+
+    def task(self, url: str) -> Task:
+        """Return a task that was started before, by the URL of its page; sends one request."""
+        if _ID_FIELD not in url:
+            raise ClientError(f"{_shortened(url)} is not the URL of a task's page: it has no {_ID_FIELD.rstrip('=')}.")
+        return Task(self, url, _document_of(self.send("GET", url)))
+
+    def send(self, method: str, url: str, *, accept: Mapping[str, str] = _ACCEPT_DOCUMENT, **more: Any) -> Any:
+        """Send a request, and return the response; raise `ClientError` if there is none or it is an error."""
+        try:
+            response = self._session.request(method, url, headers=accept, timeout=self._request_seconds, **more)
+        except (requests.RequestException, ValueError) as exc:  # ValueError: an impossible URL
+            raise ClientError(f"{_shortened(url)} did not answer: {exc!r}") from exc
+        if not response.ok:
+            raise ProblemAnswerError(response)
+        return response
+
+
+class Task:
+    """A task at its application. `Client` makes it."""
+
+    def __init__(self, client: Client, url: str, document: StatusDocument) -> None:
+        self._client = client
+        self.url = url  #: the absolute URL of the task's page, fit for a bookmark
+        self.document = document  #: the state of the task when it was last asked for
+
+    def refresh(self) -> StatusDocument:
+        """Ask for the state of the task, and return it."""
+        return self._ask("GET", self.url)
+
+    def documents(self, *, timeout_seconds: float | None = None, patience_seconds: float = 120) -> Iterator[StatusDocument]:
+        """Yield the state of the task until it has ended, at the pace that the application asks for.
+
+        If the application does not answer, or has a temporary problem, it is asked again after growing pauses.
+
+        Raises:
+            StillRunningError: the task has not ended after `timeout_seconds`.
+            ClientError: there was no useful answer for `patience_seconds`, or a lasting problem such as 404.
+        """
+        ends_at = None if timeout_seconds is None else self._client.clock() + timeout_seconds
+        yield self.document
+        pause = self._pause
+        while not self.document["done"]:
+            self._wait(pause, ends_at)
+            self._refresh_patiently(ends_at, patience_seconds)
+            yield self.document
+            pause = self._pause
+
+    def follow(
+        self,
+        on_progress: Callable[[StatusDocument], object] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+        patience_seconds: float = 120,
+    ) -> StatusDocument:
+        """Wait until the task has ended, and return its last state, which may be that it failed.
+
+        `on_progress` is called with each state, for instance a `ProgressBar`. It raises what `documents` raises.
+        """
+        for document in self.documents(timeout_seconds=timeout_seconds, patience_seconds=patience_seconds):
+            if on_progress is not None:
+                on_progress(document)
+        return self.document
+
+    def cancel(self) -> StatusDocument:
+        """Cancel the task, and return its state. A task that has ended stays as it is."""
+        return self._steer("cancel")
+
+    def retry(self) -> StatusDocument:
+        """Start the task again if it failed or was cancelled, and return its state. Other tasks stay as they are."""
+        return self._steer("retry")
+
+    def result(self, *, stream: bool = False) -> requests.Response:
+        """Return the response with the result; with `stream`, its body is only read when you iterate over it.
+
+        Raises:
+            NoResultError: the task failed, was cancelled or has not ended.
+        """
+        url = self.document["links"]["result"] or self.refresh()["links"]["result"]
+        if url is None:
+            raise NoResultError(self.document)
+        response: requests.Response = self._client.send("GET", self._join(url), accept=_ACCEPT_RESULT, stream=stream)
+        return response
+
+    def _steer(self, name: Literal["cancel", "retry"]) -> StatusDocument:
+        url = self.document["links"][name] or self.refresh()["links"][name]
+        return self.document if url is None else self._ask("POST", self._join(url))
+
+    def _ask(self, method: str, url: str) -> StatusDocument:
+        response = self._client.send(method, url)
+        self.document = _document_of(response)
+        self._retry_after = _seconds(response)
+        return self.document
+
+    _retry_after: float | None = None  #: what the last answer's header said
+
+    @property
+    def _pause(self) -> float:
+        wanted = self._retry_after or self.document["poll_after_seconds"] or _FIRST_BACKOFF
+        return min(max(wanted, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+
+    def _wait(self, seconds: float, ends_at: float | None) -> None:
+        left = seconds if ends_at is None else ends_at - self._client.clock()
+        if left <= 0:
+            raise StillRunningError(f"{_shortened(self.url)} has not ended: it is {self.document['status']}.")
+        self._client.sleep(min(seconds, left))
+
+    def _refresh_patiently(self, ends_at: float | None, patience_seconds: float) -> None:
+        gives_up_at, backoff = self._client.clock() + patience_seconds, _FIRST_BACKOFF
+        while True:
+            try:
+                self.refresh()
+                return
+            except ProblemAnswerError as exc:
+                if exc.status not in _TEMPORARY or self._client.clock() >= gives_up_at:
+                    raise
+                wanted = exc.retry_after_seconds
+            except ClientError as exc:
+                if not isinstance(exc.__cause__, requests.RequestException) or self._client.clock() >= gives_up_at:
+                    raise
+                wanted = None
+            pause = wanted if wanted is not None else backoff * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            self._wait(min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE), ends_at)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+    def _join(self, link: str) -> str:
+        """Return the absolute URL of a link; it must lead to the task's own host, because a login may be sent there."""
+        url = urljoin(self.url, link)
+        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:
+            raise ClientError(f"{_shortened(self.url)} links to another host: {_shortened(url)}")
+        return url
+
+
+class ProgressBar:
+    """Prints the progress of a task: a bar in a terminal, else a line for each change. Pass it to `Task.follow`."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        """Print to `out`, or else to standard error."""
+        self._out = out or sys.stderr
+        self._moves = self._out.isatty()
+        self._last = ""
+
+    def __call__(self, document: StatusDocument) -> None:
+        """Print the progress in a status document, if it has changed."""
+        text = _encodable(progress_text(document, bar_width=_BAR_WIDTH if self._moves else 0), self._out)
+        if text == self._last:
+            return
+        self._last = text
+        if self._moves:
+            columns = shutil.get_terminal_size().columns - 1
+            self._out.write("\r" + _fitted(text, columns) + ("\n" if document["done"] else ""))
+        else:
+            self._out.write(f"{text}\n")
+        self._out.flush()
+
+
+def progress_text(document: StatusDocument, *, bar_width: int = 0) -> str:
+    """Return the progress in a status document as one line. Unknown numbers are left out."""
+    progress = document["progress"]
+    # A task may succeed without having reported its last step.
+    percent = 100 if document["links"]["result"] else progress["percent"]
+    parts = []
+    if bar_width:
+        filled = round(bar_width * (percent or 0) / 100)
+        parts.append("#" * filled + "-" * (bar_width - filled))
+    parts.append("    -" if percent is None else f"{percent:3.0f} %")
+    works = document["status"] == "started"
+    phase = progress.get("phase") if works else None
+    if phase is not None:
+        parts.append(f"{phase['number']}/{phase['count']} {phase['name']}")
+    parts.append((works and progress["message"]) or document["error"] or document["status"])
+    if works and progress["eta_seconds"] is not None:
+        parts.append(f"({progress['eta_seconds']:.0f} s left)")
+    return "  " + "".join(char if char.isprintable() else " " for char in "  ".join(parts))
+
+
+def _document_of(response: requests.Response) -> StatusDocument:
+    """Return the status document in a response; raise `ClientError` if it has none, for instance a login page."""
+    document = _json_of(response)
+    if not (_has(document, _NEEDED) and _has(document["links"], _LINKS) and _has(document["progress"], _PROGRESS)):
+        kind = response.headers.get("Content-Type", "no content type")
+        message = f"{_shortened(response.url)} did not answer with a status document, but with {kind}. Are you signed in?"
+        raise ClientError(message)
+    return cast("StatusDocument", document)
+
+
+def _has(value: Any, names: Collection[str]) -> bool:
+    return isinstance(value, dict) and all(name in value for name in names)
+
+
+def _json_of(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, requests.RequestException):
+        return None
+
+
+def _seconds(response: requests.Response) -> float | None:
+    """Return the seconds in ``Retry-After``; None if there is none, or a date."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _shortened(url: str) -> str:
+    """Return a URL without its query, which has the secret id of a task."""
+    return url.partition("?")[0]
+
+
+def _encodable(text: str, out: TextIO) -> str:
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def _fitted(text: str, columns: int) -> str:
+    """Return a text that fills so many columns of a terminal. Some letters of East Asian scripts take two."""
+    fitted = ""
+    for char in text:
+        width = 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if width > columns:
+            break
+        fitted, columns = fitted + char, columns - width
+    return fitted + " " * columns
