@@ -139,9 +139,7 @@ class Client:
         self.clock = clock
         self.sleep = sleep
 
-    def start(
-        self, url: str, *, params: Mapping[str, Any] | None = None, data: Any = None, files: Any = None
-    ) -> Task:
+    def start(self, url: str, *, params: Mapping[str, Any] | None = None, data: Any = None, files: Any = None) -> Task:
         """Start a task: by POST if there are `data` or `files`, else by GET. The arguments are those of ``requests``.
 
         A start is sent once. If no answer arrives, the task may have been started all the same.
@@ -179,12 +177,15 @@ class Task:
         self._client = client
         self.url = url  #: the absolute URL of the task's page, fit for a bookmark
         self.document = document  #: the state of the task when it was last asked for
+        self._retry_after: float | None = None  #: what the last answer's header said
 
     def refresh(self) -> StatusDocument:
         """Ask for the state of the task, and return it."""
         return self._ask("GET", self.url)
 
-    def documents(self, *, timeout_seconds: float | None = None, patience_seconds: float = 120) -> Iterator[StatusDocument]:
+    def documents(
+        self, *, timeout_seconds: float | None = None, patience_seconds: float = 120
+    ) -> Iterator[StatusDocument]:
         """Yield the state of the task until it has ended, at the pace that the application asks for.
 
         If the application does not answer, or has a temporary problem, it is asked again after growing pauses.
@@ -248,8 +249,6 @@ class Task:
         self._retry_after = _seconds(response)
         return self.document
 
-    _retry_after: float | None = None  #: what the last answer's header said
-
     @property
     def _pause(self) -> float:
         wanted = self._retry_after or self.document["poll_after_seconds"] or _FIRST_BACKOFF
@@ -266,7 +265,6 @@ class Task:
         while True:
             try:
                 self.refresh()
-                return
             except ProblemAnswerError as exc:
                 if exc.status not in _TEMPORARY or self._client.clock() >= gives_up_at:
                     raise
@@ -275,6 +273,8 @@ class Task:
                 if not isinstance(exc.__cause__, requests.RequestException) or self._client.clock() >= gives_up_at:
                     raise
                 wanted = None
+            else:
+                return
             pause = wanted if wanted is not None else backoff * random.uniform(0.5, 1)  # noqa: S311  # no secret
             self._wait(min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE), ends_at)
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
@@ -294,14 +294,17 @@ class ProgressBar:
         """Print to `out`, or else to standard error."""
         self._out = out or sys.stderr
         self._moves = self._out.isatty()
-        self._last = ""
+        self._last: object = None
 
     def __call__(self, document: StatusDocument) -> None:
         """Print the progress in a status document, if it has changed."""
         text = _encodable(progress_text(document, bar_width=_BAR_WIDTH if self._moves else 0), self._out)
-        if text == self._last:
+        progress = document["progress"]
+        # A line of its own for each new estimate would only be noise.
+        shown = text if self._moves else (document["status"], progress["percent"], progress["message"])
+        if shown == self._last:
             return
-        self._last = text
+        self._last = shown
         if self._moves:
             columns = shutil.get_terminal_size().columns - 1
             self._out.write("\r" + _fitted(text, columns) + ("\n" if document["done"] else ""))
@@ -335,7 +338,9 @@ def _document_of(response: requests.Response) -> StatusDocument:
     document = _json_of(response)
     if not (_has(document, _NEEDED) and _has(document["links"], _LINKS) and _has(document["progress"], _PROGRESS)):
         kind = response.headers.get("Content-Type", "no content type")
-        message = f"{_shortened(response.url)} did not answer with a status document, but with {kind}. Are you signed in?"
+        message = (
+            f"{_shortened(response.url)} did not answer with a status document, but with {kind}. Are you signed in?"
+        )
         raise ClientError(message)
     return cast("StatusDocument", document)
 

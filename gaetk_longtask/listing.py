@@ -16,8 +16,8 @@ PAGE = 25  #: the default number of tasks in a list
 def page_of(query: ndb.Query, *, cursor: str | None = None, limit: int = PAGE) -> tuple[list[str], str | None]:
     """Return the ids of a page, and the cursor of the next page or None; one query for keys.
 
-    Datastore only continues an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if an
-    index is missing.
+    Datastore only continues an identical query. Raise `ValueError` for an invalid cursor, and `ConfigurationError` if
+    an index is missing.
     """
     start = None if cursor is None else _read(cursor)
     ids: list[str] = []

@@ -40,11 +40,13 @@ def watched() -> Iterator[list[str]]:
 
 
 def documents_in(app: Flask, response: Response) -> list[Any]:
-    """Return the status documents of an answer to the current request."""
-    if response.status_code not in (200, 202) or response.mimetype != "application/json" or response.is_streamed:
+    """Return the status documents of an answer to the current request, unless the application itself has answered."""
+    is_ours = response.headers.get("X-Robots-Tag") == "noindex"
+    is_json = response.status_code in (200, 202) and response.mimetype == "application/json"
+    if not is_ours or not is_json or request.method == "HEAD":
         return []
     if request.endpoint == "longtask.mine":
-        return list(response.json["tasks"]) if response.data else []
+        return list(response.json["tasks"])
     is_handlers = handler_class(app.view_functions.get(request.endpoint or "")) is not None
     is_result = request.args.get("_longtaskjob") == "showresult"
-    return [response.json] if is_handlers and not is_result and response.data else []
+    return [response.json] if is_handlers and not is_result else []

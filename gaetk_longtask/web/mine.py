@@ -45,7 +45,9 @@ def _answer() -> ResponseReturnValue:
             if user is None:
                 abort(HTTPStatus.NOT_FOUND)  # the application's own page, as for any unknown address
             if not is_user_id(user):
-                raise LongTaskError(f"LONGTASK_USER must return a str of at most 1,500 bytes, not {reprlib.repr(user)}.")
+                raise LongTaskError(
+                    f"LONGTASK_USER must return a str of at most 1,500 bytes, not {reprlib.repr(user)}."
+                )
             with reaching_the_store():
                 return make_response(_list(runtime, user))
     except ProblemError as problem:

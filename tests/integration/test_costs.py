@@ -21,6 +21,7 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.failures import tracebacks
+from gaetk_longtask.listing import PAGE
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
@@ -170,6 +171,7 @@ def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
     do = Work.do
     app = Flask("tests")
+    app.config["LONGTASK_USER"] = lambda: "anna"
     LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=Progress(meter), clock=clock)
     app.add_url_rule("/work", view_func=Work.as_view("work"))
     app.add_url_rule("/phased", view_func=Phased.as_view("phased"))
@@ -354,6 +356,13 @@ def operators_list(stage: Stage) -> None:
         assert len(overview.tasks(services, Filter()).rows) == overview.PAGE
 
 
+def own_list(stage: Stage) -> None:
+    for _ in range(PAGE):
+        stage.done()
+    with stage.counted():
+        assert len(stage.client.get("/_longtask/mine", headers=JSON).json["tasks"]) == PAGE
+
+
 def failed_task(stage: Stage) -> None:
     def do(handler: Work) -> None:
         raise ValueError
@@ -457,6 +466,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "how long such tasks usually take": typical,
     "an undisturbed run of a class with phases": run_in_phases,
     "an operator's list": operators_list,
+    "a visitor's own list": own_list,
     "a task that failed twice": failed_task,
     "an undisturbed run, with progress in Datastore": on_datastore(whole_run),
     "a poll, with progress in Datastore": on_datastore(poll),

@@ -561,9 +561,7 @@ def test_delete_is_refused_unless_it_comes_from_our_own_pages(client: FlaskClien
     assert polled(client, url)["status"] == "ready"
 
 
-@pytest.mark.parametrize(
-    ("name", "allow"), [("showresult", "GET, HEAD, POST"), ("cancel", "POST"), ("retry", "POST")]
-)
+@pytest.mark.parametrize(("name", "allow"), [("showresult", "GET, HEAD, POST"), ("cancel", "POST"), ("retry", "POST")])
 def test_delete_on_any_other_address_of_a_task_is_refused(client: FlaskClient, name: str, allow: str) -> None:
     url = started(client, "/report")
     answer = client.delete(job(url, name), headers=JSON)
