@@ -21,7 +21,6 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager
 from gaetk_longtask.failures import tracebacks
-from gaetk_longtask.listing import PAGE
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.overview import Filter
 from gaetk_longtask.progress.datastore import DatastoreProgressStore
@@ -357,10 +356,10 @@ def operators_list(stage: Stage) -> None:
 
 
 def own_list(stage: Stage) -> None:
-    for _ in range(PAGE):
+    for _ in range(overview.PAGE):
         stage.done()
     with stage.counted():
-        assert len(stage.client.get("/_longtask/mine", headers=JSON).json["tasks"]) == PAGE
+        assert len(stage.client.get("/_longtask/mine", headers=JSON).json["tasks"]) == overview.PAGE
 
 
 def failed_task(stage: Stage) -> None:

@@ -170,7 +170,9 @@ def test_the_page_has_title_state_progress_and_links(app: Flask, client: FlaskCl
     assert "_longtaskjob=cancel" not in page
 
 
-def test_the_progress_is_the_latest(app: Flask, client: FlaskClient, queue: InMemoryQueue) -> None:
+def test_the_progress_is_the_latest(
+    app: Flask, client: FlaskClient, queue: InMemoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     views: list[Any] = []
 
     def look(self: Any, parameters: Any) -> str:
@@ -183,12 +185,10 @@ def test_the_progress_is_the_latest(app: Flask, client: FlaskClient, queue: InMe
         views.append(shown(client).text)
         return "result"
 
-    app.view_functions["report"].view_class.execute_task = look  # type: ignore[attr-defined]  # a handler's
-    try:
-        start(app, "report", created_by="anna")
-        queue.deliver_all(app.test_client())
-    finally:
-        app.view_functions["report"].view_class.execute_task = lambda self, parameters: "result"  # type: ignore[attr-defined]
+    view: Any = app.view_functions["report"]
+    monkeypatch.setattr(view.view_class, "execute_task", look)
+    start(app, "report", created_by="anna")
+    queue.deliver_all(app.test_client())
     assert (views[0]["message"], views[0]["percent"]) == ("Reading line 3", 75)
     assert "Reading line 3" in views[1]
     assert "75" in views[1]
