@@ -1,22 +1,17 @@
-"""A client for programs: starts tasks over HTTP, follows them to their end, cancels and retries them, gets results.
-
-It needs ``requests``, which Google's client libraries install.
-"""
+"""Starts, follows and steers tasks at an application, over HTTP."""
 
 from __future__ import annotations
 
 import random
-import shutil
-import sys
 import time
-import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Literal, NotRequired, TextIO, TypedDict, cast
+from typing import Any, Literal, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from gaetk_longtask.client.documents import StatusDocument, is_status_document
 from gaetk_longtask.exceptions import LongTaskError
 
 _ID_FIELD = "_longtaskid="  #: in the URL of every task
@@ -36,56 +31,6 @@ _TEMPORARY = frozenset(
 )
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 300.0
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
-_BAR_WIDTH = 24
-#: What a status document must have, and its links and its progress, so that the client can use it.
-_NEEDED = ("status", "done", "poll_after_seconds", "error", "progress", "links")
-_LINKS, _PROGRESS = ("self", "result", "cancel", "retry"), ("message", "percent", "eta_seconds")
-
-
-class PhaseDocument(TypedDict):
-    """The phase that the work is in."""
-
-    name: str
-    number: int
-    count: int
-
-
-class ProgressDocument(TypedDict):
-    """The progress in a status document. Unknown numbers are None."""
-
-    message: str
-    step: float | None
-    total_steps: float | None
-    percent: int | None
-    eta_seconds: int | None
-    phase: NotRequired[PhaseDocument | None]
-
-
-class LinksDocument(TypedDict):
-    """The links in a status document; None if not possible now."""
-
-    self: str
-    result: str | None
-    cancel: str | None
-    retry: str | None
-
-
-class StatusDocument(TypedDict):
-    """The state of a task, as ``/_longtask/status.schema.json`` describes it."""
-
-    id: str
-    status: Literal["ready", "started", "error", "done", "finished", "failed", "cancelled"]
-    done: bool
-    title: str | None
-    progress: ProgressDocument
-    facts: NotRequired[dict[str, float | str]]
-    attempt: int
-    elapsed_seconds: float
-    created_at: str
-    starts_at: NotRequired[str]
-    poll_after_seconds: int | None
-    error: str | None
-    links: LinksDocument
 
 
 class ClientError(LongTaskError):
@@ -287,66 +232,16 @@ class Task:
         return url
 
 
-class ProgressBar:
-    """Prints the progress of a task: a bar in a terminal, else a line for each change. Pass it to `Task.follow`."""
-
-    def __init__(self, out: TextIO | None = None) -> None:
-        """Print to `out`, or else to standard error."""
-        self._out = out or sys.stderr
-        self._moves = self._out.isatty()
-        self._last: object = None
-
-    def __call__(self, document: StatusDocument) -> None:
-        """Print the progress in a status document, if it has changed."""
-        text = _encodable(progress_text(document, bar_width=_BAR_WIDTH if self._moves else 0), self._out)
-        progress = document["progress"]
-        # A line of its own for each new estimate would only be noise.
-        shown = text if self._moves else (document["status"], progress["percent"], progress["message"])
-        if shown == self._last:
-            return
-        self._last = shown
-        if self._moves:
-            columns = shutil.get_terminal_size().columns - 1
-            self._out.write("\r" + _fitted(text, columns) + ("\n" if document["done"] else ""))
-        else:
-            self._out.write(f"{text}\n")
-        self._out.flush()
-
-
-def progress_text(document: StatusDocument, *, bar_width: int = 0) -> str:
-    """Return the progress in a status document as one line. Unknown numbers are left out."""
-    progress = document["progress"]
-    # A task may succeed without having reported its last step.
-    percent = 100 if document["links"]["result"] else progress["percent"]
-    parts = []
-    if bar_width:
-        filled = round(bar_width * (percent or 0) / 100)
-        parts.append("#" * filled + "-" * (bar_width - filled))
-    parts.append("    -" if percent is None else f"{percent:3.0f} %")
-    works = document["status"] == "started"
-    phase = progress.get("phase") if works else None
-    if phase is not None:
-        parts.append(f"{phase['number']}/{phase['count']} {phase['name']}")
-    parts.append((works and progress["message"]) or document["error"] or document["status"])
-    if works and progress["eta_seconds"] is not None:
-        parts.append(f"({progress['eta_seconds']:.0f} s left)")
-    return "  " + "".join(char if char.isprintable() else " " for char in "  ".join(parts))
-
-
 def _document_of(response: requests.Response) -> StatusDocument:
     """Return the status document in a response; raise `ClientError` if it has none, for instance a login page."""
     document = _json_of(response)
-    if not (_has(document, _NEEDED) and _has(document["links"], _LINKS) and _has(document["progress"], _PROGRESS)):
+    if not is_status_document(document):
         kind = response.headers.get("Content-Type", "no content type")
         message = (
             f"{_shortened(response.url)} did not answer with a status document, but with {kind}. Are you signed in?"
         )
         raise ClientError(message)
-    return cast("StatusDocument", document)
-
-
-def _has(value: Any, names: Collection[str]) -> bool:
-    return isinstance(value, dict) and all(name in value for name in names)
+    return document
 
 
 def _json_of(response: requests.Response) -> Any:
@@ -365,19 +260,3 @@ def _seconds(response: requests.Response) -> float | None:
 def _shortened(url: str) -> str:
     """Return a URL without its query, which has the secret id of a task."""
     return url.partition("?")[0]
-
-
-def _encodable(text: str, out: TextIO) -> str:
-    encoding = getattr(out, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
-
-
-def _fitted(text: str, columns: int) -> str:
-    """Return a text that fills so many columns of a terminal. Some letters of East Asian scripts take two."""
-    fitted = ""
-    for char in text:
-        width = 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        if width > columns:
-            break
-        fitted, columns = fitted + char, columns - width
-    return fitted + " " * columns
