@@ -42,6 +42,10 @@ SERVICE_NAME = NameSyntax(
     pattern="[A-Za-z0-9][A-Za-z0-9-]{0,62}",
     needed="the name of a service: 1 to 63 letters, digits and hyphens, without a hyphen at the start",
 )
+_FUNCTIONS = {
+    "LONGTASK_ADMIN": "a function that returns whether a request may see the overview",
+    "LONGTASK_USER": "a function that returns who has sent a request, as a string",
+}
 _NAMES = {"LONGTASK_QUEUE": QUEUE_NAME, "LONGTASK_SERVICE": SERVICE_NAME}
 
 
@@ -57,6 +61,7 @@ class Config:
     progress_url: str = "datastore:"
     base_url: str | None = None  #: scheme and host for absolute URLs; None: the starting request's
     admin: Callable[[], bool] | None = None  #: returns whether this request may see the overview
+    user: Callable[[], str | None] | None = None  #: returns who has sent this request; None: every handler says it
     language: str | None = None  #: the one language of the pages; None: Flask-Babel's, else the browser's
 
     @classmethod
@@ -75,8 +80,8 @@ class Config:
                 raise ConfigurationError(message, key=key)
         given = {key: settings[key] for key in known if settings.get(key) is not None}
         for key, value in given.items():
-            if key == "LONGTASK_ADMIN":
-                fits, needed = callable(value), "a function that returns whether a request may see the overview"
+            if key in _FUNCTIONS:
+                fits, needed = callable(value), _FUNCTIONS[key]
             else:
                 fits, needed = isinstance(value, str) and bool(value.strip()), "a non-empty string"
             if fits and key in _NAMES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import TaskInfo
-from gaetk_longtask.models import NAMESPACE, LongTask
+from gaetk_longtask.models import INFO_PROPERTIES, NAMESPACE, LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
@@ -28,11 +28,8 @@ PAGE = 25
 LONGEST = 1000
 #: Datastore's limit for an indexed string, in bytes.
 _LONGEST_NAME = 1500
-#: The names in Datastore of the properties that a `Snapshot` is made of.
-_TOLD = [
-    *({field.name for field in fields(TaskInfo)} - {"id", "attempt"}),
-    *("failures", "fence", "due_at", "end_untold", "purged"),
-]
+#: The stored properties that a `Snapshot` is made of.
+_TOLD = [*INFO_PROPERTIES, "fence", "due_at", "end_untold", "purged"]
 
 
 def check_name(name: str, what: str) -> None:
@@ -114,10 +111,28 @@ def tasks(runtime: Runtime, wanted: Filter, *, limit: int = PAGE) -> list[TaskIn
     An NDB context must be active. Raise `ConfigurationError` if an index is missing.
     """
     ids, _ = page(wanted, runtime.clock(), limit=limit)
+    return [snapshot.info for snapshot in snapshots(runtime, ids)]
+
+
+def snapshots(runtime: Runtime, ids: list[str]) -> list[Snapshot]:
+    """Return the latest snapshots of those tasks that still exist, in this order.
+
+    One read of the tasks, and one of the progress store for those that have not ended.
+    """
     found = [task for task in parts(ids, _TOLD) if not task.purged]
     alive = [task.id for task in found if _lives(task)]
     news = runtime.progress.read_many(alive) if alive else {}
-    return [_later(Snapshot.of(task, now=runtime.clock()), news.get(task.id)).info for task in found]
+    return [_later(Snapshot.of(task, now=runtime.clock()), news.get(task.id)) for task in found]
+
+
+def read_cursor(text: str) -> ndb.Cursor:
+    """Return the cursor that `page` has returned as a text; raise `ValueError` if it is none."""
+    try:
+        if text and text.isascii():
+            return ndb.Cursor(urlsafe=text.encode())
+    except ValueError:  # not Base64
+        pass
+    raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
 
 
 def _lives(task: LongTask) -> bool:

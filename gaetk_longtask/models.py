@@ -20,6 +20,8 @@ _STATES = frozenset(status.value for status in Status)
 #: Whether the installed version of google-cloud-datastore can ask for some properties of an entity.
 _KNOWS_MASKS = "property_mask" in datastore_pb2.LookupRequest.meta.fields
 _INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
+#: The stored properties that `LongTask.info` needs.
+INFO_PROPERTIES = [{"attempt": "failures"}.get(name, name) for name in _INFO if name != "id"]
 
 
 def _moment(*, indexed: bool = False) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +12,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from .client import JobError, run_job
+from gaetk_longtask.client import Client, ClientError, ProgressBar
 
 _DEFAULT_PORT = 8080
 _START_SECONDS = 180.0
@@ -103,49 +102,6 @@ class Stack:
             reader.join(timeout=1)
 
 
-class ProgressBar:
-    """A progress bar on a terminal. If the output is not a terminal, it prints a line for each change."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._moves = out.isatty()
-        self._last = ""
-
-    def show(self, document: Mapping[str, Any]) -> None:
-        """Print the progress in a status document, if it has changed."""
-        text = progress_text(document, bar_width=24 if self._moves else 0)
-        if text == self._last:
-            return
-        self._last = text
-        if self._moves:
-            columns = shutil.get_terminal_size().columns
-            self._out.write(f"\r{text[: columns - 1]:<{columns - 1}}" + ("\n" if document["done"] else ""))
-        else:
-            self._out.write(f"{text}\n")
-        self._out.flush()
-
-
-def progress_text(document: Mapping[str, Any], *, bar_width: int) -> str:
-    """Return the progress in a status document as one line. Unknown numbers are left out."""
-    progress = document["progress"]
-    # A task may succeed without having reported its last step.
-    percent = 100 if document["links"]["result"] else progress["percent"]
-    parts = []
-    if bar_width:
-        filled = round(bar_width * (percent or 0) / 100)
-        parts.append("#" * filled + "-" * (bar_width - filled))
-    parts.append("    -" if percent is None else f"{percent:3.0f} %")
-    works = document["status"] == "started"
-    message = progress["message"]
-    phase = progress.get("phase")
-    if phase and phase["name"] != message:
-        message = f"{phase['name']}: {message}"
-    parts.append((works and message) or document["status"])
-    if works and progress["eta_seconds"] is not None:
-        parts.append(f"({progress['eta_seconds']:.0f} s left)")
-    return "  " + "  ".join(parts)
-
-
 def report_table(report: str) -> str:
     """Return the report as a table, with totals in the last line."""
     header, *rows = csv.reader(io.StringIO(report))
@@ -180,12 +136,19 @@ def _running_stack(port: int) -> Iterator[Stack]:
     stack = Stack(port)
     try:
         yield stack
-    except (JobError, StackError) as exc:
+    except (ClientError, StackError) as exc:
         raise StackError(f"{exc}{stack.unseen_lines()}") from exc
     finally:
         for number in _ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # A second Ctrl-C must not leave processes behind.
         stack.stop()
+
+
+def _run_job(url: str, **fields: Any) -> str:
+    """Start a job, print its progress until it is done, and return its result."""
+    task = Client().start(url, **fields)
+    task.follow(ProgressBar(sys.stdout), timeout_seconds=_JOB_SECONDS)
+    return task.result().text
 
 
 def _run_demo(*, port: int, once: bool) -> None:
@@ -194,12 +157,10 @@ def _run_demo(*, port: int, once: bool) -> None:
         site = stack.wait_until_ready()
         stack.muted = True
         print("\nImporting the bundled invoices", flush=True)
-        bar = ProgressBar(sys.stdout)
-        run_job(f"{site}/import", form={"bundled": "yes"}, show=bar.show, timeout_seconds=_JOB_SECONDS)
+        _run_job(f"{site}/import", data={"bundled": "yes"})
         print("\nCreating the INTRASTAT report for December 2010", flush=True)
-        bar = ProgressBar(sys.stdout)
-        report = run_job(f"{site}/intrastat?month=2010-12", show=bar.show, timeout_seconds=_JOB_SECONDS)
-        print(f"\n{report_table(report.body.decode())}\n", flush=True)
+        report = _run_job(f"{site}/intrastat", params={"month": "2010-12"})
+        print(f"\n{report_table(report)}\n", flush=True)
         if once:
             return
         print(f"The site is still running at {site}/\nPress Ctrl-C to stop it.", flush=True)

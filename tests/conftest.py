@@ -17,6 +17,7 @@ from gaetk_longtask.dev.pieces import (
     start_redis,
 )
 from gaetk_longtask.dev.processes import MissingPieceError
+from tests import status_documents
 from tests.api_server import api_server
 from tests.missing import REPLACED, is_ci, missing
 from tests.missing import pytest_runtestloop as pytest_runtestloop
@@ -63,6 +64,14 @@ def _as_text(data: Any) -> Any:
             return type(data)(map(_as_text, data))
         case _:
             return data
+
+
+@pytest.fixture(autouse=True)
+def wrong_documents() -> Iterator[list[str]]:
+    """What is wrong with the status documents that a test's applications send: fails the test if anything is."""
+    with status_documents.watched() as troubles:
+        yield troubles
+    assert troubles == []
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from gaetk_longtask.operators.overview import NoSuchTaskError
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.answers import unpressed, with_query
 from gaetk_longtask.web.current import current_runtime
-from gaetk_longtask.web.pages.base import Page
+from gaetk_longtask.web.pages.base import ListPage
 from gaetk_longtask.web.problems import ProblemError, reaching_the_store
 from gaetk_longtask.web.requests import JobName, protect, wants_json
 
@@ -32,10 +31,8 @@ View = Callable[..., ResponseReturnValue]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorPage(Page):
+class OperatorPage(ListPage):
     """The values and functions that the templates of all operators' pages may use."""
-
-    now: datetime
 
     def state(self, status: Status) -> str:
         """Return the name of a state."""
@@ -49,17 +46,6 @@ class OperatorPage(Page):
             Status.CANCELLED: self.gettext("Cancelled"),
         }
         return names[status]
-
-    def span(self, seconds: float) -> str:
-        """Return a duration in words."""
-        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
-
-    def distance(self, moment: datetime) -> str:
-        """Return in words how long ago a moment was, or how far ahead it is."""
-        seconds = (self.now - moment).total_seconds()
-        if seconds < 0:
-            return self.gettext("in %(duration)s", duration=self.span(-seconds))
-        return self.gettext("%(duration)s ago", duration=self.span(seconds))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -229,10 +229,6 @@ def parse_age(text: str) -> timedelta:
 
 
 def _from_cursor(text: str) -> tuple[datetime, ndb.Cursor]:
-    found = re.fullmatch(r"([0-9]{1,10})[.]([A-Za-z0-9_=-]+)", text, re.ASCII)
-    try:
-        if found is not None:
-            return datetime.fromtimestamp(int(found[1]), UTC), ndb.Cursor(urlsafe=found[2].encode())
-    except ValueError:  # not Base64
-        pass
-    raise ValueError("The cursor is invalid. Use the one that the previous page returned.")
+    asked_at, _, cursor = text.partition(".")
+    start = listing.read_cursor(cursor if re.fullmatch("[0-9]{1,10}", asked_at, re.ASCII) else "")
+    return datetime.fromtimestamp(int(asked_at), UTC), start

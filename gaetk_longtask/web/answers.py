@@ -111,8 +111,12 @@ class Answers:
         return subject_of(self._hooks.title, language, self._hooks.task.title if self._hooks.task else None)
 
     def document(self, snapshot: Snapshot) -> Response:
-        """Return the status document."""
-        return document_response(self.page(snapshot).document(), mimetype="application/json")
+        """Return the status document; ``Retry-After`` says when to ask again, if anything more will happen."""
+        page = self.page(snapshot)
+        response = document_response(page.document(), mimetype="application/json")
+        if page.refresh is not None:
+            response.headers["Retry-After"] = str(page.refresh)
+        return response
 
     def url(self, job: JobName, task_id: str) -> str:
         """Return the URL of a job of a task. It keeps the parameters of the task's URL, or of the start."""

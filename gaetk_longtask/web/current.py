@@ -1,4 +1,4 @@
-"""Looks up the current application's runtime, and the handler class behind a view function."""
+"""Looks up the current application's runtime and user, and the handler class behind a view function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import current_app
 from gaetk_longtask.config import changed_setting, given_settings, given_variables
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.web.hooks import Hooks
+from gaetk_longtask.web.hooks import Hooks, text_or_none
 
 EXTENSION = "gaetk_longtask"  #: the key of the application's `Runtime` in ``app.extensions``
 
@@ -31,6 +31,15 @@ def current_runtime() -> Runtime:
     if read is not None and read != variables:
         raise changed_setting(read, variables)
     return runtime
+
+
+def current_user() -> str | None:
+    """Return what ``LONGTASK_USER`` returns for the current request, None for an empty string or without the setting.
+
+    Raise `TypeError` unless it is a string or None.
+    """
+    user = current_runtime().config.user
+    return text_or_none(user(), hook="LONGTASK_USER") or None if user is not None else None
 
 
 def handler_class(view: Any) -> type[Hooks] | None:

@@ -32,7 +32,7 @@ from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
-from gaetk_longtask.web import deliveries, endpoints, forms
+from gaetk_longtask.web import deliveries, endpoints, forms, mine
 from gaetk_longtask.web import tasks as stored_tasks
 from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.csrf import offer_fresh_button
@@ -122,6 +122,9 @@ class LongTaskManager:
         blueprint.add_url_rule("/sweep", "_sweep", lambda: _by_cron(maintenance.sweep))
         blueprint.add_url_rule("/purge", "_purge", lambda: _by_cron(maintenance.purge))
         blueprint.app_context_processor(lambda: {"longtask_upload": upload_attributes})
+        blueprint.add_url_rule("/status.schema.json", "schema", lambda: _schema(blueprint))
+        if config.user is not None:
+            mine.add_page(blueprint)
         if config.admin is not None:  # imported by name: an application without an overview starts faster
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
@@ -258,6 +261,13 @@ def _answer_elsewhere() -> Response | None:
 def _is_handlers() -> bool:
     """Return whether the current request has reached one of our handlers."""
     return handler_class(current_app.view_functions.get(request.endpoint or "")) is not None
+
+
+def _schema(blueprint: Blueprint) -> Response:
+    """Return the JSON Schema of the status document, which is one of the static files."""
+    response = blueprint.send_static_file("status.schema.json")
+    response.mimetype = "application/schema+json"
+    return response
 
 
 def _by_cron(work: Callable[[Runtime], maintenance.Report]) -> ResponseReturnValue:

@@ -13,7 +13,6 @@ from flask.views import View
 
 from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
-from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
@@ -23,13 +22,13 @@ from gaetk_longtask.web import deliveries, visits
 from gaetk_longtask.web.answers import Answers
 from gaetk_longtask.web.calls import WorkCalls
 from gaetk_longtask.web.checks import check_attributes, check_hooks, check_work, takes_task
-from gaetk_longtask.web.current import current_runtime
+from gaetk_longtask.web.current import current_runtime, current_user
 from gaetk_longtask.web.hooks import get_user_id, task_ended
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE
 from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.places import PARENT
-from gaetk_longtask.web.problems import failed_visit, report_exception
+from gaetk_longtask.web.problems import shielded
 from gaetk_longtask.web.requests import JobName, asked_job, guard, protect
 from gaetk_longtask.web.results import response_with
 from gaetk_longtask.web.templating import render
@@ -41,7 +40,7 @@ class LongRunningTaskHandler(WorkCalls, View):
     """A view whose work takes too long for one request.
 
     Subclass it, write `execute_task`, and add it to an application that has a `LongTaskManager`. Use one URL rule that
-    accepts GET and POST, which is the default of ``as_view``.
+    accepts GET, POST and DELETE, which is the default of ``as_view``.
     """
 
     #: The number of failed attempts (an exception, or the death of the process) after which a task is `failed`.
@@ -69,7 +68,7 @@ class LongRunningTaskHandler(WorkCalls, View):
     #: task's parameters are gone.
     form_url: Any = None
 
-    methods: ClassVar[Collection[str] | None] = ("GET", "POST")
+    methods: ClassVar[Collection[str] | None] = ("GET", "POST", "DELETE")
 
     #: A `TaskInfo` in hooks that serve a visitor; a `LongTask` in `execute_task` and `display_result`; None until
     #: there is a task.
@@ -91,7 +90,7 @@ class LongRunningTaskHandler(WorkCalls, View):
 
     @classmethod
     def _read_methods(cls, *, wins: bool = True) -> None:
-        """Take Flask's ``methods`` for `start_methods`, if it `wins`; the URL rule always has GET and POST."""
+        """Take Flask's ``methods`` for `start_methods`, if it `wins`; the URL rule always has all of ours."""
         methods: Any = cls.methods
         if methods is LongRunningTaskHandler.methods:
             return
@@ -161,9 +160,10 @@ class LongRunningTaskHandler(WorkCalls, View):
     def get_user_id(self) -> str | None:
         """Return the visitor's user id, which is stored as the task's ``created_by``.
 
-        None, the default, means that the visitor is anonymous. An empty string means the same.
+        By default, this is what ``LONGTASK_USER`` returns. None means that the visitor is anonymous, as does an empty
+        string. Without the setting, all visitors are.
         """
-        return None
+        return current_user()
 
     def unique_key(self, parameters: Any) -> str | None:
         """Return a key that equal requests have in common: the second request joins the first one's unfinished task.
@@ -216,15 +216,7 @@ class LongRunningTaskHandler(WorkCalls, View):
                 # A handler of its own tells of the end, because it may be another request than that of the work.
                 tell = lambda task: make_handler()._tell(task)  # noqa: E731, SLF001  # the class's own
                 return deliveries.answer(handler, handler._work, tell)  # noqa: SLF001  # the same
-            try:
-                return guarded(**url_values)  # type: ignore[no-any-return]  # a view's own value
-            except Exception:
-                raise  # Flask's error handlers answer
-            except BaseException as exc:
-                if must_pass(exc):
-                    raise
-                report_exception(exc)
-                return failed_visit().response()
+            return shielded(lambda: guarded(**url_values))
 
         view.make_handler = make_handler  # type: ignore[attr-defined]  # as Flask
         return view

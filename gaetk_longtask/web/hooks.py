@@ -70,17 +70,17 @@ def may_access(hooks: Hooks, task: TaskInfo) -> bool:
 
 def get_user_id(hooks: Hooks) -> str | None:
     """Return what `get_user_id` returns, None for an empty string; raise `TypeError` unless it is a string or None."""
-    return _text_or_none(hooks, "get_user_id", hooks.get_user_id()) or None
+    return text_or_none(hooks.get_user_id(), hook=_name(hooks, "get_user_id")) or None
 
 
 def unique_key(hooks: Hooks, parameters: Any) -> str | None:
     """Return what `unique_key` returns; raise `TypeError` unless it is a string or None."""
-    return _text_or_none(hooks, "unique_key", hooks.unique_key(parameters))
+    return text_or_none(hooks.unique_key(parameters), hook=_name(hooks, "unique_key"))
 
 
 def title_of(hooks: Hooks, parameters: Any) -> str | None:
     """Return what `title_of` returns, see `as_title`; None if it is blank. Raise `TypeError` if it is no string."""
-    return as_title(_text_or_none(hooks, "title_of", hooks.title_of(parameters)) or "") or None
+    return as_title(text_or_none(hooks.title_of(parameters), hook=_name(hooks, "title_of")) or "") or None
 
 
 def task_ended(hooks: Hooks, task: LongTask) -> None:
@@ -92,12 +92,13 @@ def task_ended(hooks: Hooks, task: LongTask) -> None:
         raise TypeError(f"{_name(hooks, 'task_ended')}() must be a plain function, neither async nor with yield.")
 
 
-def _text_or_none(hooks: Hooks, name: str, answer: object) -> str | None:
+def text_or_none(answer: object, *, hook: str) -> str | None:
+    """Return what a hook has returned; raise `TypeError` unless it is a string or None."""
     if answer is None or isinstance(answer, str):
         return answer
     if inspect.iscoroutine(answer):
         answer.close()  # else Python warns that it was never awaited
-    raise TypeError(f"{_name(hooks, name)}() must return a str or None, not {answer!r}.")
+    raise TypeError(f"{hook}() must return a str or None, not {answer!r}.")
 
 
 def _name(hooks: Hooks, name: str) -> str:

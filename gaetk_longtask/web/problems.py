@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
@@ -12,9 +12,11 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from flask import Response, current_app, got_request_exception, make_response, request
+from flask.typing import ResponseReturnValue
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.foreign import logging_failures
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.foreign import logging_failures, must_pass
 from gaetk_longtask.web.headers import keep_out_of_frames
 from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import DEFAULT_TITLE, Page, subject_of
@@ -151,6 +153,28 @@ def reaching_the_store() -> Iterator[None]:
 def failed_visit() -> ProblemError:
     """Return the error for a request in which the application's code has raised an exception that Flask passes on."""
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "We could not answer this request. Try again later.")
+
+
+def shielded(view: Callable[[], ResponseReturnValue]) -> ResponseReturnValue:
+    """Return what a view returns. Answer 500 if it raises what is no `Exception`, which would end the process."""
+    try:
+        return view()
+    except Exception:
+        raise  # Flask's error handlers answer
+    except BaseException as exc:
+        if must_pass(exc):
+            raise
+        report_exception(exc)
+        return failed_visit().response()
+
+
+def not_set_up(exc: ConfigurationError) -> ProblemError:
+    """Report a missing or invalid setting, and return the error that says so."""
+    report_exception(exc)
+    return ProblemError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "This application is not set up for long-running tasks. The reason is in its log.",
+    )
 
 
 def report_exception(exc: BaseException, **fields: object) -> None:

@@ -110,8 +110,7 @@ class Start:
             # After 307 the browser sends the form again. A file must not be sent twice.
             return redirect(url, HTTPStatus.SEE_OTHER if request.files else HTTPStatus.TEMPORARY_REDIRECT)
         snapshot = answers.snapshot(task)
-        headers = {"Location": url, "Retry-After": str(answers.page(snapshot).refresh)}
-        return answers.document(snapshot), HTTPStatus.ACCEPTED, headers
+        return answers.document(snapshot), HTTPStatus.ACCEPTED, {"Location": url}
 
     def _ask_first(self) -> Any:
         """Return a page with a start button, because a page of another site must not start a task."""

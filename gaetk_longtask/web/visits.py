@@ -26,7 +26,7 @@ from gaetk_longtask.web.answers import GONE, Answers, unpressed
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.headers import keep_out_of_frames, keep_sandbox
 from gaetk_longtask.web.hooks import Hooks, may_access
-from gaetk_longtask.web.problems import ProblemError, reaching_the_store, report_exception
+from gaetk_longtask.web.problems import ProblemError, not_set_up, reaching_the_store
 from gaetk_longtask.web.requests import (
     ID_FIELD,
     JOB_FIELD,
@@ -80,11 +80,7 @@ class _Visit:
                 raise
             return self._answers.problem(bad_form)
         except ConfigurationError as exc:
-            report_exception(exc)
-            return ProblemError(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "This application is not set up for long-running tasks. The reason is in its log.",
-            ).response(title=self._hooks.title)
+            return not_set_up(exc).response(title=self._hooks.title)
 
     def _dispatch(self) -> Any:
         if not has_possible_host(self._request):
@@ -110,6 +106,8 @@ class _Visit:
                 "%(job)s must be one of %(names)s.",
                 values={"job": JOB_FIELD, "names": ", ".join(JobName)},
             ) from None
+        if self._request.method == "DELETE":
+            name = _meant_by_delete(name)
         snapshot = self._find(task_id)
         self._hooks.task = snapshot.info
         with self._runtime.ndb_context.namespace(snapshot.info.namespace):
@@ -254,7 +252,7 @@ class _Visit:
 
     def _steer(self, name: JobName, snapshot: Snapshot) -> Any:
         task_id = snapshot.info.id
-        if self._request.method != "POST":
+        if self._request.method not in ("POST", "DELETE"):
             raise self._unposted(name, task_id)
         if not is_same_origin(self._request):
             raise ProblemError(HTTPStatus.FORBIDDEN, "Use the button on the task's page.")
@@ -292,6 +290,17 @@ class _Visit:
         except DamagedDataError:
             return True
         return False
+
+
+def _meant_by_delete(name: JobName) -> JobName:
+    if name is JobName.QUERY:
+        return JobName.CANCEL
+    allow = ("GET", "HEAD", "POST") if name is JobName.SHOWRESULT else ("POST",)
+    raise ProblemError(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "DELETE cancels a task. Send it to the address of the task's page.",
+        allow=allow,
+    )
 
 
 def _not_yours() -> ProblemError:

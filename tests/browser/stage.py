@@ -98,7 +98,7 @@ class Stage:
         self.queue = InMemoryQueue()
         self.progress = InMemoryProgressStore()
         self.app = app = Flask(__name__)
-        app.config.update(SECRET_KEY="for tests alone", LONGTASK_ADMIN=lambda: True)
+        app.config.update(SECRET_KEY="for tests alone", LONGTASK_ADMIN=lambda: True, LONGTASK_USER=lambda: "visitor")
         if csrf_protection:
             CSRFProtect(app)
         LongTaskManager(app, ndb_client=ndb_client, queue=self.queue, progress=self.progress, clock=self.clock)
@@ -159,10 +159,17 @@ class Stage:
         assert isinstance(services, Runtime)
         return services
 
-    def task(self, status: Status = Status.READY, *, endpoint: str = "report", **progress: Any) -> str:
+    def task(
+        self,
+        status: Status = Status.READY,
+        *,
+        endpoint: str = "report",
+        created_by: str | None = None,
+        **progress: Any,
+    ) -> str:
         """Start a task, bring it into a state in the ordinary way, and return its id."""
         with self.app.app_context():
-            task = LongTaskManager.start(endpoint, {"month": "March"})
+            task = LongTaskManager.start(endpoint, {"month": "March"}, created_by=created_by)
         self.clock.advance(timedelta(seconds=4))
         match status:
             case Status.STARTED:

@@ -121,11 +121,20 @@ def _everything(stage: Stage) -> str:
     return f"{stage.url}/_longtask/tasks"
 
 
+def _mine(stage: Stage) -> str:
+    """The visitor's own list, with tasks in every state."""
+    for status in Status:
+        stage.task(status, created_by="visitor", **(WORKING if status is Status.STARTED else {}))
+    stage.task(Status.STARTED, endpoint="import", created_by="visitor", **IN_PHASES)
+    stage.task(Status.FAILED, created_by="visitor", error="There are no invoices in March 2031.")
+    return f"{stage.url}/_longtask/mine"
+
+
 def _overseen(stage: Stage, task_id: str) -> str:
     return f"{stage.url}/_longtask/tasks/{task_id}?parameters=show"
 
 
-#: The pages for operators.
+#: The pages with several tasks: those for operators, and the visitor's own list.
 OVERVIEW: dict[str, Callable[[Stage], str]] = {
     "overview": _everything,
     "overview-filtered": lambda stage: f"{stage.url}/_longtask/tasks?status=failed&endpoint=export&older=1h",
@@ -134,6 +143,7 @@ OVERVIEW: dict[str, Callable[[Stage], str]] = {
     "overview-failed": lambda stage: _overseen(stage, stage.task(Status.FAILED, error="There are no invoices.")),
     "overview-many": lambda stage: f"{_everything(stage).replace('/tasks', '/many')}?action=delete&all=1",
     "overview-none": lambda stage: f"{stage.url}/_longtask/many?action=cancel&all=1&endpoint=none",
+    "mine": _mine,
     "overview-statistics": lambda stage: f"{stage.url}/_longtask/statistics",
 }
 

@@ -52,6 +52,22 @@ TABLE: list[tuple[str, Status | None, list[int]]] = [
         [403, 403, 303, 403, 303, 403, 403, 403, 403, 403, 403, 403],
     ),
     (
+        "DELETE /report?_longtaskjob=query&{id}",
+        Status.READY,
+        [403, 403, 303, 403, 303, 403, 403, 403, 403, 403, 403, 403],
+    ),
+    (
+        "DELETE /report?_longtaskjob=showresult&{id}",
+        Status.DONE,
+        [405] * 12,
+    ),
+    (
+        "DELETE /report?_longtaskjob=execute&{id}",
+        Status.READY,
+        [403] * 12,
+    ),
+    ("DELETE /report", None, [405] * 12),
+    (
         "GET /report?_longtaskjob=cancel&{id}",
         Status.READY,
         [403, 403, 405, 405, 405, 405, 403, 403, 403, 403, 403, 403],
@@ -71,6 +87,9 @@ TABLE: list[tuple[str, Status | None, list[int]]] = [
         Status.READY,
         [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403],
     ),
+    # Each user gets their own list.
+    ("GET /_longtask/mine", Status.READY, [404, 200, 200, 200, 200, 200, 200, 200, 200, 404, 404, 404]),
+    ("GET /_longtask/status.schema.json", None, [200] * 12),
     ("GET /_longtask/sweep", None, [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 200]),
     ("GET /_longtask/purge", None, [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 200]),
     # All others get the same answer as without an overview.
@@ -114,7 +133,11 @@ class Report(Work):
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(Report, LONGTASK_ADMIN=lambda: request.headers.get("X-Operator") == "yes")
+    return make_app(
+        Report,
+        LONGTASK_ADMIN=lambda: request.headers.get("X-Operator") == "yes",
+        LONGTASK_USER=lambda: request.headers.get("X-User"),
+    )
 
 
 def task_in(app: Flask, queue: InMemoryQueue, status: Status | None) -> LongTask:
@@ -142,7 +165,7 @@ def test_every_client_gets_only_what_it_may_have(
     task = task_in(app, queue, status)
     with ask(app, queue, address, actor, task) as answer:
         assert answer.status_code == code
-        if code in (403, 404):
+        if code in (403, 404) or (address == "GET /_longtask/mine" and not actor.startswith("owner")):
             assert task.id not in answer.text
             assert "anna" not in answer.text
 

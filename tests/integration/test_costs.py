@@ -171,6 +171,7 @@ def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
     ndb_client.stub = DatastoreGrpcTransport(host=ndb_client.host, channel=channel)
     do = Work.do
     app = Flask("tests")
+    app.config["LONGTASK_USER"] = lambda: "anna"
     LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=Progress(meter), clock=clock)
     app.add_url_rule("/work", view_func=Work.as_view("work"))
     app.add_url_rule("/phased", view_func=Phased.as_view("phased"))
@@ -387,6 +388,13 @@ def look_up(stage: Stage) -> None:
         LongTaskManager.task(id_of(url))
 
 
+def own_list(stage: Stage) -> None:
+    for _ in range(overview.PAGE):
+        stage.done()
+    with stage.counted():
+        assert len(stage.client.get("/_longtask/mine", headers=JSON).json["tasks"]) == overview.PAGE
+
+
 def failed_task(stage: Stage) -> None:
     def do(handler: Work) -> None:
         raise ValueError
@@ -494,6 +502,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "how long such tasks usually take": typical,
     "an undisturbed run of a class with phases": run_in_phases,
     "an operator's list": operators_list,
+    "a visitor's own list": own_list,
     "a task that failed twice": failed_task,
     "an undisturbed run, with progress in Datastore": on_datastore(whole_run),
     "a poll, with progress in Datastore": on_datastore(poll),

@@ -32,6 +32,7 @@ LATE = [
     {"LONGTASK_QUEUE": "reports"},
     {"LONGTASK_PROGRESS_URL": "memcached://127.0.0.1:11211"},
     {"LONGTASK_ADMIN": lambda: True},
+    {"LONGTASK_USER": lambda: "anna"},
     {"LONGTASK_BASE_URL": "https://www.example.com"},
     {"LONGTASK_LOCATION": None},
     {"LONGTASK_PROJECT": ""},

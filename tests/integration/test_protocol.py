@@ -541,6 +541,57 @@ def test_cancelling_what_is_done_changes_nothing(client: FlaskClient, queue: InM
     assert answer.json["status"] == "done"
 
 
+def test_delete_on_the_address_of_the_page_cancels(client: FlaskClient) -> None:
+    url = started(client, "/report")
+    answer = client.delete(url, headers=JSON)
+    assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
+    assert client.delete(url, headers=JSON).json["status"] == "cancelled"
+    assert client.delete(url).headers["Location"] == url
+
+
+def test_delete_without_a_job_means_the_task_too(client: FlaskClient) -> None:
+    url = started(client, "/report")
+    assert client.delete(url.replace("_longtaskjob=query&", ""), headers=JSON).json["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}])
+def test_delete_is_refused_unless_it_comes_from_our_own_pages(client: FlaskClient, headers: dict[str, str]) -> None:
+    url = started(client, "/report")
+    assert client.delete(url, headers=headers).status_code == 403
+    assert polled(client, url)["status"] == "ready"
+
+
+@pytest.mark.parametrize(("name", "allow"), [("showresult", "GET, HEAD, POST"), ("cancel", "POST"), ("retry", "POST")])
+def test_delete_on_any_other_address_of_a_task_is_refused(client: FlaskClient, name: str, allow: str) -> None:
+    url = started(client, "/report")
+    answer = client.delete(job(url, name), headers=JSON)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allow)
+    assert polled(client, url)["status"] == "ready"
+
+
+def test_delete_starts_nothing(client: FlaskClient, queue: InMemoryQueue) -> None:
+    answer = client.delete("/report", headers=JSON)
+    assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "POST"})
+    assert not queue.tasks
+
+
+def test_a_rule_with_methods_of_its_own_does_not_accept_delete(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
+    app.add_url_rule("/own", view_func=Report.as_view("own"), methods=["GET", "POST"])
+    client = app.test_client()
+    url = started(client, "/own")
+    assert client.delete(url).status_code == 405
+    assert polled(client, url)["status"] == "ready"
+
+
+def test_an_answer_to_a_program_says_when_to_ask_again(client: FlaskClient, queue: InMemoryQueue) -> None:
+    url = started(client, "/report")
+    answer = client.get(url, headers=JSON)
+    assert answer.headers["Retry-After"] == str(answer.json["poll_after_seconds"]) == "1"
+    queue.deliver_all(client)
+    assert "Retry-After" not in client.get(url, headers=JSON).headers
+
+
 def test_retry_starts_a_failed_task_again_under_the_same_url(client: FlaskClient, queue: InMemoryQueue) -> None:
     url = failed(client, queue)
     answer = client.post(job(url, "retry"))

@@ -69,6 +69,12 @@ def test_a_name_that_google_cloud_refuses_is_refused(key: str, name: str) -> Non
         read({key: name})
 
 
+@pytest.mark.parametrize("value", [True, "anna", ""])
+def test_the_setting_that_says_who_is_asking_must_be_a_function(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="LONGTASK_USER must be a function that returns who has sent"):
+        read({"LONGTASK_USER": value})
+
+
 def test_a_function_decides_who_may_see_the_overview() -> None:
     def is_admin() -> bool:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from gaetk_longtask.web.languages.language import Language
 
@@ -23,6 +24,24 @@ class Page:
     def gettext(self, message: str, **values: object) -> str:
         """Translate into the visitor's language; the values replace ``%(name)s``."""
         return self.language.gettext(message, **values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListPage(Page):
+    """What pages with several tasks have: words for durations and for how long ago something was."""
+
+    now: datetime
+
+    def span(self, seconds: float) -> str:
+        """Return a duration in words."""
+        return self.gettext("under a second") if 0 < seconds < 1 else self.language.span(seconds)
+
+    def distance(self, moment: datetime) -> str:
+        """Return in words how long ago a moment was, or how far ahead it is."""
+        seconds = (self.now - moment).total_seconds()
+        if seconds < 0:
+            return self.gettext("in %(duration)s", duration=self.span(-seconds))
+        return self.gettext("%(duration)s ago", duration=self.span(seconds))
 
 
 def subject_of(title: object, language: Language, task_title: str | None = None) -> str:

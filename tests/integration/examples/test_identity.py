@@ -13,10 +13,10 @@ from gaetk_longtask.identity import HEADER, IdentityAwareProxy
 from gaetk_longtask.testing import TaskRunner
 from tests.integration.test_identity import AUDIENCE, KeyServer, Proxy
 from tests.pages import page_named, run
-from tests.support import result_text
+from tests.support import JSON, result_text
 
 IDENTITY = "identity.md"
-SESSION, PROXY, ADMIN, DEVELOPER = 1, 2, 3, 4
+SESSION, USER, PROXY, ADMIN, DEVELOPER = 1, 2, 3, 4, 5
 PREPARED = """
 from flask import Flask
 app = Flask(__name__)
@@ -89,6 +89,21 @@ def test_a_visitor_without_a_user_starts_nothing(reports: Reports, user: str | N
     assert not runner.queue.tasks
 
 
+@pytest.mark.parametrize("user", ["anna", "Jürgen Müller"])
+@pytest.mark.calls(IDENTITY, "<lambda>")
+def test_one_function_says_it_for_all_handlers_and_gives_each_user_a_list(reports: Reports, user: str) -> None:
+    runner = reports(SESSION, USER)
+    assert runner.client.get("/_longtask/mine").status_code == 404
+    with runner.client.session_transaction() as session:
+        session["user"] = user
+    task = runner.start("/report")
+    [listed] = runner.client.get("/_longtask/mine", headers=JSON).json["tasks"]
+    assert listed["links"]["self"] == task.url
+    with runner.client.session_transaction() as session:
+        session["user"] = "ben"
+    assert runner.client.get("/_longtask/mine", headers=JSON).json["tasks"] == []
+
+
 @pytest.mark.calls(IDENTITY, "Report.get_user_id (2)")
 def test_a_visitor_behind_the_proxy_owns_their_tasks(reports: Reports, proxy: Proxy) -> None:
     runner = reports(PROXY)
@@ -112,7 +127,7 @@ def test_a_visitor_who_gets_around_the_proxy_starts_nothing(reports: Reports, he
     ("email", "status"),
     [("anna@example.com", 200), ("ben@example.com", 200), ("clara@example.com", 404), ("jürgen@example.com", 404)],
 )
-@pytest.mark.calls(IDENTITY, "<lambda>")
+@pytest.mark.calls(IDENTITY, "<lambda> (2)")
 def test_operators_are_known_by_their_address(reports: Reports, proxy: Proxy, email: str, status: int) -> None:
     runner = reports(PROXY, ADMIN)
     headers = {HEADER: proxy.assertion(email=email)}

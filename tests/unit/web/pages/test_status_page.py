@@ -21,6 +21,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import Page, StartPage, TextPage, as_title
 from gaetk_longtask.web.pages.links import Links
+from gaetk_longtask.web.pages.mine import MinePage
 from gaetk_longtask.web.problems import ProblemPage
 from tests.unit.conftest import ID, NOW, snapshot_of
 
@@ -328,6 +329,7 @@ PAGES: dict[str, type[Page]] = {
     "start.html": StartPage,
     "text.html": TextPage,
     "base.html": Page,
+    "mine.html": MinePage,
     "overview.html": OperatorPage,
     "overview_tasks.html": TasksPage,
     "overview_task.html": TaskPage,
