@@ -8,7 +8,10 @@ from contextlib import contextmanager, nullcontext
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import ndb
+
+from gaetk_longtask.config import no_credentials
 
 #: What Datastore raises when it does not answer, or when it is unknown whether a commit was applied.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
@@ -48,8 +51,14 @@ class NdbContexts:
             yield
 
     def client(self) -> ndb.Client:
-        """Return the application's own client, or ours; raise `ConfigurationError` if the project id is unknown."""
+        """Return the application's own client, or ours.
+
+        Raise `ConfigurationError` if the project id is unknown, or if there is no Datastore to connect to.
+        """
         with self._lock:
             if self._client is None:
-                self._client = ndb.Client(project=self._project())
+                try:
+                    self._client = ndb.Client(project=self._project())
+                except DefaultCredentialsError as exc:
+                    raise no_credentials("DATASTORE_EMULATOR_HOST") from exc
             return self._client

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import tasks_v2
-from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport, CloudTasksRestTransport
 
 PROJECT, LOCATION = "test-project", "europe-west1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
@@ -90,6 +91,14 @@ def connected(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
     """Return the installed client library's client, on an insecure channel."""
     with grpc.insecure_channel(host) as channel:
         yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+
+
+@contextmanager
+def connected_by_rest(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
+    """Return the same client, which uses REST."""
+    transport = CloudTasksRestTransport(host=host, url_scheme="http", credentials=AnonymousCredentials())
+    with tasks_v2.CloudTasksClient(transport=transport) as client:
+        yield client
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -10,22 +10,27 @@ import sys
 from pathlib import Path
 
 from gaetk_longtask.dev.datastore_emulator.front import Front
-from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, port
+from gaetk_longtask.dev.options import Parser, accept_any_text, address, data_directory, host, port, warn_of
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM, and return the exit code: 1 if the port or the data are in use."""
     accept_any_text()
     parser = Parser(prog="python -m gaetk_longtask.dev.datastore_emulator", description=__doc__)
+    parser.add_argument(
+        "--host", type=host, default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all (%(default)s)"
+    )
     parser.add_argument("--port", type=port, default=8081, help="0 for a free one")
     parser.add_argument("--data-dir", type=data_directory, help="keep the data here between runs")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR)  # the stub's warnings are about the old API
+    if warning := warn_of(options.host, "read and change all data"):
+        print(warning, file=sys.stderr)
     path = None
     if options.data_dir is not None:
         path = options.data_dir / "datastore.sqlite"
     try:
-        asyncio.run(_serve(options.port, path))
+        asyncio.run(_serve(options.host, options.port, path))
     except ModuleNotFoundError as exc:
         print(f"{exc.name} is not installed; pip install appengine-python-standard", file=sys.stderr)
         return 1
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-async def _serve(port: int, path: Path | None) -> None:
+async def _serve(host: str, port: int, path: Path | None) -> None:
     from gaetk_longtask.dev.datastore_emulator import stand_in  # noqa: PLC0415 - needs an extra that may be missing
 
     stand_in.install()
@@ -47,8 +52,8 @@ async def _serve(port: int, path: Path | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     service = DatastoreService(path)
     grpc_server, grpc_port = service.serve()
-    front = await asyncio.start_server(Front(grpc_port, reset=service.reset).accept, "127.0.0.1", port)
-    print(f"ready: 127.0.0.1:{front.sockets[0].getsockname()[1]}", flush=True)
+    front = await asyncio.start_server(Front(grpc_port, reset=service.reset).accept, host, port)
+    print(f"ready: {address(host, front.sockets[0].getsockname()[1])}", flush=True)
     await end.wait()
     front.close()
     grpc_server.stop(grace=None).wait()
