@@ -37,7 +37,7 @@ def grpc_server(answer: Answer) -> tuple[grpc.Server, int]:
     return server, server.add_insecure_port("127.0.0.1:0")
 
 
-class _Handlers(grpc.GenericRpcHandler[bytes, Message]):
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it is not generic at run time
     """Finds the handler of a call, and answers every other call with a sentence."""
 
     def __init__(self, methods: dict[str, grpc.RpcMethodHandler[bytes, Message]]) -> None:
