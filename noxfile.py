@@ -28,6 +28,9 @@ DEBIAN_PACKAGES = {
 #: The npm packages that the browser tests need, and the folder for them.
 NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
 
+#: The clients for Node that `peers` tries, and the folder for them.
+NODE_CLIENTS, NODE_FOLDER = ("@google-cloud/datastore@10", "@google-cloud/tasks@6"), Path(".nox/npm-peers")
+
 #: Two processes share the test files, in the order of `testpaths`. Each process starts its own services.
 IN_PARALLEL = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
@@ -52,16 +55,15 @@ def provide(session: nox.Session, *programs: str, required: bool = False) -> Non
     session.warn(message)
 
 
-def provide_npm_packages(session: nox.Session, *, required: bool) -> None:
-    """Install the npm packages for the browser tests, unless they are installed already."""
-    modules = NPM_FOLDER / "node_modules"
-    if all((modules / package.partition("@")[0]).is_dir() for package in NPM_PACKAGES):
+def provide_npm_packages(session: nox.Session, packages: tuple[str, ...], folder: Path, *, required: bool) -> None:
+    """Install packages from npm, unless they are installed already."""
+    if all((folder / "node_modules" / package.rpartition("@")[0]).is_dir() for package in packages):
         return
     provide(session, "npm", required=required)
     if shutil.which("npm"):
-        NPM_FOLDER.mkdir(parents=True, exist_ok=True)
-        options = ["--prefix", str(NPM_FOLDER), "--no-audit", "--no-fund", "--ignore-scripts"]
-        session.run("npm", "install", *options, *NPM_PACKAGES, external=True, silent=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+        session.run("npm", "install", *options, *packages, external=True, silent=True)
 
 
 @nox.session
@@ -85,7 +87,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests of the library in two processes and measure coverage. Arguments after `--` go to pytest instead."""
     required = os.environ.get("CI") == "true"
     provide(session, "memcached", "redis-server", "chromium", "java", required=required)
-    provide_npm_packages(session, required=required)
+    provide_npm_packages(session, NPM_PACKAGES, NPM_FOLDER, required=required)
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", *(session.posargs or ["--cov", *IN_PARALLEL]))
 
@@ -97,6 +99,15 @@ def tests_dev(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     arguments = session.posargs or ["tests/dev", "--cov=gaetk_longtask/dev", *IN_PARALLEL]
     session.run("python", "-m", "pytest", *arguments, env={"COVERAGE_OMIT": ""})
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Compare our emulators with Google's, behaviour by behaviour. `-- --reasons` says why a behaviour is missing."""
+    provide(session, "java")
+    provide_npm_packages(session, NODE_CLIENTS, NODE_FOLDER, required=False)
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.peers.tasks", *session.posargs)
 
 
 @nox.session

@@ -23,14 +23,18 @@ class Front:
     def __init__(self, *, grpc_port: int, http_port: int) -> None:
         self._grpc_port = grpc_port
         self._http_port = http_port
+        # asyncio has only weak references to a task, and none at all once the client has said everything.
+        self._connections: set[asyncio.Task[None] | None] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        self._connections.add(task := asyncio.current_task())
         # The loop cancels the connections that are open at the end.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             start = await reader.readexactly(len(_HTTP2_PREFACE))
             await self._pass_on(start, reader, writer)
         writer.close()
+        self._connections.discard(task)
 
     async def _pass_on(self, start: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self._grpc_port if start == _HTTP2_PREFACE else self._http_port

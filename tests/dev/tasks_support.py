@@ -39,7 +39,7 @@ class Received:
 class App:
     """Answers with 200 or with `answer`, and records the requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.received: queue.Queue[Received] = queue.Queue()
         self.answer: Callable[[Received], int] = lambda _: 200
         self.location = ""
@@ -71,7 +71,7 @@ class App:
             def handle_error(self, request: object, client_address: object) -> None:
                 """Ignore errors of connections that the emulator has closed."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()

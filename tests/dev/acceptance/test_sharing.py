@@ -168,7 +168,7 @@ def test_a_port_of_a_service_that_is_taken_is_named(name: str, directory: Path, 
         arguments = ("main:app", "--port", "0", f"--{name}-port", port)
         with Program("gaetk_longtask.dev", *arguments, cwd=directory, env=env) as stack:
             assert stack.wait(seconds=90) == 1
-            assert re.search(f"{name} .*{port}", stack.output), stack.output
+            assert re.search(f"{name}.*{port}", stack.output, re.DOTALL), stack.output
 
 
 def test_beside_flask_run_there_are_only_the_services(start: Start, directory: Path, env: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""A checklist of behaviours, run on our emulators and on Google's: ``nox -s peers``."""
