@@ -168,12 +168,6 @@ def need_project(config: Config) -> str:
     return config.project
 
 
-def no_credentials(variable: str) -> ConfigurationError:
-    """Return the error about a service that can be reached neither on Google Cloud nor as an emulator."""
-    message = f"There are no credentials for Google Cloud here, and {variable} names no emulator. {LOCAL_STACK_HINT}"
-    return ConfigurationError(message)
-
-
 def _instance_region() -> str | None:
     """Ask the metadata server, which answers ``projects/123/regions/europe-west1``; None if it does not answer."""
     request = urllib.request.Request(METADATA_URL, headers={"Metadata-Flavor": "Google"})  # constant

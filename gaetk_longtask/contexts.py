@@ -11,7 +11,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import ndb
 
-from gaetk_longtask.config import no_credentials
+from gaetk_longtask.config import LOCAL_STACK_HINT
 
 #: What Datastore raises when it does not answer, or when it is unknown whether a commit was applied.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
@@ -53,12 +53,14 @@ class NdbContexts:
     def client(self) -> ndb.Client:
         """Return the application's own client, or ours.
 
-        Raise `ConfigurationError` if the project id is unknown, or if there is no Datastore to connect to.
+        Raise `ConfigurationError` if the project id is unknown, or `DefaultCredentialsError` if there is neither Google
+        Cloud nor an emulator.
         """
         with self._lock:
             if self._client is None:
                 try:
                     self._client = ndb.Client(project=self._project())
                 except DefaultCredentialsError as exc:
-                    raise no_credentials("DATASTORE_EMULATOR_HOST") from exc
+                    message = f"{exc} {LOCAL_STACK_HINT}"
+                    raise DefaultCredentialsError(message) from exc
             return self._client
