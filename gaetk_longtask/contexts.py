@@ -62,5 +62,5 @@ class NdbContexts:
                     self._client = ndb.Client(project=self._project())
                 except DefaultCredentialsError as exc:
                     message = f"{exc} {LOCAL_STACK_HINT}"
-                    raise DefaultCredentialsError(message) from exc
+                    raise DefaultCredentialsError(message) from exc  # type: ignore[no-untyped-call]  # google-auth is untyped
             return self._client

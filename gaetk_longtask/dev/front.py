@@ -29,6 +29,8 @@ class Front:
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self._connections.add(task := asyncio.current_task())
+        # asyncio does it for the sockets alone that it has created itself.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The loop cancels the connections that are open at the end.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             start = await reader.readexactly(len(_HTTP2_PREFACE))
