@@ -29,7 +29,7 @@ DEBIAN_PACKAGES = {
 NPM_PACKAGES, NPM_FOLDER = ("axe-core@4", "vnu-jar@26"), Path(".nox/npm")
 
 #: The clients for Node that `peers` tries, and the folder for them.
-NODE_CLIENTS, NODE_FOLDER = ("@google-cloud/datastore@10",), Path(".nox/npm-peers")
+NODE_CLIENTS, NODE_FOLDER = ("@google-cloud/datastore@10", "@google-cloud/tasks@6"), Path(".nox/npm-peers")
 
 #: Two processes share the test files, in the order of `testpaths`. Each process starts its own services.
 IN_PARALLEL = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
@@ -108,6 +108,7 @@ def peers(session: nox.Session) -> None:
     provide_npm_packages(session, NODE_CLIENTS, NODE_FOLDER, required=False)
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.peers", *session.posargs)
+    session.run("python", "-m", "tests.peers.tasks", *session.posargs)
 
 
 @nox.session

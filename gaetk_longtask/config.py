@@ -20,6 +20,14 @@ _METADATA_SECONDS = 2.0
 #: App Engine has its own names for two regions.
 _REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
 _PREFIX = "LONGTASK_"
+#: ``GAE_ENV`` on the local stack; it is ``standard`` on App Engine, and nothing can change that.
+_LOCAL_ENVIRONMENT = "localdev"
+#: The end of a message about something that Google Cloud has, and this machine lacks.
+LOCAL_STACK_HINT = (
+    "To run the application on your own machine, start it with 'python -m gaetk_longtask.dev MODULE:APP' instead of "
+    "'flask run'. To keep 'flask run' or a debugger, start 'python -m gaetk_longtask.dev --services-only' in another "
+    "terminal, and paste the line that it prints."
+)
 EMULATED_LOCATION = "local"  #: the location for an emulator, which accepts any
 
 
@@ -96,9 +104,16 @@ class Config:
             values.setdefault("version", environ.get("GAE_VERSION"))
         if hosts := environ.get("MEMCACHED_HOSTS", "").split():  # NDB's own variable: host:port, separated by spaces
             values.setdefault("progress_url", f"memcached://{','.join(hosts)}")
+        if environ.get("GAE_ENV") == _LOCAL_ENVIRONMENT:
+            values.setdefault("admin", _anyone)
         if "base_url" in values:
             values["base_url"] = _base_url(values["base_url"])
         return cls(**values)
+
+
+def _anyone() -> bool:
+    """Let everyone see the overview, on the machine of a developer."""
+    return True
 
 
 #: The platform's variables, and the setting that is used instead of each one where it is set.
@@ -141,7 +156,7 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
         message = (
             "The region of the queues is unknown, because no metadata server answers here. Set LONGTASK_LOCATION in "
             "app.config to the region of your App Engine application, for example 'europe-west1' ('gcloud tasks "
-            "locations list' shows it). To use an emulator, set CLOUD_TASKS_EMULATOR_HOST in the environment."
+            "locations list' shows it). " + LOCAL_STACK_HINT
         )
         raise ConfigurationError(message, key="LONGTASK_LOCATION")
     return _REGIONS.get(region, region)
@@ -150,7 +165,10 @@ def find_location(config: Config, environ: Mapping[str, str]) -> str:
 def need_project(config: Config) -> str:
     """Return the project id; raise `ConfigurationError` if it is not set."""
     if not config.project:
-        message = "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id."
+        message = (
+            "Set LONGTASK_PROJECT in app.config, or GOOGLE_CLOUD_PROJECT in the environment, to the project id. "
+            + LOCAL_STACK_HINT
+        )
         raise ConfigurationError(message, key="LONGTASK_PROJECT")
     return config.project
 

@@ -8,7 +8,10 @@ from contextlib import contextmanager, nullcontext
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import ndb
+
+from gaetk_longtask.config import LOCAL_STACK_HINT
 
 #: What Datastore raises when it does not answer, or when it is unknown whether a commit was applied.
 STORE_ERRORS = (GoogleAPIError, grpc.RpcError, ndb.exceptions.Error)
@@ -48,8 +51,16 @@ class NdbContexts:
             yield
 
     def client(self) -> ndb.Client:
-        """Return the application's own client, or ours; raise `ConfigurationError` if the project id is unknown."""
+        """Return the application's own client, or ours.
+
+        Raise `ConfigurationError` if the project id is unknown, or `DefaultCredentialsError` if there is neither Google
+        Cloud nor an emulator.
+        """
         with self._lock:
             if self._client is None:
-                self._client = ndb.Client(project=self._project())
+                try:
+                    self._client = ndb.Client(project=self._project())
+                except DefaultCredentialsError as exc:
+                    message = f"{exc} {LOCAL_STACK_HINT}"
+                    raise DefaultCredentialsError(message) from exc  # type: ignore[no-untyped-call]  # google-auth is untyped
             return self._client

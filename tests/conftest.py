@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from gaetk_longtask.dev.pieces import (
     DatastoreKind,
+    MemcachedKind,
     Piece,
     check_datastore,
     start_datastore,
@@ -94,7 +95,7 @@ def longtask_datastore_host(datastore_piece: Piece) -> str:
 @pytest.fixture(scope="session")
 def memcached_host() -> Iterator[str]:
     try:
-        piece = start_memcached()
+        piece = start_memcached(MemcachedKind.PROGRAM)
     except MissingPieceError as exc:
         missing(exc)
         raise

@@ -10,9 +10,18 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from gaetk_longtask.dev.app import NoAppError
-from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, existing_file, port, project
+from gaetk_longtask.dev.options import (
+    LOCAL,
+    Parser,
+    accept_any_text,
+    data_directory,
+    existing_file,
+    host,
+    port,
+    project,
+)
 from gaetk_longtask.dev.processes import StackError
-from gaetk_longtask.dev.stack import Stack
+from gaetk_longtask.dev.stack import Ports, Stack
 
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -30,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _end)
     try:
         stack.start()
-        _say(f"ready: {stack.url}")
+        _say(stack.ready)
         stack.watch()
     except _Ended:
         return 0
@@ -49,23 +58,44 @@ def main(arguments: list[str] | None = None) -> int:
 def stack_of(arguments: list[str] | None, **outputs: Any) -> Stack:
     """Return the stack that the arguments ask for; `SystemExit` if they are wrong. `outputs` go to `Stack`."""
     parser = Parser(prog="python -m gaetk_longtask.dev", description=__doc__)
-    parser.add_argument("app", metavar="MODULE:APP", help="the WSGI application, as for gunicorn")
-    parser.add_argument("--port", type=port, default=8080, help="the app's port; 0 for a free one")
-    parser.add_argument("--project", type=project, default="demo", help="the project's id")
-    parser.add_argument("--queue-yaml", type=existing_file, help="the queues (default: queue.yaml, if it exists)")
+    parser.add_argument("app", metavar="MODULE:APP", nargs="?", help="the WSGI application, as for gunicorn")
+    parser.add_argument(
+        "--services-only", action="store_true", help="do not run the app: flask run or a debugger runs it, on --port"
+    )
+    parser.add_argument(
+        "--host", type=host, default=LOCAL, help="the address to listen on; 0.0.0.0 for all (%(default)s)"
+    )
+    parser.add_argument("--port", type=port, default=8080, help="the app's port; 0 for a free one (%(default)s)")
+    for name in ("datastore", "memcached", "tasks"):
+        parser.add_argument(f"--{name}-port", type=port, default=0, help="that service's port (default: a free one)")
+    parser.add_argument("--project", type=project, default="demo", help="the project's id (%(default)s)")
+    for name, what in (("queue", "the queues"), ("cron", "the cron jobs")):
+        text = f"{what} (default: {name}.yaml, if it exists)"
+        parser.add_argument(f"--{name}-yaml", type=existing_file, default=_if_there(f"{name}.yaml"), help=text)
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="write the variables for other programs there")
     parser.add_argument("--data-dir", type=data_directory, help="keep the data here between runs")
     options = parser.parse_args(arguments)
-    queue_yaml: Path | None = options.queue_yaml
-    if queue_yaml is None and Path("queue.yaml").exists():
-        queue_yaml = Path("queue.yaml")
+    if options.app is None and not options.services_only:
+        parser.error("name the application as MODULE:APP, such as main:app, or use --services-only")
+    if options.services_only and not options.port:
+        parser.error("--services-only needs the --port on which the application will answer")
     return Stack(
         options.app,
+        services_only=options.services_only,
+        host=options.host,
         port=options.port,
+        ports=Ports(datastore=options.datastore_port, memcached=options.memcached_port, tasks=options.tasks_port),
         project=options.project,
-        queue_yaml=queue_yaml,
+        queue_yaml=options.queue_yaml,
+        cron_yaml=options.cron_yaml,
+        env_file=options.env_file,
         data_dir=options.data_dir,
         **outputs,
     )
+
+
+def _if_there(name: str) -> Path | None:
+    return Path(name) if Path(name).exists() else None
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from gaetk_longtask.dev.options import NO_APPLICATION
+from gaetk_longtask.dev.options import LOCAL, NO_APPLICATION, address, reachable
 from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, StackError, discard
 
 #: gunicorn's exit codes for "a worker could not boot" and "the app could not be loaded".
@@ -157,12 +157,18 @@ class App:
     """The app's process. gunicorn restarts the app when its code changes; we do if gunicorn gives up."""
 
     def __init__(
-        self, target: str, *, port: int, settings: AppSettings, env: Mapping[str, str], log: Log = discard
+        self,
+        target: str,
+        *,
+        host: str = LOCAL,
+        port: int,
+        settings: AppSettings,
+        env: Mapping[str, str],
+        log: Log = discard,
     ) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._address = ("127.0.0.1", port)
+        self._address = (reachable(host), port)
         self._log = log
-        self._command = [sys.executable, "-m", "gaetk_longtask.dev.gunicorn_app", "--bind", f"127.0.0.1:{port}"]
+        self._command = [sys.executable, "-m", "gaetk_longtask.dev.gunicorn_app", "--bind", address(host, port)]
         self._command += settings.options
         self._command += ["--reload", "--graceful-timeout", "2", "--access-logfile", "-"]
         self._command += ["--access-logformat", '"%(r)s" %(s)s %(B)s %(L)s s', *_no_control_socket(), target]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from gaetk_longtask.dev.__main__ import stack_of
-from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
+from gaetk_longtask.dev.pieces import DatastoreKind, MemcachedKind, start_datastore, start_memcached, start_tasks
 from gaetk_longtask.dev.processes import Log
 
 
@@ -22,6 +24,46 @@ def longtask_datastore_host() -> Iterator[str]:
     """
     with start_datastore(DatastoreKind.EMBEDDED, log=_log_to_stderr()) as datastore:
         yield datastore.host
+
+
+@pytest.fixture(scope="session")
+def longtask_tasks_app_url() -> str:
+    """Where the Cloud Tasks emulator sends App Engine tasks. Override it to use another application."""
+    return "http://127.0.0.1:8080"
+
+
+@pytest.fixture(scope="session")
+def longtask_tasks_host(longtask_tasks_app_url: str) -> Iterator[str]:
+    """``host:port`` of a Cloud Tasks emulator that tests may empty. ``CLOUD_TASKS_EMULATOR_HOST`` is ignored."""
+    with start_tasks(longtask_tasks_app_url, log=_log_to_stderr()) as tasks:
+        yield tasks.host
+
+
+@pytest.fixture
+def longtask_tasks(longtask_tasks_host: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``host:port`` of an empty Cloud Tasks emulator, in which no name was used before."""
+    empty = urllib.request.Request(f"http://{longtask_tasks_host}/reset", data=b"")
+    urllib.request.urlopen(empty, timeout=30).close()  # noqa: S310  # http, written above
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", longtask_tasks_host)
+    return longtask_tasks_host
+
+
+@pytest.fixture(scope="session")
+def longtask_memcached_host() -> Iterator[str]:
+    """``host:port`` of a memcached in Python that tests may empty. ``MEMCACHED_HOSTS`` is ignored."""
+    with start_memcached(MemcachedKind.EMBEDDED, log=_log_to_stderr()) as memcached:
+        yield memcached.host
+
+
+@pytest.fixture
+def longtask_memcached(longtask_memcached_host: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``host:port`` of an empty memcached."""
+    host, _, port = longtask_memcached_host.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"flush_all\r\n")
+        connection.recv(100)
+    monkeypatch.setenv("MEMCACHED_HOSTS", longtask_memcached_host)
+    return longtask_memcached_host
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -30,11 +31,24 @@ class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn is untyped
         self.cfg.set("worker_exit", worker_exit)
 
     def load_wsgiapp(self) -> Any:
-        """Load the application; mark the error if there is none."""
+        """Load the application, and show its events; mark the error if there is none."""
         try:
-            return super().load_wsgiapp()
+            loaded = super().load_wsgiapp()
         except AppImportError as exc:
             raise AppImportError(f"{NO_APPLICATION}{exc}") from exc
+        _show_events()
+        return loaded
+
+
+def _show_events() -> None:
+    """Let the library's events be written, unless the application has decided about its logging."""
+    events = logging.getLogger("gaetk_longtask.events")
+    if events.getEffectiveLevel() == logging.WARNING:  # Python's default
+        events.setLevel(logging.INFO)
+    if not events.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        events.addHandler(handler)
 
 
 if __name__ == "__main__":

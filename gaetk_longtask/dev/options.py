@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import ipaddress
 import os
 import re
+import socket
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -15,6 +17,10 @@ from typing import NoReturn
 NO_APPLICATION = "no application: "
 
 _LONGEST_MESSAGE = 300
+#: Where servers listen, unless told otherwise.
+LOCAL = "127.0.0.1"
+_OURS = (LOCAL, "localhost", "::1")
+_BACKLOG = 500
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
 
 
@@ -33,6 +39,41 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def host(text: str) -> str:
+    """Return the number of an address to listen on, or localhost."""
+    if text != "localhost":
+        try:
+            ipaddress.ip_address(text)
+        except ValueError as exc:
+            raise ArgumentTypeError(
+                f"{text[:100]!r} is not an address; use 127.0.0.1, or 0.0.0.0 for all of this machine's"
+            ) from exc
+    return text
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; OSError if it can't."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def address(host: str, port: int) -> str:
+    """Return ``host:port``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(host: str) -> str:
+    """Return where a program on this machine reaches a server that listens at a host: on all addresses, perhaps."""
+    return {"0.0.0.0": LOCAL, "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+
+
+def warn_of(host: str, what: str) -> str | None:
+    """Return a warning if other machines can reach a host; None if they can't."""
+    if host in _OURS:
+        return None
+    return f"Warning: everyone who can reach this machine at {host} can {what}."
 
 
 def port(text: str) -> int:

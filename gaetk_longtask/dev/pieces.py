@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from gaetk_longtask.dev.cloud_sdk import find_emulator, find_java
+from gaetk_longtask.dev.options import LOCAL, address, reachable
 from gaetk_longtask.dev.processes import Log, MissingPieceError, PieceEndedError, Process, answers, discard, free_port
 from gaetk_longtask.dev.stoppable import Stoppable
 
@@ -30,6 +31,15 @@ class DatastoreKind(StrEnum):
     #: The Cloud SDK's Firestore emulator in Datastore mode.
     FIRESTORE = "firestore"
     #: Our own, in Python; needs neither Java nor the Cloud SDK.
+    EMBEDDED = "embedded"
+
+
+class MemcachedKind(StrEnum):
+    """The memcacheds that can be started."""
+
+    #: The ``memcached`` program.
+    PROGRAM = "memcached"
+    #: Our own, in Python.
     EMBEDDED = "embedded"
 
 
@@ -74,11 +84,13 @@ class Piece(Stoppable):
 def start_datastore(
     kind: DatastoreKind | str | None = None,
     *,
+    host: str = LOCAL,
+    port: int = 0,
     data_dir: Path | None = None,
     memory_mib: int = 512,
     log: Log = discard,
 ) -> Piece:
-    """Start a Datastore emulator on a free port and return it when it answers.
+    """Start a Datastore emulator on a port, or on a free one, and return it when it answers.
 
     Without ``kind``, start the Cloud SDK's if it and Java are found, else the embedded one. All of them read with
     strong consistency, as production does. ``data_dir`` keeps the data, but not with the Firestore emulator.
@@ -92,7 +104,7 @@ def start_datastore(
             kind = DatastoreKind.EMBEDDED
     match DatastoreKind(kind):
         case DatastoreKind.EMBEDDED:
-            return _start_embedded_datastore(data_dir, log)
+            return _start_embedded_datastore(host, port, data_dir, log)
         case DatastoreKind.FIRESTORE:
             options = ["--database-mode=datastore-mode"]
             what = "the Cloud SDK's Firestore emulator in Datastore mode"
@@ -104,9 +116,15 @@ def start_datastore(
     java, jar, main_class = _java_and_jar(DatastoreKind(kind))
     # A quick start and little memory: an emulator does not live long enough for the optimising compiler.
     jvm = [f"-Xmx{memory_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command = [java, *jvm, "-cp", jar, main_class, "start", "--host=127.0.0.1"]
-    return _start_on_free_port(
-        "datastore", what, lambda port: [*command, f"--port={port}", *options], is_ready=_answers_http, log=log
+    command = [java, *jvm, "-cp", jar, main_class, "start", f"--host={host}"]
+    return _start_on_port(
+        "datastore",
+        what,
+        lambda port: [*command, f"--port={port}", *options],
+        host=host,
+        port=port,
+        is_ready=_answers_http,
+        log=log,
     )
 
 
@@ -133,23 +151,39 @@ def _java_and_jar(kind: DatastoreKind) -> tuple[str, str, str]:
     return java, str(jar), main_class
 
 
-def _start_embedded_datastore(data_dir: Path | None, log: Log) -> Piece:
-    command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--port", "0"]
+def _start_embedded_datastore(host: str, port: int, data_dir: Path | None, log: Log) -> Piece:
+    command = [sys.executable, "-m", "gaetk_longtask.dev.datastore_emulator", "--host", host, "--port", str(port)]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
     return _start_announced("datastore", "the embedded Datastore", command, stand_in=True, log=log)
 
 
-def start_memcached(*, log: Log = discard) -> Piece:
-    """Start the ``memcached`` program on a free port and return it when it answers."""
+def start_memcached(
+    kind: MemcachedKind | str | None = None, *, host: str = LOCAL, port: int = 0, log: Log = discard
+) -> Piece:
+    """Start memcached on a port, or on a free one, and return it when it answers.
+
+    Without ``kind``, start the ``memcached`` program if it is found, else our own.
+    """
     program = shutil.which("memcached")
+    if kind is None:
+        kind = MemcachedKind.PROGRAM if program else MemcachedKind.EMBEDDED
+    if MemcachedKind(kind) == MemcachedKind.EMBEDDED:
+        command = [sys.executable, "-m", "gaetk_longtask.dev.memcached", "--host", host, "--port", str(port)]
+        return _start_announced("memcached", "our own memcached in Python", command, stand_in=True, log=log)
     if program is None:
         raise MissingPieceError("memcached is not installed; apt install memcached, or brew install memcached")
-    command = [program, "-l", "127.0.0.1", "-m", "64", "-U", "0"]
+    command = [program, "-l", host, "-m", "64", "-U", "0"]
     if os.geteuid() == 0:
         command += ["-u", "nobody"]  # it refuses to run as root
-    return _start_on_free_port(
-        "memcached", "memcached", lambda port: [*command, "-p", str(port)], is_ready=answers, log=log
+    return _start_on_port(
+        "memcached",
+        "memcached",
+        lambda port: [*command, "-p", str(port)],
+        host=host,
+        port=port,
+        is_ready=answers,
+        log=log,
     )
 
 
@@ -159,7 +193,7 @@ def start_redis(*, log: Log = discard) -> Piece:
     if program is None:
         raise MissingPieceError("redis-server is not installed; apt install redis-server, or brew install redis")
     command = [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    return _start_on_free_port(
+    return _start_on_port(
         "redis", "redis-server", lambda port: [*command, "--port", str(port)], is_ready=answers, log=log
     )
 
@@ -167,16 +201,19 @@ def start_redis(*, log: Log = discard) -> Piece:
 def start_tasks(
     app_url: str,
     *,
+    host: str = LOCAL,
+    port: int = 0,
     queue_yaml: Path | None = None,
     data_dir: Path | None = None,
     at_once: int | None = None,
     log: Log = discard,
 ) -> Piece:
-    """Start the Cloud Tasks emulator on a free port; it sends App Engine tasks to ``app_url``.
+    """Start the Cloud Tasks emulator on a port, or on a free one; it sends App Engine tasks to ``app_url``.
 
     With ``at_once``, no more tasks than that run at a time, whatever the queues allow.
     """
-    command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--port", "0", "--app", app_url]
+    command = [sys.executable, "-m", "gaetk_longtask.dev.tasks_emulator", "--host", host, "--port", str(port)]
+    command += ["--app", app_url]
     if queue_yaml is not None:
         command += ["--queue-yaml", str(queue_yaml)]
     if data_dir is not None:
@@ -191,27 +228,36 @@ def start_tasks(
 def _start_announced(name: str, what: str, command: list[str], *, log: Log, stand_in: bool = False) -> Piece:
     process = Process(name, command, log=log)
     try:
-        host = process.ready_line(timeout_seconds=_START_TIMEOUT_SECONDS)
+        bound, _, port = process.ready_line(timeout_seconds=_START_TIMEOUT_SECONDS).rpartition(":")
     except BaseException:
         process.stop()
         raise
+    host = address(reachable(bound.strip("[]")), int(port))
     return Piece(name=name, what=what, host=host, stand_in=stand_in, process=process)
 
 
-def _start_on_free_port(
-    name: str, what: str, command: Callable[[int], list[str]], *, is_ready: Callable[[str], bool], log: Log
+def _start_on_port(
+    name: str,
+    what: str,
+    command: Callable[[int], list[str]],
+    *,
+    host: str = LOCAL,
+    port: int = 0,
+    is_ready: Callable[[str], bool],
+    log: Log,
 ) -> Piece:
     for attempt in range(1, _START_ATTEMPTS + 1):
-        host = f"127.0.0.1:{(port := free_port())}"
-        process = Process(name, command(port), log=log)
+        number = free_port(host, port, name=name)
+        place = address(reachable(host), number)
+        process = Process(name, command(number), log=log)
         try:
-            process.wait_until_ready(partial(is_ready, host), timeout_seconds=_START_TIMEOUT_SECONDS)
+            process.wait_until_ready(partial(is_ready, place), timeout_seconds=_START_TIMEOUT_SECONDS)
         except BaseException as exc:
             process.stop()
-            if isinstance(exc, PieceEndedError) and attempt < _START_ATTEMPTS:
+            if isinstance(exc, PieceEndedError) and attempt < _START_ATTEMPTS and not port:
                 continue
             raise
-        return Piece(name=name, what=what, host=host, process=process)
+        return Piece(name=name, what=what, host=place, process=process)
     raise AssertionError  # the last attempt returned or raised
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gaetk_longtask.dev.guard import GRACE_SECONDS
+from gaetk_longtask.dev.options import LOCAL, listen
 
 #: Receives a piece's name and a line of its output.
 Log = Callable[[str, str], None]
@@ -150,10 +151,13 @@ class Process:
         return "; its last lines:" + "".join(lines) if lines else "; it wrote nothing"
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_port(host: str = LOCAL, wanted: int = 0, *, name: str = "") -> int:
+    """Return a TCP port that is free now; raise :class:`StackError` if the wanted one is not. 0 stands for any."""
+    try:
+        with listen(host, wanted) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as exc:
+        raise StackError(f"{name}: port {wanted} is not free ({exc.strerror}); 0 takes one that is") from exc
 
 
 def answers(host: str) -> bool:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import tasks_v2
-from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport, CloudTasksRestTransport
 
 PROJECT, LOCATION = "test-project", "europe-west1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
@@ -38,7 +39,7 @@ class Received:
 class App:
     """Answers with 200 or with `answer`, and records the requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.received: queue.Queue[Received] = queue.Queue()
         self.answer: Callable[[Received], int] = lambda _: 200
         self.location = ""
@@ -70,7 +71,7 @@ class App:
             def handle_error(self, request: object, client_address: object) -> None:
                 """Ignore errors of connections that the emulator has closed."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -90,6 +91,14 @@ def connected(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
     """Return the installed client library's client, on an insecure channel."""
     with grpc.insecure_channel(host) as channel:
         yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+
+
+@contextmanager
+def connected_by_rest(host: str) -> Iterator[tasks_v2.CloudTasksClient]:
+    """Return the same client, which uses REST."""
+    transport = CloudTasksRestTransport(host=host, url_scheme="http", credentials=AnonymousCredentials())
+    with tasks_v2.CloudTasksClient(transport=transport) as client:
+        yield client
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

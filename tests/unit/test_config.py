@@ -91,6 +91,19 @@ def test_the_setting_for_the_overview_must_be_a_function(value: object) -> None:
 # Values from the platform.
 
 
+def test_on_the_local_stack_everyone_may_see_the_overview_unless_the_setting_decides() -> None:
+    local = read(GAE_ENV="localdev").admin
+    assert local is not None
+    assert local() is True
+    assert read(GAE_ENV="standard").admin is None
+    assert read().admin is None
+
+    def is_admin() -> bool:
+        return False
+
+    assert read({"LONGTASK_ADMIN": is_admin}, GAE_ENV="localdev").admin is is_admin
+
+
 def test_project_service_and_version_are_those_of_the_instance() -> None:
     config = read(GOOGLE_CLOUD_PROJECT="shop", GAE_SERVICE="web", GAE_VERSION="v7")
     assert (config.project, config.service, config.version) == ("shop", "web", "v7")

@@ -50,7 +50,7 @@ read = str
 #: These pages register receivers of signals or change os.environ, so they run in another process.
 CHANGE_THE_PROCESS = {"events.md", "progress.md"}
 #: The languages of blocks. `python2` is not run; it shows code from 2012.
-LANGUAGES = {"", "css", "html+jinja", "po", "python", "python2", "sh", "yaml"}
+LANGUAGES = {"", "css", "html+jinja", "js", "po", "python", "python2", "sh", "yaml"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,21 +10,21 @@ import sys
 
 from gaetk_longtask.dev.datastore_emulator.database import DataError
 from gaetk_longtask.dev.datastore_emulator.server import serve
-from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, port
-
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+from gaetk_longtask.dev.options import LOCAL, Parser, accept_any_text, address, data_directory, host, port, warn_of
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT, SIGTERM or ``POST /shutdown``, and return the exit code: 1 if it can't start."""
     accept_any_text()
     parser = Parser(prog="python -m gaetk_longtask.dev.datastore_emulator", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all (%(default)s)")
+    parser.add_argument(
+        "--host", type=host, default=LOCAL, help="the address to listen on; 0.0.0.0 for all (%(default)s)"
+    )
     parser.add_argument("--port", type=port, default=8081, help="0 for a free one (%(default)s)")
     parser.add_argument("--data-dir", type=data_directory, help="keep the data here between runs")
     options = parser.parse_args(arguments)
-    if options.host not in _LOCAL:
-        print(f"Warning: everyone who can reach {options.host} can read and change all data.", file=sys.stderr)
+    if warning := warn_of(options.host, "read and change all data"):
+        print(warning, file=sys.stderr)
     try:
         asyncio.run(_serve(options))
     except (OSError, sqlite3.Error, DataError) as exc:
@@ -40,7 +40,7 @@ async def _serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end.set)
 
     def ready(bound: int) -> None:
-        print(f"ready: {options.host}:{bound}", flush=True)
+        print(f"ready: {address(options.host, bound)}", flush=True)
 
     await serve(options.host, options.port, options.data_dir, end=end, ready=ready)
 

@@ -13,9 +13,9 @@ import grpc
 
 from gaetk_longtask.dev.datastore_emulator.datastore import Datastore
 from gaetk_longtask.dev.datastore_emulator.errors import CallError
-from gaetk_longtask.dev.datastore_emulator.front import Front
 from gaetk_longtask.dev.datastore_emulator.messages import METHODS, REQUESTS, RESPONSES
 from gaetk_longtask.dev.datastore_emulator.rest import rest_server
+from gaetk_longtask.dev.front import Front
 
 _SERVICE = "google.datastore.v1.Datastore"
 _CALLS_AT_A_TIME = 16

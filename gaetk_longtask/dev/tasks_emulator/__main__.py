@@ -10,8 +10,20 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 
-from gaetk_longtask.dev.options import Parser, accept_any_text, data_directory, existing_file, port, positive
+from gaetk_longtask.dev.options import (
+    Parser,
+    accept_any_text,
+    data_directory,
+    existing_file,
+    host,
+    port,
+    positive,
+    warn_of,
+)
 from gaetk_longtask.dev.tasks_emulator import PortTakenError, QueueYamlError, StoreError, serve
+from gaetk_longtask.dev.tokens import KEY_SET_PATH
+
+logger = logging.getLogger(__name__)
 
 _MAX_FILES = 16384
 _ENDING = {signal.SIGTERM, signal.SIGINT}  #: the signals that end the emulator
@@ -35,6 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         emulator = serve(
             app_url=options.app,
+            host=options.host,
             port=options.port,
             queue_yaml=options.queue_yaml,
             data_dir=options.data_dir,
@@ -44,7 +57,10 @@ def _run(options: argparse.Namespace) -> int:
     except (PortTakenError, QueueYamlError, StoreError) as exc:
         print(f"tasks emulator: {exc}", file=sys.stderr)
         return 1
+    if warning := warn_of(options.host, "read, change and create tasks"):
+        print(warning, file=sys.stderr)
     with emulator:
+        logger.info("the keys for OIDC tokens are at http://%s%s", emulator.host, KEY_SET_PATH)
         print(f"ready: {emulator.host}", flush=True)
         signal.sigwait(_ENDING)
     return 0
@@ -55,7 +71,10 @@ def _parser() -> Parser:
         prog="python -m gaetk_longtask.dev.tasks_emulator",
         description="Cloud Tasks for one machine. Point the client's transport, or CLOUD_TASKS_EMULATOR_HOST, at it.",
     )
-    parser.add_argument("--port", type=port, default=8123, help="port on 127.0.0.1; 0 for a free one (%(default)s)")
+    parser.add_argument(
+        "--host", type=host, default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all (%(default)s)"
+    )
+    parser.add_argument("--port", type=port, default=8123, help="the port; 0 for a free one (%(default)s)")
     parser.add_argument(
         "--app",
         type=_url,

@@ -15,6 +15,7 @@ from gaetk_longtask.dev.tasks_emulator.exchange import exchange
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
 from gaetk_longtask.dev.tasks_emulator.requests import Outgoing, Routes, outgoing
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Scheduler
+from gaetk_longtask.dev.tokens import Signer
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Dispatcher:
         lock: threading.Lock,
         clock: Callable[[], datetime],
         routes: Routes,
+        signer: Signer,
         default_deadline: timedelta,
         at_once: int | None = None,
         on_tick: Callable[[], None],
@@ -41,6 +43,7 @@ class Dispatcher:
         self._lock = lock
         self._clock = clock
         self._routes = routes
+        self._signer = signer
         self._default_deadline = default_deadline
         self._on_tick = on_tick
         self._under_way: set[asyncio.Task[Answer]] = set()
@@ -113,7 +116,7 @@ class Dispatcher:
                 pass
 
     def _begin(self, attempt: Attempt) -> None:
-        request = outgoing(attempt, self._routes)
+        request = outgoing(attempt, self._routes, self._signer)
         started = time.monotonic()
         task = self._loop.create_task(exchange(request, attempt.record.deadline(self._default_deadline)))
         self._under_way.add(task)

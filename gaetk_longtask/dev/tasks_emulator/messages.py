@@ -15,6 +15,15 @@ Queue: Message = types.Queue.pb()
 Task: Message = types.Task.pb()
 RetryConfig: Message = types.RetryConfig.pb()
 HttpMethod: Message = types.HttpMethod
+#: The requests of the calls that the emulator answers.
+REQUESTS: dict[str, Message] = {
+    name: getattr(types, f"{name}Request").pb()
+    for name in (
+        *("ListQueues", "GetQueue", "CreateQueue", "UpdateQueue", "DeleteQueue"),
+        *("PurgeQueue", "PauseQueue", "ResumeQueue"),
+        *("ListTasks", "GetTask", "CreateTask", "DeleteTask", "RunTask", "BatchCreateTasks", "BatchDeleteTasks"),
+    )
+}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -50,7 +50,7 @@ def parse_queue(text: str) -> QueueName:
 
 def parse_task(text: str) -> tuple[QueueName, str]:
     """Return the queue and the id in a task's name; raise `CallError` if it is not valid."""
-    queue, separator, task_id = text.partition(_TASKS)
+    queue, separator, task_id = text.rpartition(_TASKS)  # a queue may have the name "tasks"
     if not separator:
         raise invalid(
             'Task name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>'

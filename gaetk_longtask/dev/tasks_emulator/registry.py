@@ -108,6 +108,13 @@ class Registry:
         set_moment(queue.message.purge_time, now)
         self._save(queue)
 
+    def reset(self) -> None:
+        """Delete all queues, tasks and names that may not be used again; those of queue.yaml are made again."""
+        for queue in self._queues.values():
+            queue.tasks.clear()  # so that running attempts do not find their task
+        self._queues.clear()
+        self._store.clear()
+
     def deploy(self, deployment: Deployment, now: datetime, *, pause_others: bool) -> None:
         """Apply a queue.yaml as `gcloud app deploy queue.yaml` does.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from gaetk_longtask.dev.tasks_emulator.messages import HttpMethod, Message
 from gaetk_longtask.dev.tasks_emulator.names import short_task_name
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt
+from gaetk_longtask.dev.tokens import Signer, base64url
 
 _SAFE = "/%:?#[]@!$&'()*+,;=~"
 # Headers of the connection, and those that only the queue may set.
@@ -22,7 +21,6 @@ _OURS = re.compile(
     re.IGNORECASE,
 )
 _BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
-_TOKEN_LIFETIME = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,11 +47,11 @@ class Routes:
         return self.named.get(f"{routing.version}.{service}") or self.named.get(service) or self.app_url
 
 
-def outgoing(attempt: Attempt, routes: Routes) -> Outgoing:
+def outgoing(attempt: Attempt, routes: Routes, signer: Signer) -> Outgoing:
     """Return the request for an attempt."""
     if attempt.task.HasField("app_engine_http_request"):
         return _app_engine(attempt, routes)
-    return _http(attempt)
+    return _http(attempt, signer)
 
 
 def _app_engine(attempt: Attempt, routes: Routes) -> Outgoing:
@@ -68,10 +66,10 @@ def _app_engine(attempt: Attempt, routes: Routes) -> Outgoing:
     return _finished(request.http_method, url, headers, request.body)
 
 
-def _http(attempt: Attempt) -> Outgoing:
+def _http(attempt: Attempt, signer: Signer) -> Outgoing:
     request = attempt.task.http_request
     headers = _own_headers(request.headers)
-    token = authorization(request, attempt.began)
+    token = _authorization(request, signer, attempt.began)
     if token:
         headers = {key: value for key, value in headers.items() if key.lower() != "authorization"}
         headers["Authorization"] = token
@@ -109,28 +107,13 @@ def _eta(timestamp: Message) -> str:
     return f"{timestamp.seconds}.{timestamp.nanos // 1000:06}"
 
 
-def authorization(request: Message, now: datetime) -> str | None:
-    """Return the Authorization header with the token that the target asks for, unsigned."""
+def _authorization(request: Message, signer: Signer, now: datetime) -> str | None:
+    """Return the Authorization header with the token that the target asks for."""
     match request.WhichOneof("authorization_header"):
         case "oidc_token":
             token = request.oidc_token
-            email, issued = token.service_account_email, int(now.timestamp())
-            claims = {
-                "iss": "https://accounts.google.com",
-                "aud": token.audience or request.url,
-                "azp": email,
-                "sub": email,
-                "email": email,
-                "email_verified": True,
-                "iat": issued,
-                "exp": issued + int(_TOKEN_LIFETIME.total_seconds()),
-            }
-            # RFC 7519, section 6: an unsecured JWT has the algorithm "none" and an empty signature.
-            return f"Bearer {_base64url({'alg': 'none', 'typ': 'JWT'})}.{_base64url(claims)}."
+            return f"Bearer {signer.token(token.service_account_email, token.audience or request.url, now)}"
         case "oauth_token":
-            return f"Bearer unsigned.{_base64url({'email': request.oauth_token.service_account_email})}"
+            # An access token is opaque, and only Google's APIs accept it.
+            return f"Bearer unsigned.{base64url({'email': request.oauth_token.service_account_email})}"
     return None
-
-
-def _base64url(value: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()

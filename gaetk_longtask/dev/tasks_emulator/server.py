@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 
+from gaetk_longtask.dev.front import Front, FrontThread
+from gaetk_longtask.dev.options import LOCAL, address, listen
+from gaetk_longtask.dev.rest import RestServer
 from gaetk_longtask.dev.stoppable import Stoppable
 from gaetk_longtask.dev.tasks_emulator.acceptance import DEFAULT_DEADLINE
 from gaetk_longtask.dev.tasks_emulator.dispatcher import Dispatcher
+from gaetk_longtask.dev.tasks_emulator.grpc_api import grpc_server as make_grpc_server
 from gaetk_longtask.dev.tasks_emulator.queue_yaml import QueueYamlWatch, read
 from gaetk_longtask.dev.tasks_emulator.registry import Registry
 from gaetk_longtask.dev.tasks_emulator.requests import Routes
+from gaetk_longtask.dev.tasks_emulator.rest import rest_server
 from gaetk_longtask.dev.tasks_emulator.scheduler import Scheduler
 from gaetk_longtask.dev.tasks_emulator.service import CloudTasksService
 from gaetk_longtask.dev.tasks_emulator.store import Store
+from gaetk_longtask.dev.tokens import Signer
 
-_HOST = "127.0.0.1"
-_CALLS_AT_A_TIME = 8
 #: The time for calls that are running when the emulator stops.
 _GRACE_SECONDS = 1.0
-#: The limit of Google's front end; a task may have a tenth of it.
-_MAX_CALL_BYTES = 10 * 1024 * 1024
 
 
 class PortTakenError(Exception):
@@ -40,10 +42,21 @@ def utc_now() -> datetime:
 class Emulator(Stoppable):
     """A running emulator; a context manager that stops it."""
 
-    def __init__(self, *, host: str, server: grpc.Server, dispatcher: Dispatcher, store: Store) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        front: FrontThread,
+        grpc_server: grpc.Server,
+        http_server: RestServer,
+        dispatcher: Dispatcher,
+        store: Store,
+    ) -> None:
         #: ``127.0.0.1:port``, for ``CLOUD_TASKS_EMULATOR_HOST``.
         self.host = host
-        self._server = server
+        self._front = front
+        self._grpc_server = grpc_server
+        self._http_server = http_server
         self._dispatcher = dispatcher
         self._store = store
         self._stopped = False
@@ -57,7 +70,10 @@ class Emulator(Stoppable):
         if self._stopped:
             return
         self._stopped = True
-        self._server.stop(grace=_GRACE_SECONDS).wait()
+        self._grpc_server.stop(grace=_GRACE_SECONDS).wait()
+        self._front.stop()
+        self._http_server.shutdown()
+        self._http_server.server_close()
         self._dispatcher.stop()
         self._store.close()
 
@@ -65,6 +81,7 @@ class Emulator(Stoppable):
 def serve(
     *,
     app_url: str,
+    host: str = LOCAL,
     port: int = 0,
     queue_yaml: Path | None = None,
     data_dir: Path | None = None,
@@ -73,7 +90,7 @@ def serve(
     at_once: int | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Emulator:
-    """Start an emulator in threads of this process and return it when it answers.
+    """Start an emulator in threads of this process and return it when it answers, at `host` and `port`.
 
     App Engine tasks go to `app_url`, or to the URL in `routes` for their ``service`` or ``version.service``.
     `default_deadline` is for App Engine tasks without one; in production it is 10 minutes with automatic scaling and
@@ -81,7 +98,7 @@ def serve(
     with None, as many as the queues allow. `clock` decides when a task is due; attempts are measured in real time.
 
     Raises:
-        PortTakenError: something else listens on the port.
+        PortTakenError: something else listens on the port, or `host` is no address of this machine.
         QueueYamlError: `queue_yaml` is missing or not valid.
         StoreError: `data_dir` can't be used.
 
@@ -102,27 +119,40 @@ def serve(
             with lock:
                 registry.deploy(changed, clock(), pause_others=True)
 
+    signer = Signer()
     dispatcher = Dispatcher(
         scheduler,
         lock=lock,
         clock=clock,
         routes=Routes(app_url=app_url, named=dict(routes or {})),
+        signer=signer,
         default_deadline=default_deadline,
         at_once=at_once,
         on_tick=reload_queue_yaml,
     )
     service = CloudTasksService(registry, scheduler, lock=lock, clock=clock, send=dispatcher.send, wake=dispatcher.wake)
-    server = grpc.server(
-        ThreadPoolExecutor(_CALLS_AT_A_TIME, thread_name_prefix="tasks-api"),
-        handlers=[service.handler()],
-        # With so_reuseport a second emulator could share the port and get half of the calls.
-        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_CALL_BYTES)],
-    )
     try:
-        bound = server.add_insecure_port(f"{_HOST}:{port}")
-    except RuntimeError as exc:
+        listener = listen(host, port)
+    except OSError as exc:
         store.close()
-        raise PortTakenError(f"{_HOST}:{port} is taken: another program listens there") from exc
+        raise PortTakenError(_why(host, port, exc)) from exc
+    grpc_server, grpc_port = make_grpc_server(service.answer)
+    http_server = rest_server(service.answer, reset=service.reset, signer=signer)
     dispatcher.start()
-    server.start()
-    return Emulator(host=f"{_HOST}:{bound}", server=server, dispatcher=dispatcher, store=store)
+    grpc_server.start()
+    threading.Thread(target=http_server.serve_forever, name="tasks-rest", daemon=True).start()
+    front = FrontThread(listener, Front(grpc_port=grpc_port, http_port=http_server.server_port))
+    return Emulator(
+        host=address(host, listener.getsockname()[1]),
+        front=front,
+        grpc_server=grpc_server,
+        http_server=http_server,
+        dispatcher=dispatcher,
+        store=store,
+    )
+
+
+def _why(host: str, port: int, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is taken: another program listens there"
+    return f"{host}:{port} can't be listened on: {exc.strerror or exc}"

@@ -1,4 +1,4 @@
-"""Answers the calls of google.cloud.tasks.v2 for an unmodified client."""
+"""Answers the calls of google.cloud.tasks.v2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import grpc
 from google.cloud.tasks_v2 import types
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
-from google.protobuf.message import DecodeError
 
 from gaetk_longtask.dev.tasks_emulator.errors import CallError, invalid
 from gaetk_longtask.dev.tasks_emulator.messages import Message, Queue, set_moment
@@ -26,8 +25,6 @@ _MAX_QUEUES_PAGE, _MAX_TASKS_PAGE = 9800, 1000
 #: The largest page of tasks; clients accept 4 MiB by default.
 _MAX_PAGE_BYTES = 3 * 1024 * 1024
 _MAX_CREATIONS, _MAX_DELETIONS = 100, 1000
-_MAX_CALL_SECONDS = 30.0
-_NO_DEADLINE_SECONDS = 10.0 * 365 * 86400
 
 
 class CloudTasksService:
@@ -49,58 +46,33 @@ class CloudTasksService:
         self._clock = clock
         self._send = send
         self._wake = wake
+        self._methods: dict[str, Callable[[Message, datetime], Message]] = {
+            "ListQueues": self._list_queues,
+            "GetQueue": self._get_queue,
+            "CreateQueue": self._create_queue,
+            "UpdateQueue": self._update_queue,
+            "DeleteQueue": self._delete_queue,
+            "PurgeQueue": self._purge_queue,
+            "PauseQueue": self._pause_queue,
+            "ResumeQueue": self._resume_queue,
+            "ListTasks": self._list_tasks,
+            "GetTask": self._get_task,
+            "CreateTask": self._create_task,
+            "DeleteTask": self._delete_task,
+            "RunTask": self._run_task,
+            "BatchCreateTasks": self._batch_create_tasks,
+            "BatchDeleteTasks": self._batch_delete_tasks,
+        }
 
-    def handler(self) -> grpc.GenericRpcHandler[bytes, Message]:
-        """Return the handler for a gRPC server; it answers calls without a use on one machine with UNIMPLEMENTED."""
-        methods = (
-            ("ListQueues", types.ListQueuesRequest, self._list_queues),
-            ("GetQueue", types.GetQueueRequest, self._get_queue),
-            ("CreateQueue", types.CreateQueueRequest, self._create_queue),
-            ("UpdateQueue", types.UpdateQueueRequest, self._update_queue),
-            ("DeleteQueue", types.DeleteQueueRequest, self._delete_queue),
-            ("PurgeQueue", types.PurgeQueueRequest, self._purge_queue),
-            ("PauseQueue", types.PauseQueueRequest, self._pause_queue),
-            ("ResumeQueue", types.ResumeQueueRequest, self._resume_queue),
-            ("ListTasks", types.ListTasksRequest, self._list_tasks),
-            ("GetTask", types.GetTaskRequest, self._get_task),
-            ("CreateTask", types.CreateTaskRequest, self._create_task),
-            ("DeleteTask", types.DeleteTaskRequest, self._delete_task),
-            ("RunTask", types.RunTaskRequest, self._run_task),
-            ("BatchCreateTasks", types.BatchCreateTasksRequest, self._batch_create_tasks),
-            ("BatchDeleteTasks", types.BatchDeleteTasksRequest, self._batch_delete_tasks),
-        )
-        return grpc.method_handlers_generic_handler(
-            "google.cloud.tasks.v2.CloudTasks",
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    self._guarded(request_type.pb(), method),
-                    response_serializer=lambda response: response.SerializeToString(),
-                )
-                for name, request_type, method in methods
-            },
-        )
+    def answer(self, name: str, request: Message) -> Message:
+        """Answer a call, such as ``GetQueue``; raise `CallError` if it is refused."""
+        with self._lock:
+            return self._methods[name](request, self._clock())
 
-    def _guarded(
-        self, request_type: Message, method: Callable[[Message, datetime], Message]
-    ) -> Callable[[bytes, grpc.ServicerContext], Message]:
-        def answer(raw: bytes, context: grpc.ServicerContext) -> Message:
-            remaining = context.time_remaining() or 0.0
-            if _MAX_CALL_SECONDS + 1 < remaining < _NO_DEADLINE_SECONDS:
-                # As in production; a client that waits longer is misconfigured.
-                context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"The request deadline is in {remaining:.0f}s. The deadline cannot be more than 30s in the future.",
-                )
-            try:
-                request = request_type.FromString(raw)
-                with self._lock:
-                    return method(request, self._clock())
-            except DecodeError:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Request contains an invalid argument.")
-            except CallError as exc:
-                context.abort(exc.code, exc.message)
-
-        return answer
+    def reset(self) -> None:
+        """Delete everything except the queues of queue.yaml and `default`."""
+        with self._lock:
+            self._registry.reset()
 
     def _list_queues(self, request: Message, now: datetime) -> Message:
         queues = [queue.message for queue in self._registry.list(request.parent, now)]

@@ -120,6 +120,10 @@ class Store:
         deletions = [("DELETE FROM tasks WHERE queue = ?", name), ("DELETE FROM queues WHERE name = ?", name)]
         self._bury(deletions, [name], until)
 
+    def clear(self) -> None:
+        """Delete everything."""
+        self._database.executescript("BEGIN; DELETE FROM queues; DELETE FROM tasks; DELETE FROM tombstones; COMMIT;")
+
     def is_buried(self, name: str, now: datetime) -> bool:
         """Return whether the name of a queue or task was in use recently."""
         row = self._database.execute("SELECT expires FROM tombstones WHERE digest = ?", (_digest(name),)).fetchone()

@@ -38,6 +38,14 @@ def test_its_fixture_provides_a_datastore(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=2)
 
 
+def test_its_tests_with_nothing_else_of_the_library_pass_twice(pytester: pytest.Pytester) -> None:
+    [tests] = [block for block in blocks(page_named(LOCAL_STACK), "python") if file_name(block) == "test_alone.py"]
+    pytester.makeconftest('pytest_plugins = ["gaetk_longtask.pytest_plugin"]')
+    # Twice, because a name of a task can be used again in an emptied emulator.
+    pytester.makepyfile(test_alone=tests, test_again=tests)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=6)
+
+
 @pytest.mark.calls(LOCAL_STACK, "tasks_client")
 def test_its_client_reaches_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(app_url=APP_URL) as emulator:

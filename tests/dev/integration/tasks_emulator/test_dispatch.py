@@ -6,9 +6,13 @@ import base64
 import json
 import logging
 import threading
+import urllib.request
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from google.auth import jwt
 from google.cloud.tasks_v2 import types
 
 from gaetk_longtask.dev.tasks_emulator import QueueYamlError, server
@@ -339,15 +343,38 @@ def test_a_purge_during_a_run_leaves_the_queue_working(client, tasks_app):
     wait_until(lambda: not list(client.list_tasks(parent=Q)))
 
 
-def test_an_oidc_token_arrives_and_says_that_it_is_unsigned(client, tasks_app):
-    given = {"url": f"{tasks_app.url}/hook", "oidc_token": {"service_account_email": "a@p.iam.gserviceaccount.com"}}
-    client.create_task(parent=DEFAULT, task={"http_request": given})
+def test_an_oidc_token_is_verified_as_googles_are(client, emulator, tasks_app):
+    email, url = "a@p.iam.gserviceaccount.com", f"{tasks_app.url}/hook"
+    client.create_task(
+        parent=DEFAULT, task={"http_request": {"url": url, "oidc_token": {"service_account_email": email}}}
+    )
 
     scheme, _, token = tasks_app.next().headers["Authorization"].partition(" ")
 
-    header, claims, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
-    assert (scheme, json.loads(header)["alg"], signature) == ("Bearer", "none", b"")
-    assert json.loads(claims)["aud"] == f"{tasks_app.url}/hook"
+    with urllib.request.urlopen(f"http://{emulator.host}/oauth2/v1/certs") as answer:
+        claims = jwt.decode(token, certs=json.load(answer), audience=url, clock_skew_in_seconds=10**9)
+    assert (scheme, claims["email"], claims["iss"]) == ("Bearer", email, "https://accounts.google.com")
+
+
+def test_the_keys_for_oidc_tokens_are_a_json_web_key_set(client, emulator, tasks_app):
+    url = f"{tasks_app.url}/hook"
+    client.create_task(
+        parent=DEFAULT, task={"http_request": {"url": url, "oidc_token": {"service_account_email": "a@b"}}}
+    )
+
+    token = tasks_app.next().headers["Authorization"].partition(" ")[2]
+
+    with urllib.request.urlopen(f"http://{emulator.host}/oauth2/v3/certs") as answer:
+        (key,) = json.load(answer)["keys"]
+    signed, _, signature = token.rpartition(".")
+    n, e, signature, header = map(decoded, (key["n"], key["e"], signature, signed.partition(".")[0]))
+    assert json.loads(header) == {"alg": key["alg"], "kid": key["kid"], "typ": "JWT"}
+    public = rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
+    public.verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())  # raises if it is forged
+
+
+def decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "==")
 
 
 QUEUE_YAML = "queue: [{name: q, rate: 5/s, retry_parameters: {task_retry_limit: 0}}]"

@@ -10,10 +10,12 @@ from gaetk_longtask.dev.tasks_emulator.answers import Answer, Silence
 from gaetk_longtask.dev.tasks_emulator.log_line import describe
 from gaetk_longtask.dev.tasks_emulator.requests import Routes, outgoing
 from gaetk_longtask.dev.tasks_emulator.scheduler import Ending, Fate
+from gaetk_longtask.dev.tokens import Signer
 from tests.dev.unit.tasks_emulator.messages import app_engine_task, attempt, http_task
 
 APP = "http://127.0.0.1:8080"
 ROUTES = Routes(app_url=APP)
+SIGNER = Signer()
 SECRETIVE = app_engine_task(uri="/work?a=b", headers={"X-Execute-Key": "s3cret"}, body=b"b0dy")
 TOOK = timedelta(seconds=0.123)
 
@@ -43,7 +45,7 @@ TOOK = timedelta(seconds=0.123)
 def test_an_attempt_is_told_in_one_line_without_its_secrets(answer, ending, rest):
     made = attempt(SECRETIVE)
 
-    line = describe(made, outgoing(made, ROUTES), answer, ending, TOOK)
+    line = describe(made, outgoing(made, ROUTES, SIGNER), answer, ending, TOOK)
 
     assert line == f"default/t: POST {APP}/work?a=b -> {rest}"
 
@@ -51,7 +53,7 @@ def test_an_attempt_is_told_in_one_line_without_its_secrets(answer, ending, rest
 def test_a_long_url_is_shortened_in_the_log():
     made = attempt(app_engine_task(uri="/" + "x" * 2000))
 
-    line = describe(made, outgoing(made, ROUTES), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
+    line = describe(made, outgoing(made, ROUTES, SIGNER), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
 
     assert len(line) < 300
     assert "…" in line
@@ -60,6 +62,6 @@ def test_a_long_url_is_shortened_in_the_log():
 def test_a_password_in_a_url_is_not_logged():
     made = attempt(http_task(url="http://user:s3cret@h/x@y"))
 
-    line = describe(made, outgoing(made, ROUTES), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
+    line = describe(made, outgoing(made, ROUTES, SIGNER), Answer(status=200), Ending(fate=Fate.DONE, attempts=1), TOOK)
 
     assert "POST http://h/x@y ->" in line

@@ -45,3 +45,9 @@ def test_a_task_name_without_a_task_is_refused():
 def test_other_names_of_locations_are_refused(name):
     with pytest.raises(CallError, match="Location name must be formatted"):
         parse_location(name)
+
+
+def test_a_queue_may_be_named_tasks():
+    queue, task = parse_task("projects/p/locations/l/queues/tasks/tasks/a")
+
+    assert (queue.queue, task) == ("tasks", "a")
