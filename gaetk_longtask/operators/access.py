@@ -36,6 +36,7 @@ class OperatorPage(Page):
     """The values and functions that the templates of all operators' pages may use."""
 
     now: datetime
+    refresh: Refresh | None = None  #: None if the page never refreshes itself
 
     def state(self, status: Status) -> str:
         """Return the name of a state."""
