@@ -20,7 +20,7 @@ from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
-from gaetk_longtask.transitions import Effect, begin_delete, begin_purge
+from gaetk_longtask.transitions import Effect
 
 log = logging.getLogger(__name__)
 
@@ -140,3 +140,28 @@ def _each(
         if len(found) + done < limit or done == limit:
             break
     return Report(done=done, left=done == limit)
+
+
+def begin_purge(task: LongTask, now: datetime) -> Effect | None:
+    """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
+    if not task.status.ended or task.expires_at > now:
+        return None
+    task.purged = True
+    task.due_at = None  # it is too late to tell its handler; `end_untold` stays, for the log
+    return Effect(publishes=False)
+
+
+def begin_delete(task: LongTask, now: datetime, *, untold: bool = False) -> Effect | None:
+    """Mark a task that has ended as being deleted before it expires, and forget what it shows.
+
+    An end that its handler does not know prevents this, unless `untold` is set.
+    """
+    if task.purged:
+        return Effect()  # an earlier deletion was interrupted
+    if not task.status.ended or (task.is_untold and not untold):
+        return None
+    task.purged, task.due_at, task.expires_at = True, None, min(now, task.expires_at)
+    task.title = task.error = task.progress_stored = None  # also in the progress store, which keeps it for a while
+    task.status_name = Status.CANCELLED.value  # of which a progress store is never believed
+    task.fence += 1
+    return Effect()

@@ -300,31 +300,6 @@ def retry(
     return Effect()
 
 
-def begin_purge(task: LongTask, now: datetime) -> Effect | None:
-    """Mark an expired task as being deleted, so that a retry can't start it when half of it is gone."""
-    if not task.status.ended or task.expires_at > now:
-        return None
-    task.purged = True
-    task.due_at = None  # it is too late to tell its handler; `end_untold` stays, for the log
-    return Effect(publishes=False)
-
-
-def begin_delete(task: LongTask, now: datetime, *, untold: bool = False) -> Effect | None:
-    """Mark a task that has ended as being deleted before it expires, and forget what it shows.
-
-    An end that its handler does not know prevents this, unless `untold` is set.
-    """
-    if task.purged:
-        return Effect()  # an earlier deletion was interrupted
-    if not task.status.ended or (task.is_untold and not untold):
-        return None
-    task.purged, task.due_at, task.expires_at = True, None, min(now, task.expires_at)
-    task.title = task.error = task.progress_stored = None  # also in the progress store, which keeps it for a while
-    task.status_name = Status.CANCELLED.value  # of which a progress store is never believed
-    task.fence += 1
-    return Effect()
-
-
 def _release(task: LongTask, now: datetime) -> None:
     """Leave the task to the next attempt, after a failure."""
     task.status_name = Status.ERROR.value

@@ -166,6 +166,7 @@ def take_languages(browser: Browser, stage: Stage) -> None:
             wait_for_script(page, name)
             picture = b64encode(page.locator("article").screenshot()).decode()
             figures += f'<img src="data:image/png;base64,{picture}">'
+        figures += "</figure>"
         context.close()
     context = new_context(browser, viewport={"width": 5 * 335 + 6 * 16, "height": 600})
     page = context.new_page()

@@ -34,6 +34,8 @@ View = Callable[..., ResponseReturnValue]
 class OperatorPage(ListPage):
     """The values and functions that the templates of all operators' pages may use."""
 
+    refresh: Refresh | None = None  #: None if the page never refreshes itself
+
     def state(self, status: Status) -> str:
         """Return the name of a state."""
         names = {

@@ -50,7 +50,6 @@ class TasksPage(OperatorPage):
     totals: dict[Status, int]  #: tasks in each state, up to `overview.COUNTED`; empty if anything else is filtered
     endpoints: list[str]
     cursor: str | None
-    refresh: Refresh
 
     def count(self, attempts: int) -> str:
         """Return a number of attempts in words."""
@@ -73,7 +72,6 @@ class TaskPage(OperatorPage):
     failures: list[tuple[Failure, str | None]]  #: attempts that ended badly, with tracebacks, the latest first
     parameters: dict[str, str] | None  #: short texts by name; None unless requested
     trouble: str | None  #: why the parameters can't be shown
-    refresh: Refresh
 
     def cause(self, failure: Failure) -> str:
         """Return in words what ended an attempt."""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import pytest
 
 from gaetk_longtask.pytest_plugin import LocalStack
+from tests.status_documents import trouble_with
 
 JOB_SECONDS = 120
 
@@ -62,6 +63,7 @@ class Visitor:
         deadline = time.monotonic() + JOB_SECONDS
         while True:
             document: dict[str, Any] = self.get(started.location, accept="application/json").json
+            assert trouble_with(document) is None
             if document["done"]:
                 return document
             assert time.monotonic() < deadline, document

@@ -14,10 +14,10 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
 from gaetk_longtask.limits import READY_PATIENCE
+from gaetk_longtask.maintenance import begin_purge
 from gaetk_longtask.models import LongTaskChunk, LongTaskUnique
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
-from gaetk_longtask.transitions import begin_purge
 from tests.support import services_of, start
 
 CRON = {"X-Appengine-Cron": "true"}

@@ -25,13 +25,13 @@ from gaetk_longtask.limits import (
     READY_PATIENCE,
     SELDOM_HEALING,
 )
+from gaetk_longtask.maintenance import begin_purge
 from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.transitions import (
     Checkpoint,
     Effect,
     begin,
-    begin_purge,
     cancel,
     claim,
     fail,

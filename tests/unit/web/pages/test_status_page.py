@@ -16,7 +16,9 @@ from markupsafe import Markup
 import gaetk_longtask
 from gaetk_longtask import Status, StatusPage
 from gaetk_longtask.info import Progress
-from gaetk_longtask.operators.pages import OperatorPage, StatisticsPage, TaskPage, TasksPage
+from gaetk_longtask.operators.access import OperatorPage
+from gaetk_longtask.operators.many_pages import ManyPage
+from gaetk_longtask.operators.pages import StatisticsPage, TaskPage, TasksPage
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import Page, StartPage, TextPage, as_title
@@ -331,6 +333,7 @@ PAGES: dict[str, type[Page]] = {
     "base.html": Page,
     "mine.html": MinePage,
     "overview.html": OperatorPage,
+    "overview_many.html": ManyPage,
     "overview_tasks.html": TasksPage,
     "overview_task.html": TaskPage,
     "overview_statistics.html": StatisticsPage,
