@@ -146,7 +146,7 @@ class Stack(Stoppable):
         )
 
     def _share(self, environment: dict[str, str]) -> None:
-        """Say how another terminal uses the services."""
+        """Print how another terminal uses the services."""
         if self._target is not None:
             environment["FLASK_APP"] = self._target
         self._say("In other terminals, for instance for `flask longtask list`, paste this line first:")

@@ -83,7 +83,7 @@ class Cache:
         self._put(key, value, flags=found.flags, expires=found.expires)
 
     def touch(self, key: bytes, seconds: int) -> Item | None:
-        """Give an item another expiry, and return it."""
+        """Change when an item expires, and return it."""
         if (item := self.get(key)) is not None:
             item.expires = self._expiry(seconds)
         return item

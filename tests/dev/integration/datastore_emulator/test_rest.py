@@ -95,4 +95,6 @@ def test_shutdown_ends_it_and_another_host_is_possible() -> None:
         connection.close()
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert errors.splitlines() == ["Warning: everyone who can reach 0.0.0.0 can read and change all data."]
+    assert errors.splitlines() == [
+        "Warning: everyone who can reach this machine at 0.0.0.0 can read and change all data."
+    ]
