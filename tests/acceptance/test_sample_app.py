@@ -129,7 +129,7 @@ def test_the_demo_keeps_the_site_and_its_log_running_until_ctrl_c() -> None:
         demo.wait_for("Press Ctrl-C")
         assert Visitor(site).get("/").status == 200
         Visitor(site).get("/count/0")
-        demo.wait_for("INFO longtask.finished ")
+        demo.wait_for("  app        | INFO longtask.finished ")
 
         demo.process.send_signal(signal.SIGINT)
 

@@ -361,7 +361,7 @@ WITHOUT = {
         };
     """,
 }
-STILL_WORKS = {"AbortSignal.timeout", "AbortController", "onLine"}
+STILL_WORKS = {"AbortSignal.timeout", "AbortController", "onLine", "units"}
 
 
 @pytest.mark.parametrize("feature", WITHOUT)
@@ -389,7 +389,7 @@ def test_a_fault_of_the_script_is_logged_and_not_called_offline(page: Page, stag
     logged: list[str] = []
     page.on("console", lambda message: logged.append(message.text))
     page.goto(stage.page(stage.task(Status.STARTED, **WORKING)))
-    page.evaluate("Intl.NumberFormat = null")
+    page.evaluate("Intl.PluralRules = null")
     expect(page.get_by_role("link", name="Refresh the page")).to_be_visible(timeout=SOON)
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
     assert any("TypeError" in text for text in logged)
