@@ -89,7 +89,7 @@ def test_without_a_usable_answer_the_message_says_what_to_set(
     metadata: Callable[..., MetadataServer], answer: bytes
 ) -> None:
     metadata(answer)
-    with pytest.raises(ConfigurationError, match=r"LONGTASK_LOCATION in app\.config .* CLOUD_TASKS_EMULATOR") as caught:
+    with pytest.raises(ConfigurationError, match=r"LONGTASK_LOCATION in app\.config .* gaetk_longtask\.dev") as caught:
         find_location(Config(), {})
     assert caught.value.key == "LONGTASK_LOCATION"
 
