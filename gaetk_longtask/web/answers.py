@@ -178,8 +178,9 @@ class Answers:
     def _given(self) -> int:
         """Return how many fields of a request that starts a task are parameters."""
         request, csrf_name = self._request, csrf_field()
-        query = [item for item in request.args.items(multi=True) if item[0] not in request.form]
-        return sum(is_parameter(name, csrf_name) for name, _ in [*query, *request.form.items(multi=True)])
+        query = [(name, values) for name, values in request.args.lists() if name not in request.form]
+        fields = [*query, *request.form.lists()]
+        return sum(len(values) for name, values in fields if is_parameter(name, csrf_name))
 
     def _has_other_body(self) -> bool:
         """Return whether a request that starts a task has a file, or a body that is no form."""
