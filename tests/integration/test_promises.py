@@ -174,10 +174,10 @@ def test_one_task_that_raises_does_not_end_a_purge(
     store = services_of(app).store
     end_purge = store.end_purge
 
-    def fail_once(task_id: str) -> None:
+    def fail_once(task_id: str, *, works: bool) -> None:
         if task_id == tasks[0].id:
             raise RuntimeError("damage")
-        end_purge(task_id)
+        end_purge(task_id, works=works)
 
     monkeypatch.setattr(store, "end_purge", fail_once)
     with services_of(app).ndb_context():
