@@ -48,6 +48,6 @@ def test_a_receipt_that_is_missing_doubled_or_out_of_order_is_found() -> None:
 
 
 def test_an_import_that_has_counted_wrong_is_found() -> None:
-    assert import_is_right(ROWS, b'{"rejected": [], "stored": 300}')
-    assert not import_is_right(ROWS, b'{"rejected": [], "stored": 550}')
-    assert not import_is_right(ROWS, b'{"rejected": [[2, "why"]], "stored": 300}')
+    assert import_is_right(ROWS, b'{"skipped": [], "imported": 300}')
+    assert not import_is_right(ROWS, b'{"skipped": [], "imported": 550}')
+    assert not import_is_right(ROWS, b'{"skipped": [[2, "why"]], "imported": 300}')
