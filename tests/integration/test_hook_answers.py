@@ -175,7 +175,7 @@ def test_an_empty_user_id_is_that_of_an_anonymous_visitor(
     client = make_app(cls).test_client()
     url = client.get("/report").headers["Location"]
     user[0] = None
-    assert client.get("/report").headers["Location"] == url  # joined: both are nobody
+    assert client.get("/report").headers["Location"] == url  # joined: both are anonymous
     assert [task.created_by for task in stored()] == [None]
     user[0] = "anna"
     assert client.get(url).status_code == 200

@@ -24,7 +24,7 @@ MAY = "Invoices of May"
 
 
 class Report(LongRunningTaskHandler):
-    """A report about a month, whose title names it. It belongs to whom the header X-User names."""
+    """A report about a month, whose title names it. The header X-User names its owner."""
 
     title = "Making the report"
     form_url = "/form"

@@ -49,7 +49,7 @@ def _(client: DatastoreClient) -> None:
     assert client.get(A) == [{"n": 2}]
 
 
-@TRANSACTIONS("a read-only one sees a snapshot, and nobody waits for it")
+@TRANSACTIONS("a read-only one sees a snapshot, and no other one waits for it")
 def _(client: DatastoreClient) -> None:
     client.put(entity(A, n=1), entity(B, n=1))
     transaction = client.begin(read_only={})
