@@ -33,7 +33,7 @@ class _Ended(BaseException):
 def main(arguments: list[str] | None = None) -> int:
     """Run the stack and return the exit code: 0 after a signal, 1 after an error, 2 if an argument is wrong."""
     accept_any_text()
-    stack = stack_of(arguments, say=_say, log=_log)
+    stack = stack_of(arguments, cron_yaml=_if_there("cron.yaml"), say=_say, log=_log)
     for number in _END_SIGNALS:
         # SIGINT, too: a shell that starts us in the background makes us ignore it.
         signal.signal(number, _end)
@@ -55,8 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         stack.stop()
 
 
-def stack_of(arguments: list[str] | None, **outputs: Any) -> Stack:
-    """Return the stack that the arguments ask for; `SystemExit` if they are wrong. `outputs` go to `Stack`."""
+def stack_of(arguments: list[str] | None, *, cron_yaml: Path | None = None, **outputs: Any) -> Stack:
+    """Return the stack that the arguments ask for; `SystemExit` if they are wrong.
+
+    ``cron_yaml`` is used unless they name another; `outputs` go to `Stack`.
+    """
     parser = Parser(prog="python -m gaetk_longtask.dev", description=__doc__)
     parser.add_argument("app", metavar="MODULE:APP", nargs="?", help="the WSGI application, as for gunicorn")
     parser.add_argument(
@@ -69,9 +72,12 @@ def stack_of(arguments: list[str] | None, **outputs: Any) -> Stack:
     for name in ("datastore", "memcached", "tasks"):
         parser.add_argument(f"--{name}-port", type=port, default=0, help="that service's port (default: a free one)")
     parser.add_argument("--project", type=project, default="demo", help="the project's id (%(default)s)")
-    for name, what in (("queue", "the queues"), ("cron", "the cron jobs")):
+    for name, what, default in (
+        ("queue", "the queues", _if_there("queue.yaml")),
+        ("cron", "the cron jobs", cron_yaml),
+    ):
         text = f"{what} (default: {name}.yaml, if it exists)"
-        parser.add_argument(f"--{name}-yaml", type=existing_file, default=_if_there(f"{name}.yaml"), help=text)
+        parser.add_argument(f"--{name}-yaml", type=existing_file, default=default, help=text)
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="write the variables for other programs there")
     parser.add_argument("--data-dir", type=data_directory, help="keep the data here between runs")
     options = parser.parse_args(arguments)

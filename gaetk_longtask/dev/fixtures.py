@@ -78,7 +78,8 @@ class LocalStack:
 def longtask_stack() -> Iterator[Callable[..., LocalStack]]:
     """A function that starts the local stack for an application: ``longtask_stack("main:app").url``.
 
-    Further arguments are options of ``python -m gaetk_longtask.dev``. The stack ends with the test run.
+    Further arguments are options of ``python -m gaetk_longtask.dev``. Cron runs only with ``--cron-yaml``. The stack
+    ends with the test run.
     """
     log = _log_to_stderr()
     with ExitStack() as running:

@@ -6,9 +6,11 @@ import csv
 import re
 import signal
 import socket
+import threading
 from collections import defaultdict
 from decimal import Decimal
 
+from gaetk_longtask.pytest_plugin import LocalStack
 from sample_app.importing import BUNDLED_FILE
 from sample_app.invoice_file import COLUMNS
 from tests.programs import Program
@@ -121,6 +123,10 @@ def test_the_demo_ends_after_the_report_and_leaves_nothing_running() -> None:
     assert ["Total", f"{quantity:,}", f"{value:,}"] in [line.split() for line in demo.lines]
     assert len(addresses(demo.output)) >= 3
     assert not any(is_open(port) for port in addresses(demo.output))
+
+
+def test_the_stack_of_a_test_run_does_nothing_by_itself(stack: LocalStack) -> None:
+    assert [thread.name for thread in threading.enumerate() if thread.name == "cron"] == []
 
 
 def test_the_demo_keeps_the_site_and_its_log_running_until_ctrl_c() -> None:

@@ -222,7 +222,7 @@ def test_a_request_with_very_many_fields_takes_little_time(
         answer = client.post("/marked", data=form, content_type=URLENCODED)
     assert answer.status_code == 307
     assert len(answer.location) < 1_700
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 15  # a quadratic algorithm takes 41 s
 
 
 def test_a_part_without_a_name_is_refused(make_app: Callable[..., Flask], stored: Callable[[], list[LongTask]]) -> None:

@@ -124,7 +124,7 @@ def test_a_field_that_is_too_long_leaves_room_for_others() -> None:
 def test_the_time_for_a_bookmark_is_linear(items: Items) -> None:
     began = time.process_time()
     kept = bookmarked([], items, tuple({name for name, _ in items}))
-    assert time.process_time() - began < 3  # a quadratic algorithm takes minutes
+    assert time.process_time() - began < 15  # a quadratic algorithm takes minutes
     assert len(urlencode(kept)) <= 1500
 
 
