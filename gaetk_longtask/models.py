@@ -11,6 +11,7 @@ from google.cloud.datastore import helpers
 from google.cloud.datastore_v1.types import datastore as datastore_pb2
 from google.cloud.ndb import _datastore_api, model
 
+from gaetk_longtask.datastore_calls import own_calls
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
@@ -45,7 +46,8 @@ class _Own(ndb.Model):
     @classmethod
     def load(cls, name: str, **options: Any) -> Any:
         """Return the entity of a name; None if there is none."""
-        return cls.key_of(name).get(**UNCACHED, **options)
+        with own_calls():
+            return cls.key_of(name).get(**UNCACHED, **options)
 
     @classmethod
     def load_all(cls, names: list[str], **options: Any) -> list[Any]:
@@ -79,7 +81,8 @@ class _Own(ndb.Model):
         """Write the entity outside of a transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
         entity = helpers.entity_to_protobuf(model._entity_to_ds_entity(self))  # noqa: SLF001  # as NDB's own put
         mutation = datastore_pb2.Mutation(insert=entity)
-        _datastore_api._datastore_commit([mutation], None).result()  # noqa: SLF001  # the same
+        with own_calls():
+            _datastore_api._datastore_commit([mutation], None).result()  # noqa: SLF001  # the same
 
     def save(self) -> None:
         """Write the entity."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from google.cloud import ndb
 
+from gaetk_longtask import datastore_calls
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
@@ -45,6 +46,7 @@ _LONGEST_USER_ID = 1500  #: the longest indexed string in Datastore, in bytes
 #: How often concurrent starts of one name try again, and the first pause, which doubles each time.
 _JOIN_TRIES = 5
 _FIRST_JOIN_PAUSE_SECONDS = 0.2
+_LAST_JOIN_RETRIES = 3  #: of the last transaction, which no pause follows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,14 +163,14 @@ def _create_or_join(store: TaskStore, task: LongTask) -> LongTask:
         return transact()
     for number in range(_JOIN_TRIES):
         try:
-            return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
+            return datastore_calls.transaction(transact, retries=0)
         except STORE_ERRORS:
             # Another start was faster, or the reply was lost: the name leads to that task, or to ours.
             if found := store.living(task.unique_name):
                 return found
             # Jitter, so that concurrent starts do not collide again.
             time.sleep(random.uniform(0, _FIRST_JOIN_PAUSE_SECONDS * 2**number))  # noqa: S311  # no secret
-    return ndb.transaction(transact)  # type: ignore[no-any-return]  # ndb is untyped
+    return datastore_calls.transaction(transact, retries=_LAST_JOIN_RETRIES)
 
 
 def enqueue(runtime: Runtime, task: LongTask) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 
 from google.cloud import ndb
 
-from gaetk_longtask import failures, transitions
+from gaetk_longtask import datastore_calls, failures, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
@@ -120,7 +120,7 @@ class TaskStore:
 
     def _commit(self, transaction: _Transaction) -> Change:
         try:
-            task = ndb.transaction(transaction, retries=_RETRIES)
+            task = datastore_calls.transaction(transaction, retries=_RETRIES)
         except STORE_ERRORS:
             task = self.get(transaction.task_id)
             if task is None or task.token != transaction.token:
@@ -213,7 +213,7 @@ class TaskStore:
                 unique.key.delete()
 
         if task.unique_name:
-            ndb.transaction(free_name, retries=_RETRIES)
+            datastore_calls.transaction(free_name, retries=_RETRIES)
         news = [] if works else [LongTaskProgress.key_of(task_id)]
         ndb.delete_multi([*news, *failures.traceback_keys(task), task.key])
         self.tell(Event.PURGED, task)

@@ -10,8 +10,7 @@ from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.cloud import ndb
-
+from gaetk_longtask import datastore_calls
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -77,7 +76,7 @@ class DatastoreProgressStore(ProgressStore):
 
         try:
             with self._ndb_context():
-                return ndb.transaction(transact, retries=0)  # type: ignore[no-any-return]  # ndb is untyped
+                return datastore_calls.transaction(transact, retries=0)
         except STORE_ERRORS:
             return Written.LOST
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.cloud import ndb
@@ -33,6 +33,10 @@ class RpcFault(grpc.RpcError, grpc.Call):  # the errors of the real client are b
     def details(self) -> str:
         """Return a text that names the test as the cause."""
         return "a fault of the test's"
+
+    def result(self) -> NoReturn:
+        """Raise the fault, as the errors of the real client do."""
+        raise self
 
     def _nothing(self, *_: Any, **__: Any) -> Any:
         """The call has ended: there is nothing left to read, to wait for or to cancel."""

@@ -53,7 +53,7 @@ def test_if_datastore_does_not_answer_the_answer_is_500_and_nothing_is_counted(
     app: Flask, task: LongTask, queue: InMemoryQueue, ndb_client: ndb.Client, datastore_piece: Piece, work: type[Work]
 ) -> None:
     faults = put_between(ndb_client)
-    faults.lose_request("BeginTransaction", grpc.StatusCode.DEADLINE_EXCEEDED)
+    faults.lose_request("Commit", grpc.StatusCode.DEADLINE_EXCEEDED)
     assert deliver(app, queue.tasks[0]) == 500
     assert load(app, task).failures == 0
     assert work.runs == 0

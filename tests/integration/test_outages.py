@@ -64,7 +64,7 @@ def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     client: FlaskClient, queue: InMemoryQueue, faults: Faults
 ) -> None:
     url = started(client)
-    faults.lose_request("BeginTransaction", grpc.StatusCode.DEADLINE_EXCEEDED)
+    faults.lose_request("Commit", grpc.StatusCode.DEADLINE_EXCEEDED)
     assert queue.deliver(client).status_code == 500
     assert queue.deliver(client).status_code == 200
     document = polled(client, url)

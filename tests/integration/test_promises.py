@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import grpc
 import pytest
 from flask import Flask
+from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import ndb
 
 from gaetk_longtask import DamagedDataError, LongRunningTaskHandler, LongTask, LongTaskManager, Status, maintenance
@@ -25,7 +26,7 @@ from gaetk_longtask.progress.datastore import DatastoreProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import Written
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
+from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, RpcFault
 from tests.integration.conftest import Stock
 from tests.support import JSON, load, services_of
 
@@ -78,11 +79,11 @@ def test_a_creation_that_arrives_late_does_not_bring_a_task_back(
     def keep_and_lose(continuation: Any, details: Any, request: Any) -> Any:
         if str(details.method).endswith("Commit") and not sent:
             sent.append((continuation, details, request))
-            raise grpc.RpcError
+            raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED)
         return intercept(continuation, details, request)
 
     faults.intercept_unary_unary = keep_and_lose  # type: ignore[method-assign]  # the first try is on its way
-    with ndb_client.context(), pytest.raises(grpc.RpcError):
+    with ndb_client.context(), pytest.raises(DeadlineExceeded):
         start(app)
     continuation, details, request = sent[0]
     name = request.mutations[0].insert.key.path[0].name
@@ -394,7 +395,7 @@ def test_a_poll_whose_healing_fails_shows_the_state(
     monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     clock.advance(READY_PATIENCE)
     progress.stored.clear()
-    faults.lose_request("BeginTransaction", times=20)
+    faults.lose_request("Commit", times=20)
     assert poll(app, task)["status"] == "ready"
     assert [record.levelname for record in caplog.records if "not enqueued again" in record.message] == ["WARNING"]
 
