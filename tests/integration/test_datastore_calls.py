@@ -1,0 +1,220 @@
+"""Our own calls to Datastore: the round trips of a transaction, on every local Datastore."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from threading import Thread
+
+import grpc
+import pytest
+from google.api_core.exceptions import GoogleAPIError
+from google.cloud import ndb
+
+from gaetk_longtask import datastore_calls
+from gaetk_longtask.datastore_calls import own_calls, transaction
+from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
+from gaetk_longtask.dev.processes import MissingPieceError
+from gaetk_longtask.testing import Faults, put_between
+
+READ_AND_WRITTEN = ["Lookup", "Commit"]
+
+
+class Counter(ndb.Model):
+    """An entity of the tests."""
+
+    _use_cache = False
+    value = ndb.IntegerProperty(default=0)
+
+
+@pytest.fixture(scope="module", params=DatastoreKind)
+def host(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each local Datastore in turn."""
+    try:
+        piece = start_datastore(request.param)
+    except MissingPieceError as exc:
+        pytest.skip(str(exc))
+    with piece:
+        yield piece.host
+
+
+@pytest.fixture
+def client(host: str, monkeypatch: pytest.MonkeyPatch) -> ndb.Client:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", host)
+    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
+    return ndb.Client(project=f"test-{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+def faults(client: ndb.Client) -> Faults:
+    return put_between(client)
+
+
+@pytest.fixture
+def key(client: ndb.Client, faults: Faults) -> Iterator[ndb.Key]:
+    """The key of a stored counter; a context is active."""
+    with client.context():
+        with faults.resting():
+            key = Counter(id="one").put()
+        yield key
+
+
+@pytest.fixture
+def begins_with_read(host: str, key: ndb.Key) -> bool:
+    """Whether this Datastore can begin a transaction with a read, as the first transaction finds out."""
+    transaction(lambda: None, retries=0)
+    return datastore_calls._emulators[host]
+
+
+def increment(key: ndb.Key) -> int:
+    counter = key.get()
+    counter.value += 1
+    counter.put()
+    return int(counter.value)
+
+
+def test_only_the_firestore_emulator_needs_a_call_to_begin(
+    host: str, key: ndb.Key, request: pytest.FixtureRequest
+) -> None:
+    transaction(lambda: increment(key), retries=0)
+    is_firestore = request.node.callspec.params["host"] is DatastoreKind.FIRESTORE
+    assert datastore_calls._emulators[host] is not is_firestore
+
+
+def test_a_transaction_begins_with_its_first_read(key: ndb.Key, faults: Faults, begins_with_read: bool) -> None:
+    faults.calls.clear()
+    assert transaction(lambda: increment(key), retries=0) == 1
+    assert faults.calls == (READ_AND_WRITTEN if begins_with_read else ["BeginTransaction", *READ_AND_WRITTEN])
+    assert key.get().value == 1
+
+
+def test_what_it_reads_later_is_read_in_the_same_transaction(client: ndb.Client, key: ndb.Key, faults: Faults) -> None:
+    seen = []
+
+    def read_twice() -> None:
+        seen.append(key.get().value)
+        if len(seen) == 1:
+            interfere(client, key)
+        counter = key.get()
+        seen.append(counter.value)
+        counter.put()
+
+    transaction(read_twice, retries=3)
+    assert seen[0] == seen[1]
+    assert seen[-2] == seen[-1]
+
+
+def interfere(client: ndb.Client, key: ndb.Key) -> None:
+    """Let somebody else begin to write the counter."""
+
+    def write() -> None:
+        with client.context():
+            Counter(key=key, value=100).put()
+
+    Thread(target=write).start()
+
+
+def test_nothing_is_lost_in_a_race(client: ndb.Client, key: ndb.Key) -> None:
+    def run() -> None:
+        with client.context():
+            for _ in range(5):
+                transaction(lambda: increment(key), retries=20)
+
+    threads = [Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert key.get().value == 20
+
+
+def test_without_a_read_it_begins_before_its_commit(key: ndb.Key, faults: Faults, begins_with_read: bool) -> None:
+    faults.calls.clear()
+    transaction(lambda: Counter(key=key, value=7).put(), retries=0)
+    assert faults.calls == ["BeginTransaction", "Commit"]
+    assert key.get().value == 7
+
+
+def test_an_error_rolls_back_what_has_begun(key: ndb.Key, faults: Faults, begins_with_read: bool) -> None:
+    def fail(*, read: bool) -> None:
+        if read:
+            increment(key)
+        raise ZeroDivisionError
+
+    for read, calls in ((True, ["Lookup", "Rollback"]), (False, [])):
+        faults.calls.clear()
+        with pytest.raises(ZeroDivisionError):
+            transaction(lambda read=read: fail(read=read), retries=0)
+        if begins_with_read:
+            assert faults.calls == calls
+    assert key.get().value == 0
+    assert transaction(lambda: increment(key), retries=0) == 1  # nothing is locked
+
+
+@pytest.mark.parametrize("lose", [Faults.lose_request, Faults.lose_reply])
+def test_a_read_that_is_lost_on_the_way_is_repeated(
+    key: ndb.Key, faults: Faults, begins_with_read: bool, lose: Callable[[Faults, str], None]
+) -> None:
+    lose(faults, "Lookup")
+    faults.calls.clear()
+    assert transaction(lambda: increment(key), retries=2) == 1
+    assert key.get().value == 1
+    if begins_with_read:
+        assert faults.calls[:3] == ["Lookup", "Lookup", "Commit"]
+
+
+def test_a_commit_whose_request_is_lost_leads_to_another_transaction(
+    key: ndb.Key, faults: Faults, begins_with_read: bool
+) -> None:
+    faults.lose_request("Commit")
+    faults.calls.clear()
+    assert transaction(lambda: increment(key), retries=2) == 1
+    assert key.get().value == 1
+    if begins_with_read:
+        assert faults.calls[:5] == ["Lookup", "Commit", "Rollback", "Lookup", "Commit"]
+
+
+def test_errors_are_those_of_ndb(key: ndb.Key, faults: Faults) -> None:
+    faults.lose_request("Lookup", grpc.StatusCode.PERMISSION_DENIED)
+    with own_calls(), pytest.raises(GoogleAPIError, match="403"):
+        key.get()
+    with own_calls():
+        assert key.get().value == 0
+
+
+def test_the_applications_own_transactions_stay_as_they_are(key: ndb.Key, faults: Faults) -> None:
+    transaction(lambda: None, retries=0)
+    faults.calls.clear()
+    ndb.transaction(lambda: increment(key))
+    assert faults.calls == ["BeginTransaction", *READ_AND_WRITTEN]
+
+
+def test_our_own_reads_take_part_in_the_applications_transaction(client: ndb.Client, key: ndb.Key) -> None:
+    def read() -> int:
+        increment(key)
+        with own_calls():
+            return int(key.get(use_cache=False).value)
+
+    assert ndb.transaction(read) == 0  # as Datastore shows it within a transaction
+    assert key.get().value == 1
+
+
+def test_an_emulator_that_does_not_answer_is_tried_out_again(
+    host: str, key: ndb.Key, faults: Faults, begins_with_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datastore_calls, "_emulators", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(datastore_calls, "_TRIAL_SECONDS", -1.0)
+        faults.calls.clear()
+        transaction(lambda: increment(key), retries=0)
+        assert faults.calls == ["BeginTransaction", *READ_AND_WRITTEN]
+        assert datastore_calls._emulators == {}
+    transaction(lambda: increment(key), retries=0)
+    assert datastore_calls._emulators == {host: begins_with_read}
+
+
+def test_datastore_itself_is_not_tried_out(key: ndb.Key, client: ndb.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datastore_calls, "_emulators", {})
+    monkeypatch.setattr(client, "secure", True)
+    assert datastore_calls._begins_with_read(client)
+    assert datastore_calls._emulators == {}
