@@ -1,155 +1,234 @@
-"""Makes our own calls to Datastore in fewer round trips than NDB, and without gRPC's futures.
+"""Reads and writes our own entities: each call is made directly, and a transaction takes one call less than NDB's.
 
-NDB begins each transaction by a call of its own. Here, a transaction begins with its first read: `Lookup` accepts
-``new_transaction``, and returns the id of the transaction with what it has found. NDB needs to know nothing of this. It
-gets a stand-in for the id, and each later call replaces it.
+NDB begins a transaction by a call of its own. Here, a transaction begins with its first read; Datastore calls that
+``new_transaction``. NDB sends each call as a future, for which gRPC starts a thread if no other call is under way.
+Here, the thread that needs an answer makes the call.
 
-NDB sends each call as a future, for which gRPC starts a thread if no other call is under way. Here, a call has ended
-when NDB gets its future. So calls that are to run side by side must not be made in `own_calls`.
+In a transaction of the application's, reads are part of it, and NDB writes.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from contextvars import ContextVar
+from itertools import islice
 from typing import Any, TypeVar
 
 import grpc
+from google.api_core.exceptions import (
+    Aborted,
+    GoogleAPICallError,
+    InternalServerError,
+    ServiceUnavailable,
+    Unknown,
+    from_grpc_error,
+)
+from google.api_core.retry import exponential_sleep_generator
 from google.cloud import ndb
+from google.cloud.datastore import helpers
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 from google.cloud.datastore_v1.types import datastore as datastore_pb2
+from google.cloud.ndb import _datastore_api, model
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Whether a transaction can begin with its first read, by the emulator's host.
-_emulators: dict[str, bool] = {}
+UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call of NDB that reads or writes our entities
+#: As NDB.
+_RETRIES = 3
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_TRANSIENT = (ServiceUnavailable, InternalServerError, Aborted, Unknown)
+
 _BEGINNING: Any = {"new_transaction": {"read_write": {}}}  #: the options of a read that begins a transaction
+#: Whether the installed version of google-cloud-datastore can ask for some properties of an entity.
+_KNOWS_MASKS = "property_mask" in datastore_pb2.LookupRequest.meta.fields
+
+#: Whether a transaction can begin with a read, by the emulator's host.
+_emulators: dict[str, bool] = {}
 _TRIAL_SECONDS = 5.0  #: the Firestore emulator waits for a lock for two seconds
 
 
-@contextmanager
-def own_calls() -> Iterator[None]:
-    """Make the calls of NDB directly, one after the other. The client of the active context stays as it is."""
-    context = ndb.get_context()
-    if isinstance(context.client, _Client):
-        yield
-    else:
-        with context.new(client=_Client(context.client)).use():
-            yield
+class _Transaction:
+    """One try of a transaction."""
+
+    def __init__(self) -> None:
+        #: Empty before the first read.
+        self.id = b"" if _can_begin_with_read() else _begin()
+        self.mutations: list[dict[str, Any]] = []
+        self.callbacks: list[Callable[[], object]] = []
+
+    def commit(self) -> None:
+        if not self.id and not self.mutations:
+            return
+        self.id = self.id or _begin()
+        _commit(self.mutations, transaction=self.id)
+
+    def roll_back(self) -> None:
+        if self.id:
+            with suppress(GoogleAPICallError):  # it ends by itself
+                _call("rollback", datastore_pb2.RollbackRequest(transaction=self.id, **_place()))
+
+
+_current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
 
 
 def transaction(work: Callable[[], T], *, retries: int) -> T:
-    """Run `work` as a transaction, up to `retries` times more. Its first read begins it."""
-    with own_calls():
-        return ndb.transaction(work, retries=retries)  # type: ignore[no-any-return]  # ndb is untyped
+    """Run `work` in a transaction of our own, and up to `retries` times again if Datastore does not commit it.
 
+    What it reads and writes by the functions of this module is part of the transaction. An NDB context must be active.
+    """
 
-class _Client:
-    """An NDB client whose stub makes the calls directly."""
-
-    def __init__(self, client: ndb.Client) -> None:
-        self._client = client
-        self.stub = _Stub(client)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-
-class _Stub:
-    """The methods of Datastore as NDB calls them, within one `own_calls`."""
-
-    def __init__(self, client: ndb.Client) -> None:
-        self._client = client
-        self._stub = client.stub
-        #: The ids of the transactions that begin with a read, by their stand-ins; empty before that read.
-        self._ids: dict[bytes, bytes] = {}
-        self.begin_transaction = _Method(self._begin_transaction)
-        self.lookup = _Method(self._lookup)
-        self.commit = _Method(self._commit)
-        self.rollback = _Method(self._rollback)
-
-    def __getattr__(self, method: str) -> _Method:
-        return _Method(getattr(self._stub, method))
-
-    def _begin_transaction(self, request: Any, **options: Any) -> Any:
-        if not _begins_with_read(self._client):
-            return self._stub.begin_transaction(request, **options)
-        stand_in = b"the %d. transaction" % len(self._ids)
-        self._ids[stand_in] = b""
-        return datastore_pb2.BeginTransactionResponse(transaction=stand_in)
-
-    def _lookup(self, request: Any, **options: Any) -> Any:
-        stand_in = request.read_options.transaction
-        if stand_in not in self._ids:
-            return self._stub.lookup(request, **options)
-        request = datastore_pb2.LookupRequest(request)  # a copy: NDB may repeat its own
-        if begun := self._ids[stand_in]:
-            request.read_options.transaction = begun
-            return self._stub.lookup(request, **options)
-        request.read_options = _BEGINNING
-        response = self._stub.lookup(request, **options)
-        self._ids[stand_in] = response.transaction
-        return response
-
-    def _commit(self, request: Any, **options: Any) -> Any:
-        if request.transaction in self._ids:
-            if not self._ids[request.transaction]:  # nothing was read
-                place = {"project_id": request.project_id, "database_id": request.database_id}
-                begin = datastore_pb2.BeginTransactionRequest(**place)
-                self._ids[request.transaction] = self._stub.begin_transaction(begin, **options).transaction
-            request.transaction = self._ids[request.transaction]
-        return self._stub.commit(request, **options)
-
-    def _rollback(self, request: Any, **options: Any) -> Any:
-        begun = self._ids.get(request.transaction)
-        if begun == b"":
-            return datastore_pb2.RollbackResponse()
-        request.transaction = begun or request.transaction
-        return self._stub.rollback(request, **options)
-
-
-class _Method:
-    """A method of Datastore whose future has ended when NDB gets it."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def future(self, request: Any, **options: Any) -> _Ended:
+    def run() -> tuple[T, _Transaction]:
+        current = _Transaction()
+        token = _current.set(current)
         try:
-            return _Ended(self._call(request, **options), None)
-        except Exception as exc:  # noqa: BLE001  # as a future of gRPC does
-            return _Ended(None, exc)
+            result = work()
+            current.commit()
+        except Exception:
+            current.roll_back()
+            raise
+        finally:
+            _current.reset(token)
+        return result, current
+
+    result, committed = _repeated(run, retries)
+    for callback in committed.callbacks:
+        callback()
+    return result
 
 
-class _Ended:
-    """What NDB needs of a future."""
-
-    def __init__(self, result: Any, exception: Exception | None) -> None:
-        self._result = result
-        self._exception = exception
-
-    def result(self) -> Any:
-        if self._exception is not None:
-            raise self._exception
-        return self._result
-
-    def exception(self) -> Exception | None:
-        return self._exception
-
-    def add_done_callback(self, callback: Callable[[_Ended], object]) -> None:
-        callback(self)
+def in_transaction() -> bool:
+    """Return whether a transaction is active, ours or one of the application's."""
+    return _current.get() is not None or bool(ndb.in_transaction())
 
 
-def _begins_with_read(client: ndb.Client) -> bool:
-    """Return whether a transaction can begin with its first read. An emulator is tried once.
+def call_on_commit(callback: Callable[[], object]) -> None:
+    """Call back after the commit of the active transaction; at once if there is none."""
+    current = _current.get()
+    if current is not None:
+        current.callbacks.append(callback)
+    else:
+        ndb.get_context().call_on_commit(callback)
+
+
+def get(
+    keys: Sequence[ndb.Key],
+    *,
+    properties: Sequence[str] = (),
+    retries: int = _RETRIES,
+    timeout: float | None = None,
+) -> list[Any]:
+    """Return the entities of the keys, in their order; None for those that do not exist. One call.
+
+    If Datastore can do so, it returns nothing but these `properties` of each entity. `timeout` is in seconds.
+    """
+    found: dict[Any, Any] = {}
+    left = [key._key.to_protobuf() for key in keys]  # noqa: SLF001  # as NDB does
+    mask = {"property_mask": {"paths": properties}} if properties and _KNOWS_MASKS else {}
+    while left:
+        response = _look_up(datastore_pb2.LookupRequest(keys=left, **mask, **_place()), retries, timeout)
+        for each in response.found:
+            entity = model._entity_from_protobuf(each.entity)  # noqa: SLF001  # the same
+            found[entity.key] = entity
+        left = list(response.deferred)
+    return [found.get(key) for key in keys]
+
+
+def _look_up(request: Any, retries: int, timeout: float | None) -> Any:
+    current = _current.get()
+    if current is None:
+        if active := ndb.get_context().transaction:
+            request.read_options = {"transaction": active}
+        return _repeated(lambda: _call("lookup", request, timeout), retries)
+    # What fails in a transaction is repeated with it.
+    request.read_options = {"transaction": current.id} if current.id else _BEGINNING
+    response = _call("lookup", request, timeout)
+    current.id = current.id or response.transaction
+    return response
+
+
+def put(entity: ndb.Model) -> None:
+    """Write an entity, by the active transaction if there is one."""
+    if _current.get() is None and ndb.in_transaction():
+        entity.put(**UNCACHED)
+    else:
+        _write([{"upsert": _to_protobuf(entity)}])
+
+
+def delete(keys: Sequence[ndb.Key]) -> None:
+    """Delete entities, by the active transaction if there is one."""
+    if _current.get() is None and ndb.in_transaction():
+        ndb.delete_multi(keys)
+    else:
+        _write([{"delete": key._key.to_protobuf()} for key in keys])  # noqa: SLF001  # as NDB does
+
+
+def insert(entity: ndb.Model) -> None:
+    """Write an entity outside of any transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
+    _repeated(lambda: _commit([{"insert": _to_protobuf(entity)}]), _RETRIES)
+
+
+def _write(mutations: list[dict[str, Any]]) -> None:
+    current = _current.get()
+    if current is not None:
+        current.mutations += mutations
+    elif mutations:
+        _repeated(lambda: _commit(mutations), _RETRIES)
+
+
+def _to_protobuf(entity: ndb.Model) -> Any:
+    return helpers.entity_to_protobuf(model._entity_to_ds_entity(entity))  # noqa: SLF001  # as NDB's own put
+
+
+def _begin() -> bytes:
+    request = datastore_pb2.BeginTransactionRequest(**_place())
+    return bytes(_call("begin_transaction", request).transaction)
+
+
+def _commit(mutations: list[dict[str, Any]], *, transaction: bytes | None = None) -> None:
+    mode = {"mode": "TRANSACTIONAL", "transaction": transaction} if transaction else {"mode": "NON_TRANSACTIONAL"}
+    _call("commit", datastore_pb2.CommitRequest(mutations=mutations, **mode, **_place()))
+
+
+def _place() -> dict[str, Any]:
+    client = ndb.get_context().client
+    return {"project_id": client.project, "database_id": client.database}
+
+
+def _call(method: str, request: Any, timeout: float | None = None) -> Any:
+    """Call a method of Datastore; errors are those of Google's clients."""
+    stub = ndb.get_context().client.stub
+    metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # as NDB does
+    try:
+        return getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+    except grpc.RpcError as exc:
+        raise from_grpc_error(exc) from exc  # type: ignore[no-untyped-call]  # google-api-core is untyped
+
+
+def _repeated(call: Callable[[], T], retries: int) -> T:
+    """Repeat a call that fails for a moment, with growing pauses."""
+    for pause in islice(exponential_sleep_generator(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), retries):
+        try:
+            return call()
+        except _TRANSIENT as exc:
+            log.debug("Datastore is called again in %.1f s: %s", pause, exc)
+            time.sleep(pause)
+    return call()
+
+
+def _can_begin_with_read() -> bool:
+    """Return whether a transaction can begin with a read. An emulator is tried out once.
 
     The Firestore emulator can't: it begins two transactions, and the one whose id it does not return keeps what was
     read locked for a minute.
     """
+    client = ndb.get_context().client
     if client.secure:
         return True
     if client.host not in _emulators:
@@ -163,16 +242,15 @@ def _begins_with_read(client: ndb.Client) -> bool:
 
 def _try_out(client: ndb.Client) -> bool:
     """Begin a transaction with a read and commit it. What it reads and deletes does not exist."""
-    place = {"project_id": client.project, "database_id": client.database}
     key = ndb.Key("LongTask", secrets.token_urlsafe(), namespace="")._key.to_protobuf()  # noqa: SLF001  # as NDB does
     # With a connection of its own: faults that a test has put into the client's are not for this.
     with closing(grpc.insecure_channel(client.host)) as channel:
         stub: Any = DatastoreGrpcTransport(host=client.host, channel=channel)
-        lookup = datastore_pb2.LookupRequest(keys=[key], read_options=_BEGINNING, **place)
+        lookup = datastore_pb2.LookupRequest(keys=[key], read_options=_BEGINNING, **_place())
         begun = stub.lookup(lookup, timeout=_TRIAL_SECONDS).transaction
         delete = {"mode": "TRANSACTIONAL", "transaction": begun, "mutations": [{"delete": key}]}
         try:
-            stub.commit(datastore_pb2.CommitRequest(**delete, **place), timeout=_TRIAL_SECONDS)
+            stub.commit(datastore_pb2.CommitRequest(**delete, **_place()), timeout=_TRIAL_SECONDS)
         except grpc.RpcError as exc:
             if isinstance(exc, grpc.Call) and exc.code() is grpc.StatusCode.ABORTED:
                 return False

@@ -96,7 +96,7 @@ def page(
 
 def parts(ids: list[str], properties: list[str]) -> list[LongTask]:
     """Return those tasks that still exist, in the order of their ids, with nothing but these properties."""
-    found = {task.id: task for task in (LongTask.load_parts(ids, properties) if ids else [])}
+    found = {task.id: task for task in LongTask.load_all(ids, properties=properties) if task is not None}
     return [found[task_id] for task_id in ids if task_id in found]
 
 

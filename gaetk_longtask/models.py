@@ -7,19 +7,13 @@ from datetime import UTC
 from typing import Any
 
 from google.cloud import ndb
-from google.cloud.datastore import helpers
-from google.cloud.datastore_v1.types import datastore as datastore_pb2
-from google.cloud.ndb import _datastore_api, model
 
-from gaetk_longtask.datastore_calls import own_calls
+from gaetk_longtask import datastore_calls
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
 NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
-UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call that reads or writes them
 _STATES = frozenset(status.value for status in Status)
-#: Whether the installed version of google-cloud-datastore can ask for some properties of an entity.
-_KNOWS_MASKS = "property_mask" in datastore_pb2.LookupRequest.meta.fields
 _INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
 #: The stored properties that `LongTask.info` needs.
 INFO_PROPERTIES = [{"attempt": "failures"}.get(name, name) for name in _INFO if name != "id"]
@@ -45,48 +39,21 @@ class _Own(ndb.Model):
 
     @classmethod
     def load(cls, name: str, **options: Any) -> Any:
-        """Return the entity of a name; None if there is none."""
-        with own_calls():
-            return cls.key_of(name).get(**UNCACHED, **options)
+        """Return the entity of a name; None if there is none. For the `options`, see `datastore_calls.get`."""
+        return datastore_calls.get([cls.key_of(name)], **options)[0]
 
     @classmethod
     def load_all(cls, names: list[str], **options: Any) -> list[Any]:
         """Return several entities, in the order of their names; one request."""
-        keys = [cls.key_of(name) for name in names]
-        return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
-
-    @classmethod
-    def load_parts(cls, names: list[str], properties: list[str]) -> list[Any]:
-        """Return those of several entities that exist, in any order, with nothing but these properties.
-
-        NDB has no such call. An emulator that does not know the mask returns whole entities.
-        """
-        client = ndb.get_context().client
-        keys = [cls.key_of(name)._key.to_protobuf() for name in names]  # noqa: SLF001  # as NDB does
-        found = []
-        while keys:
-            request = datastore_pb2.LookupRequest(
-                project_id=client.project,
-                database_id=client.database,
-                keys=keys,
-                **({"property_mask": {"paths": properties}} if _KNOWS_MASKS else {}),
-            )
-            metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # the same
-            answer = _datastore_api.make_call("lookup", request, metadata=metadata).result()
-            found += [model._entity_from_protobuf(each.entity) for each in answer.found]  # noqa: SLF001  # the same
-            keys = list(answer.deferred)
-        return found
+        return datastore_calls.get([cls.key_of(name) for name in names], **options)
 
     def insert(self) -> None:
-        """Write the entity outside of a transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
-        entity = helpers.entity_to_protobuf(model._entity_to_ds_entity(self))  # noqa: SLF001  # as NDB's own put
-        mutation = datastore_pb2.Mutation(insert=entity)
-        with own_calls():
-            _datastore_api._datastore_commit([mutation], None).result()  # noqa: SLF001  # the same
+        """Write the entity outside of any transaction; raise `AlreadyExists` if there is one."""
+        datastore_calls.insert(self)
 
     def save(self) -> None:
         """Write the entity."""
-        self.put(**UNCACHED)
+        datastore_calls.put(self)
 
 
 class LongTask(_Own, ndb.Expando):

@@ -1,7 +1,7 @@
 """The only writer of LongTask: commits one transition in one transaction, then publishes and announces it.
 
-Each transaction carries a token that is drawn outside of it. If a commit was applied but its reply was lost, NDB runs
-the transaction again, or raises. A retry that finds its own token knows that the first commit was applied.
+Each transaction carries a token that is drawn outside of it. If a commit was applied but its reply was lost, the
+transaction is run again, or raises. A retry that finds its own token knows that the first commit was applied.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-
-from google.cloud import ndb
 
 from gaetk_longtask import datastore_calls, failures, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
@@ -82,7 +80,7 @@ class TaskStore:
         transitions.begin(task, self._clock())
         task.trace = self._trace()
         task.token = new_token()
-        if ndb.in_transaction():
+        if datastore_calls.in_transaction():
             if self.get(task.id) is None:
                 task.save()
         else:
@@ -92,7 +90,7 @@ class TaskStore:
                 found = self.get(task.id)
                 if found is None or found.token != task.token:
                     raise
-        ndb.get_context().call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
+        datastore_calls.call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
         """Claim the task for an attempt; one read, and one write if the state changes.
@@ -210,12 +208,12 @@ class TaskStore:
         def free_name() -> None:
             unique = LongTaskUnique.load(task.unique_name)
             if unique is not None and unique.task_id == task_id:  # else a later task uses the name
-                unique.key.delete()
+                datastore_calls.delete([unique.key])
 
         if task.unique_name:
             datastore_calls.transaction(free_name, retries=_RETRIES)
         news = [] if works else [LongTaskProgress.key_of(task_id)]
-        ndb.delete_multi([*news, *failures.traceback_keys(task), task.key])
+        datastore_calls.delete([*news, *failures.traceback_keys(task), task.key])
         self.tell(Event.PURGED, task)
 
     def due(self, limit: int) -> list[str]:
@@ -258,9 +256,9 @@ class TaskStore:
             self.tell(event, task)
 
 
-@dataclass(slots=True, repr=False)  # NDB recognizes a callback by its repr, which must not change
+@dataclass(slots=True)
 class _Transaction:
-    """One transition as a transaction, which NDB may run more than once."""
+    """One transition as a transaction, which may run more than once."""
 
     task_id: str
     transition: Transition

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, datastore_calls
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
@@ -68,6 +68,17 @@ def make_app(
         return app
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat calls to Datastore that have failed almost at once."""
+    for module, first, longest in (
+        (ndb._retry, "_DEFAULT_INITIAL_DELAY", "_DEFAULT_MAXIMUM_DELAY"),
+        (datastore_calls, "_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"),
+    ):
+        monkeypatch.setattr(module, first, 0.01)
+        monkeypatch.setattr(module, longest, 0.02)
 
 
 @pytest.fixture

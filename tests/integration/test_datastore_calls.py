@@ -8,11 +8,11 @@ from threading import Thread
 
 import grpc
 import pytest
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import AlreadyExists, PermissionDenied, ServiceUnavailable
 from google.cloud import ndb
 
 from gaetk_longtask import datastore_calls
-from gaetk_longtask.datastore_calls import own_calls, transaction
+from gaetk_longtask.datastore_calls import call_on_commit, delete, get, in_transaction, insert, put, transaction
 from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
 from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.testing import Faults, put_between
@@ -41,7 +41,6 @@ def host(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def client(host: str, monkeypatch: pytest.MonkeyPatch) -> ndb.Client:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", host)
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     return ndb.Client(project=f"test-{secrets.token_hex(6)}")
 
 
@@ -66,10 +65,16 @@ def begins_with_read(host: str, key: ndb.Key) -> bool:
     return datastore_calls._emulators[host]
 
 
+def value_of(key: ndb.Key) -> int:
+    """Return what the counter is; in a transaction, what it was when that began."""
+    [counter] = get([key])
+    return int(counter.value)
+
+
 def increment(key: ndb.Key) -> int:
-    counter = key.get()
+    [counter] = get([key])
     counter.value += 1
-    counter.put()
+    put(counter)
     return int(counter.value)
 
 
@@ -85,19 +90,18 @@ def test_a_transaction_begins_with_its_first_read(key: ndb.Key, faults: Faults, 
     faults.calls.clear()
     assert transaction(lambda: increment(key), retries=0) == 1
     assert faults.calls == (READ_AND_WRITTEN if begins_with_read else ["BeginTransaction", *READ_AND_WRITTEN])
-    assert key.get().value == 1
+    assert value_of(key) == 1
 
 
 def test_what_it_reads_later_is_read_in_the_same_transaction(client: ndb.Client, key: ndb.Key, faults: Faults) -> None:
     seen = []
 
     def read_twice() -> None:
-        seen.append(key.get().value)
+        seen.append(value_of(key))
         if len(seen) == 1:
             interfere(client, key)
-        counter = key.get()
-        seen.append(counter.value)
-        counter.put()
+        seen.append(value_of(key))
+        increment(key)
 
     transaction(read_twice, retries=3)
     assert seen[0] == seen[1]
@@ -125,14 +129,14 @@ def test_nothing_is_lost_in_a_race(client: ndb.Client, key: ndb.Key) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert key.get().value == 20
+    assert value_of(key) == 20
 
 
 def test_without_a_read_it_begins_before_its_commit(key: ndb.Key, faults: Faults, begins_with_read: bool) -> None:
     faults.calls.clear()
-    transaction(lambda: Counter(key=key, value=7).put(), retries=0)
+    transaction(lambda: put(Counter(key=key, value=7)), retries=0)
     assert faults.calls == ["BeginTransaction", "Commit"]
-    assert key.get().value == 7
+    assert value_of(key) == 7
 
 
 def test_an_error_rolls_back_what_has_begun(key: ndb.Key, faults: Faults, begins_with_read: bool) -> None:
@@ -147,7 +151,7 @@ def test_an_error_rolls_back_what_has_begun(key: ndb.Key, faults: Faults, begins
             transaction(lambda read=read: fail(read=read), retries=0)
         if begins_with_read:
             assert faults.calls == calls
-    assert key.get().value == 0
+    assert value_of(key) == 0
     assert transaction(lambda: increment(key), retries=0) == 1  # nothing is locked
 
 
@@ -158,7 +162,7 @@ def test_a_read_that_is_lost_on_the_way_is_repeated(
     lose(faults, "Lookup")
     faults.calls.clear()
     assert transaction(lambda: increment(key), retries=2) == 1
-    assert key.get().value == 1
+    assert value_of(key) == 1
     if begins_with_read:
         assert faults.calls[:3] == ["Lookup", "Lookup", "Commit"]
 
@@ -169,34 +173,105 @@ def test_a_commit_whose_request_is_lost_leads_to_another_transaction(
     faults.lose_request("Commit")
     faults.calls.clear()
     assert transaction(lambda: increment(key), retries=2) == 1
-    assert key.get().value == 1
+    assert value_of(key) == 1
     if begins_with_read:
         assert faults.calls[:5] == ["Lookup", "Commit", "Rollback", "Lookup", "Commit"]
 
 
-def test_errors_are_those_of_ndb(key: ndb.Key, faults: Faults) -> None:
+def test_errors_are_those_of_googles_clients(key: ndb.Key, faults: Faults) -> None:
     faults.lose_request("Lookup", grpc.StatusCode.PERMISSION_DENIED)
-    with own_calls(), pytest.raises(GoogleAPIError, match="403"):
-        key.get()
-    with own_calls():
-        assert key.get().value == 0
+    with pytest.raises(PermissionDenied):
+        get([key])
+    faults.lose_request("Lookup", times=4)
+    with pytest.raises(ServiceUnavailable):
+        get([key])
+    assert value_of(key) == 0
+
+
+def test_several_entities_are_read_by_one_call(key: ndb.Key, faults: Faults) -> None:
+    missing = ndb.Key(Counter, "missing")
+    other = Counter(id="other", value=3).put()
+    faults.calls.clear()
+    found = get([other, missing, key, other])
+    assert faults.calls == ["Lookup"]
+    assert [counter and counter.value for counter in found] == [3, None, 0, 3]
+    assert get([]) == []
+
+
+def test_a_deletion_is_part_of_the_transaction(key: ndb.Key, faults: Faults) -> None:
+    other = Counter(id="other").put()
+
+    def work(*, fail: bool) -> None:
+        increment(key)
+        delete([other])
+        if fail:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        transaction(lambda: work(fail=True), retries=0)
+    assert get([other])[0] is not None
+    transaction(lambda: work(fail=False), retries=0)
+    assert get([other]) == [None]
+    delete([key, other])
+    assert get([key]) == [None]
+    faults.calls.clear()
+    delete([])
+    assert faults.calls == []
+
+
+def test_an_insertion_overwrites_nothing(key: ndb.Key) -> None:
+    with pytest.raises(AlreadyExists):
+        insert(Counter(key=key, value=9))
+    assert value_of(key) == 0
+    insert(Counter(id="new", value=9))
+    assert value_of(ndb.Key(Counter, "new")) == 9
+
+
+def test_callbacks_wait_for_the_commit(key: ndb.Key, faults: Faults) -> None:
+    seen = []
+
+    def work() -> None:
+        increment(key)
+        call_on_commit(lambda: seen.append((value_of(key), in_transaction())))
+        assert in_transaction()
+
+    faults.lose_request("Commit")
+    transaction(work, retries=1)
+    assert seen == [(1, False)]  # once, although there were two tries
+
+
+def test_without_a_transaction_a_callback_is_called_at_once(key: ndb.Key) -> None:
+    seen = []
+    call_on_commit(lambda: seen.append(value_of(key)))
+    assert seen == [0]
 
 
 def test_the_applications_own_transactions_stay_as_they_are(key: ndb.Key, faults: Faults) -> None:
-    transaction(lambda: None, retries=0)
+    def work() -> None:
+        counter = key.get()
+        counter.value += 1
+        counter.put()
+
     faults.calls.clear()
-    ndb.transaction(lambda: increment(key))
+    ndb.transaction(work)
     assert faults.calls == ["BeginTransaction", *READ_AND_WRITTEN]
 
 
-def test_our_own_reads_take_part_in_the_applications_transaction(client: ndb.Client, key: ndb.Key) -> None:
-    def read() -> int:
-        increment(key)
-        with own_calls():
-            return int(key.get(use_cache=False).value)
+def test_in_the_applications_transaction_we_take_part(client: ndb.Client, key: ndb.Key) -> None:
+    def work() -> int:
+        seen = increment(key)
+        assert in_transaction()
+        call_on_commit(lambda: committed.append(True))
+        return seen
 
-    assert ndb.transaction(read) == 0  # as Datastore shows it within a transaction
-    assert key.get().value == 1
+    committed: list[bool] = []
+    assert ndb.transaction(work) == 1
+    assert committed == [True]
+    assert value_of(key) == 1
+    for change in (lambda: increment(key), lambda: delete([key])):
+        with pytest.raises(ZeroDivisionError):
+            ndb.transaction(lambda change=change: (change(), 1 / 0))
+        assert value_of(key) == 1
 
 
 def test_an_emulator_that_does_not_answer_is_tried_out_again(
@@ -216,5 +291,5 @@ def test_an_emulator_that_does_not_answer_is_tried_out_again(
 def test_datastore_itself_is_not_tried_out(key: ndb.Key, client: ndb.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datastore_calls, "_emulators", {})
     monkeypatch.setattr(client, "secure", True)
-    assert datastore_calls._begins_with_read(client)
+    assert datastore_calls._can_begin_with_read()
     assert datastore_calls._emulators == {}

@@ -242,7 +242,7 @@ def test_a_listed_task_is_told_by_the_properties_that_a_list_reads(app: Flask, m
     """Else a field of `TaskInfo` would silently have its default."""
     task = start(app, "large")
     with services_of(app).ndb_context():
-        [part] = LongTask.load_parts([task.id], listing._TOLD)
+        [part] = LongTask.load_all([task.id], properties=listing._TOLD)
     assert part.info == load(app, task).info
 
 

@@ -223,7 +223,7 @@ def test_a_link_says_if_it_lacks_parameters(app: Flask, client: FlaskClient, sto
 def test_what_is_read_is_all_that_a_task_needs(app: Flask, stock: Stock) -> None:
     task_id = stock(created_by="anna", title="March", failures=2)
     with services_of(app).ndb_context():
-        [part] = LongTask.load_parts([task_id], INFO_PROPERTIES)
+        [part] = LongTask.load_all([task_id], properties=INFO_PROPERTIES)
         whole = LongTask.load(task_id)
     assert part.info == whole.info
     assert {name for name in INFO_PROPERTIES if name not in {"attempt", "id"}} <= {

@@ -79,7 +79,6 @@ def test_without_a_database_the_answer_is_503(
     work: type[Work],
 ) -> None:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     app = Flask("tests")
     unreachable = ndb.Client(project="nowhere")
     LongTaskManager(app, ndb_client=unreachable, queue=queue, progress=progress, clock=clock)

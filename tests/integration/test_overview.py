@@ -17,7 +17,7 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 from google.cloud.datastore_v1.types import CompositeFilter, LookupRequest, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, listing, models
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, datastore_calls, listing
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.listing import Filter, latest
@@ -239,7 +239,7 @@ def test_a_list_asks_for_what_its_rows_show_and_for_no_large_values(
 def test_a_client_that_can_not_ask_for_properties_loads_whole_tasks(
     services: Runtime, stock: Stock, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_KNOWS_MASKS", False)
+    monkeypatch.setattr(datastore_calls, "_KNOWS_MASKS", False)
     stock(id="a")
     assert listed(services) == ["a"]
     assert not recorder.lookups[0].property_mask.paths
@@ -272,13 +272,13 @@ def test_a_task_that_is_deleted_meanwhile_is_left_out(
 ) -> None:
     stock.many(3)
     gone = stock()
-    load = LongTask.load_parts
+    load = LongTask.load_all
 
-    def delete_and_load(names: list[str], properties: list[str]) -> list[LongTask]:
+    def delete_and_load(names: list[str], **options: Any) -> list[LongTask | None]:
         LongTask.key_of(gone).delete()
-        return load(names, properties)
+        return load(names, **options)
 
-    monkeypatch.setattr(LongTask, "load_parts", delete_and_load)
+    monkeypatch.setattr(LongTask, "load_all", delete_and_load)
     assert len(listed(services)) == 3
 
 

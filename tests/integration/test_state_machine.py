@@ -372,9 +372,6 @@ def read_result(task: LongTask) -> bytes:
 def test_every_promise_holds_whatever_happens(
     datastore_piece: Piece, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    # ndb waits a second or more before a retry. The tests do not depend on that.
-    monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_INITIAL_DELAY", 0.001)
-    monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_MAXIMUM_DELAY", 0.002)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_piece.host)
     Machine.host = datastore_piece.host
     Machine.crashes_within_commits = pytestconfig.getoption("--datastore") != "firestore"

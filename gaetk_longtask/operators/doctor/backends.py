@@ -9,14 +9,16 @@ from typing import Any
 
 from google.api_core import exceptions as api_exceptions
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import ndb, tasks_v2
+from google.cloud import tasks_v2
 
+from gaetk_longtask import datastore_calls
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.datastore_calls import UNCACHED
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.listing import Filter
-from gaetk_longtask.models import UNCACHED, LongTaskProgress
+from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
@@ -148,7 +150,7 @@ def check_datastore(subject: Subject) -> Iterator[Finding]:
 
     try:
         with subject.runtime.ndb_context():
-            ndb.transaction(write, retries=0)
+            datastore_calls.transaction(write, retries=0)
             found = LongTaskProgress.load(name, retries=0, timeout=SECONDS)
             LongTaskProgress.key_of(name).delete(**options)
             if found is None:
