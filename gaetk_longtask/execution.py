@@ -298,9 +298,9 @@ class _Attempt:
         return Reply(code=409, reason="another attempt has taken the task over")
 
     def _send_last_beat(self) -> None:
-        """Send the last beat before the commit; a later one could overwrite the committed state."""
+        """Send news before the commit, which may take a while; a later beat could overwrite the committed state."""
         self._reporter.stop()
-        if self._ownership.lost is None:
+        if self._ownership.lost is None and self._reporter.has_news:
             self._reporter.beat()
 
 

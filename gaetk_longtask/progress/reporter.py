@@ -48,6 +48,7 @@ class Reporter:
         self.phases = time_left.phases
         self.bar = Bar(snapshot.info.progress, ownership, self.phases)
         self._snapshot = snapshot
+        self._sent = snapshot.info.progress
         self._store = store
         self.ownership = ownership
         self._time_left = time_left
@@ -89,6 +90,11 @@ class Reporter:
             initial=initial,
         )
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the progress differs from what the last beat, or the claim, has published."""
+        return self.progress != self._sent
+
     def stored(self) -> dict[str, Any]:
         """Return the progress, with time left and pace, as the entity stores it for the next attempt."""
         progress = self.progress
@@ -99,7 +105,8 @@ class Reporter:
         with self._beating:  # the work's own thread makes the last beat
             now = self._clock()
             self._time_left.update(*self.bar.position(), may_ask=not self._stopped.is_set())
-            written = self._store.write(self._snapshot.beating(self.progress, now))
+            self._sent = self.progress
+            written = self._store.write(self._snapshot.beating(self._sent, now))
             self.ownership.renew(now, within=self._patience(written))
 
     def _patience(self, written: Written) -> timedelta:
