@@ -16,6 +16,7 @@ class Row:
     values: list[float]
     beside: tuple[str, ...] = ()  #: the rows that it is compared with, repetition by repetition
     target: str = ""  #: the target for the ratio or the figure
+    round_trips: int | None = None  #: how many calls to Datastore and Cloud Tasks it makes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +42,15 @@ class Table:
         """Return the table as Markdown."""
         has_ratio = any(row.beside for row in self.rows)
         has_target = any(row.target for row in self.rows)
+        has_trips = any(row.round_trips is not None for row in self.rows)
         heads = ["", f"{self.unit}", "from – to", *([self.ratio] * has_ratio), *(["target"] * has_target)]
+        heads += ["round trips"] * has_trips
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
         for row in self.rows:
             cells = [row.name, self._number(median(row.values))]
             cells.append(f"{self._number(min(row.values))} – {self._number(max(row.values))}")
             cells += [self._ratio(row)] * has_ratio + [row.target] * has_target
+            cells += ["" if row.round_trips is None else str(row.round_trips)] * has_trips
             lines.append(cells)
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -37,7 +37,15 @@ def measure(services: dict[str, str], *, quick: bool) -> list[Table]:
                 spent.setdefault(name, []).append((cpu_seconds(group) - before[name]) / number * 1000)
             samples = Visitor(port).json("/samples/stop")["samples"]
             shares.append({name: 100 * count / sum(samples.values()) for name, count in samples.items()})
-    rows = [Row(name=name, values=values, beside=() if name == "ours" else ("ours",)) for name, values in rates.items()]
+    rows = [
+        Row(
+            name=name,
+            values=values,
+            beside=("RQ", "Celery") if name == "ours" else (),
+            target="≥ 1.2 × RQ" if name == "ours" else "",
+        )
+        for name, values in rates.items()
+    ]
     owners = sorted(shares[0], key=lambda name: -shares[0][name])
     percents = [
         Row(

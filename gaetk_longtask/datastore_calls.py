@@ -183,7 +183,12 @@ def _write(mutations: list[dict[str, Any]]) -> None:
 
 
 def _to_protobuf(entity: ndb.Model) -> Any:
-    return helpers.entity_to_protobuf(model._entity_to_ds_entity(entity))  # noqa: SLF001  # as NDB's own put
+    """Return what is sent for an entity. Empty properties are left out, unless a query can find them."""
+    properties = model._entity_to_ds_entity(entity)  # noqa: SLF001  # as NDB's own put
+    for name in properties.exclude_from_indexes:
+        if properties[name] is None:
+            del properties[name]
+    return helpers.entity_to_protobuf(properties)
 
 
 def _begin() -> bytes:

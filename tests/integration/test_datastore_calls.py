@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.api_core.exceptions import AlreadyExists, PermissionDenied, ServiceUnavailable
 from google.cloud import ndb
+from google.cloud.datastore_v1.types import datastore as datastore_pb2
 
 from gaetk_longtask import datastore_calls
 from gaetk_longtask.datastore_calls import call_on_commit, delete, get, in_transaction, insert, put, transaction
@@ -25,6 +26,8 @@ class Counter(ndb.Model):
 
     _use_cache = False
     value = ndb.IntegerProperty(default=0)
+    note = ndb.TextProperty()
+    seen = ndb.DateTimeProperty()
 
 
 @pytest.fixture(scope="module", params=DatastoreKind)
@@ -196,6 +199,20 @@ def test_several_entities_are_read_by_one_call(key: ndb.Key, faults: Faults) -> 
     assert faults.calls == ["Lookup"]
     assert [counter and counter.value for counter in found] == [3, None, 0, 3]
     assert get([]) == []
+
+
+def test_empty_properties_are_stored_only_if_a_query_can_find_them(key: ndb.Key) -> None:
+    put(Counter(key=key, note="kept"))
+    assert (get([key])[0].note, get([key])[0].seen) == ("kept", None)
+    put(Counter(key=key))
+    assert get([key])[0].note is None
+    [found] = datastore_calls._look_up(lookup_of(key), 0, None).found
+    assert set(found.entity.properties) == {"value", "seen"}
+    assert Counter.query(Counter.seen == None).get(keys_only=True) == key  # noqa: E711  # ndb's way
+
+
+def lookup_of(key: ndb.Key) -> datastore_pb2.LookupRequest:
+    return datastore_pb2.LookupRequest(keys=[key._key.to_protobuf()], **datastore_calls._place())
 
 
 def test_a_deletion_is_part_of_the_transaction(key: ndb.Key, faults: Faults) -> None:

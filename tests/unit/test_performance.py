@@ -30,6 +30,12 @@ def test_a_ratio_is_the_median_of_the_repetitions_ratios() -> None:
     assert "2.00 × theirs" in Table(name="table", unit="ms", rows=rows).markdown()
 
 
+def test_round_trips_are_a_column_of_their_own() -> None:
+    rows = [Row(name="theirs", values=[1], round_trips=11), Row(name="ours", values=[1])]
+    lines = Table(name="table", unit="ms", rows=rows).markdown().splitlines()
+    assert [line.split(" | ")[-1] for line in lines] == ["round trips |", "---: |", "11 |", " |"]
+
+
 def test_measures_are_taken_in_turn() -> None:
     taken: list[str] = []
 
