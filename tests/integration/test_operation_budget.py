@@ -42,7 +42,7 @@ class Cost:
 NEWS = "gets", "cas"
 
 NOTHING = Cost()
-START = Cost(writes=1, memcache=("gets", "add"), enqueued=1)
+START = Cost(writes=1, memcache=("add",), enqueued=1)
 POLL = Cost(memcache=("get",))
 CLAIM = Cost(reads=1, writes=1, memcache=NEWS)
 CHECKPOINT = Cost(reads=1, writes=1)
