@@ -7,19 +7,12 @@ from datetime import UTC
 from typing import Any
 
 from google.cloud import ndb
-from google.cloud.datastore import helpers
-from google.cloud.datastore_v1.types import datastore as datastore_pb2
-from google.cloud.ndb import _datastore_api, model
 
-from gaetk_longtask.datastore_calls import own_calls
+from gaetk_longtask.entities import Entity
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
-NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
-UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call that reads or writes them
 _STATES = frozenset(status.value for status in Status)
-#: Whether the installed version of google-cloud-datastore can ask for some properties of an entity.
-_KNOWS_MASKS = "property_mask" in datastore_pb2.LookupRequest.meta.fields
 _INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
 #: The stored properties that `LongTask.info` needs.
 INFO_PROPERTIES = [{"attempt": "failures"}.get(name, name) for name in _INFO if name != "id"]
@@ -29,67 +22,7 @@ def _moment(*, indexed: bool = False) -> Any:
     return ndb.DateTimeProperty(tzinfo=UTC, indexed=indexed)
 
 
-class _Own(ndb.Model):
-    """Root entities outside of NDB's caches: a cached task would break every promise about it.
-
-    The flags on the class only work with NDB's default policies, so every call repeats them.
-    """
-
-    _use_cache = False
-    _use_global_cache = False
-
-    @classmethod
-    def key_of(cls, name: str) -> ndb.Key:
-        """Return the key for a name; keys never come from a request."""
-        return ndb.Key(cls, name, namespace=NAMESPACE)
-
-    @classmethod
-    def load(cls, name: str, **options: Any) -> Any:
-        """Return the entity of a name; None if there is none."""
-        with own_calls():
-            return cls.key_of(name).get(**UNCACHED, **options)
-
-    @classmethod
-    def load_all(cls, names: list[str], **options: Any) -> list[Any]:
-        """Return several entities, in the order of their names; one request."""
-        keys = [cls.key_of(name) for name in names]
-        return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
-
-    @classmethod
-    def load_parts(cls, names: list[str], properties: list[str]) -> list[Any]:
-        """Return those of several entities that exist, in any order, with nothing but these properties.
-
-        NDB has no such call. An emulator that does not know the mask returns whole entities.
-        """
-        client = ndb.get_context().client
-        keys = [cls.key_of(name)._key.to_protobuf() for name in names]  # noqa: SLF001  # as NDB does
-        found = []
-        while keys:
-            request = datastore_pb2.LookupRequest(
-                project_id=client.project,
-                database_id=client.database,
-                keys=keys,
-                **({"property_mask": {"paths": properties}} if _KNOWS_MASKS else {}),
-            )
-            metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # the same
-            answer = _datastore_api.make_call("lookup", request, metadata=metadata).result()
-            found += [model._entity_from_protobuf(each.entity) for each in answer.found]  # noqa: SLF001  # the same
-            keys = list(answer.deferred)
-        return found
-
-    def insert(self) -> None:
-        """Write the entity outside of a transaction; raise `AlreadyExists` if there is one. NDB can only overwrite."""
-        entity = helpers.entity_to_protobuf(model._entity_to_ds_entity(self))  # noqa: SLF001  # as NDB's own put
-        mutation = datastore_pb2.Mutation(insert=entity)
-        with own_calls():
-            _datastore_api._datastore_commit([mutation], None).result()  # noqa: SLF001  # the same
-
-    def save(self) -> None:
-        """Write the entity."""
-        self.put(**UNCACHED)
-
-
-class LongTask(_Own, ndb.Expando):
+class LongTask(Entity, ndb.Expando):
     """One click's work. Only `store` writes it. Properties that a later version has added are kept."""
 
     _default_indexed = False
@@ -222,14 +155,14 @@ class LongTask(_Own, ndb.Expando):
         return self.ended_at.timestamp() if self.ended_at else None
 
 
-class LongTaskChunk(_Own):
+class LongTaskChunk(Entity):
     """A block of a value that is too large for the task's entity; its name is ``id.fence.n``."""
 
     data = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
 
 
-class LongTaskTraceback(_Own):
+class LongTaskTraceback(Entity):
     """The traceback of an attempt that ended badly; its name is ``id.n``, see `failures`."""
 
     reference = ndb.TextProperty()  #: the attempt's
@@ -237,20 +170,20 @@ class LongTaskTraceback(_Own):
     expires_at = _moment(indexed=True)
 
 
-class LongTaskUnique(_Own):
+class LongTaskUnique(Entity):
     """Leads equal requests to the task that was started last for them; its name is a digest of who asks for what."""
 
     task_id = ndb.TextProperty()
 
 
-class LongTaskProgress(_Own):
+class LongTaskProgress(Entity):
     """A task's snapshot, where Datastore is the progress store; its name is the task's id."""
 
     snapshot = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
 
 
-class LongTaskPhases(_Own):
+class LongTaskPhases(Entity):
     """How long the phases of an endpoint's last tasks took; its name is the endpoint. It never expires."""
 
     runs = ndb.JsonProperty()  #: the seconds of the last runs, by the name of the phase

@@ -16,8 +16,9 @@ from typing import Any, Self
 
 from google.cloud import ndb
 
+from gaetk_longtask.entities import NAMESPACE, UNCACHED
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
-from gaetk_longtask.models import NAMESPACE, UNCACHED, LongTaskChunk
+from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, Packed, inline_blocks, unpack
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored

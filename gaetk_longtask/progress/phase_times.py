@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.models import UNCACHED, LongTaskPhases
+from gaetk_longtask.entities import UNCACHED
+from gaetk_longtask.models import LongTaskPhases
 from gaetk_longtask.progress.durations import REMEMBERED, median
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from flask_wtf.csrf import CSRFProtect
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PickleSerializer, Status
+from gaetk_longtask.entities import UNCACHED
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.info import Progress
-from gaetk_longtask.models import UNCACHED
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.integration.conftest import Stock

@@ -15,10 +15,11 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, PermanentTaskFailure, Status
+from gaetk_longtask.entities import UNCACHED
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.failures import MOST_KEPT, Failure, failures_of, last_failure, tracebacks
 from gaetk_longtask.limits import LEASE
-from gaetk_longtask.models import UNCACHED, LongTaskTraceback
+from gaetk_longtask.models import LongTaskTraceback
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
 from tests.support import JSON, Work, deliver, id_of, job, load, press, raising, services_of, start, started
 

@@ -17,7 +17,7 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 from google.cloud.datastore_v1.types import CompositeFilter, LookupRequest, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, listing, models
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, entities, listing
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.listing import Filter, latest
@@ -239,7 +239,7 @@ def test_a_list_asks_for_what_its_rows_show_and_for_no_large_values(
 def test_a_client_that_can_not_ask_for_properties_loads_whole_tasks(
     services: Runtime, stock: Stock, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_KNOWS_MASKS", False)
+    monkeypatch.setattr(entities, "_KNOWS_MASKS", False)
     stock(id="a")
     assert listed(services) == ["a"]
     assert not recorder.lookups[0].property_mask.paths

@@ -13,10 +13,11 @@ from google.cloud import ndb, tasks_v2
 
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.entities import UNCACHED
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.listing import Filter
-from gaetk_longtask.models import UNCACHED, LongTaskProgress
+from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from google.auth.exceptions import GoogleAuthError
 
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.entities import UNCACHED
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import Progress, TaskInfo
-from gaetk_longtask.models import UNCACHED, LongTaskProgress
+from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.operators.doctor.findings import Finding, not_checked, ok, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.progress.guarded import GuardedProgressStore
