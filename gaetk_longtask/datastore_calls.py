@@ -4,8 +4,8 @@ NDB begins each transaction by a call of its own. Here, a transaction begins wit
 ``new_transaction``, and returns the id of the transaction with what it has found. NDB needs to know nothing of this. It
 gets a stand-in for the id, and each later call replaces it.
 
-NDB sends each call as a future, for which gRPC starts a thread if no other call is under way. Here, a call has ended
-when NDB gets its future. So calls that are to run side by side must not be made in `own_calls`.
+NDB sends each call as a future, for which gRPC starts a thread if no other call is under way. In `own_calls`, a call
+has ended when NDB gets its future. Calls that are to run side by side are `Begun`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import grpc
+from google.api_core import exceptions
 from google.cloud import ndb
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 from google.cloud.datastore_v1.types import datastore as datastore_pb2
+from google.cloud.ndb import _datastore_api, _retry
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,39 @@ def transaction(work: Callable[[], T], *, retries: int) -> T:
     """Run `work` as a transaction, up to `retries` times more. Its first read begins it."""
     with own_calls():
         return ndb.transaction(work, retries=retries)  # type: ignore[no-any-return]  # ndb is untyped
+
+
+class Begun:
+    """A call that is under way while its caller does something else.
+
+    It does not depend on NDB's event loop. So it may be begun in one NDB context, and its response read in another.
+    """
+
+    def __init__(self, method: str, request: Any) -> None:
+        """Send the request. It must be one that may be applied twice."""
+        self._method = method
+        self._request = request
+        self._metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # as NDB does
+        stub = ndb.get_context().client.stub
+        self._future: Any = getattr(stub, method).future(request, metadata=self._metadata)
+
+    def result(self) -> Any:
+        """Return the response. Repeat the call if NDB would, or if the error was raised before."""
+        future, self._future = self._future, None
+        if future is not None:
+            try:
+                return future.result()
+            except grpc.RpcError as exc:
+                error = exceptions.from_grpc_error(exc)  # type: ignore[no-untyped-call]  # google-api-core is untyped
+                if not _retry.is_transient_error(error):
+                    raise error from exc
+        with own_calls():
+            return _datastore_api.make_call(self._method, self._request, metadata=self._metadata).result()
+
+    def wait(self) -> None:
+        """Return when the call has ended, even if it has failed."""
+        if self._future is not None:
+            self._future.exception()
 
 
 class _Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.cloud import ndb
@@ -10,7 +11,7 @@ from google.cloud.datastore_v1.types import datastore as datastore_pb2
 from google.cloud.datastore_v1.types import entity as entity_pb2
 from google.cloud.ndb import _datastore_api, _options, model, tasklets
 
-from gaetk_longtask.datastore_calls import own_calls
+from gaetk_longtask.datastore_calls import Begun, own_calls
 
 NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
 UNCACHED = {"use_cache": False, "use_global_cache": False}  #: for every call that reads or writes them
@@ -44,6 +45,22 @@ class Entity(ndb.Model):
         keys = [cls.key_of(name) for name in names]
         with own_calls():
             return ndb.get_multi(keys, **UNCACHED, **options)  # type: ignore[no-any-return]  # ndb is untyped
+
+    @classmethod
+    def begin_load_all(cls, names: list[str]) -> Callable[[], list[Any]]:
+        """Request several entities, and return a function that waits for them and returns them as `load_all` does."""
+        request = datastore_pb2.LookupRequest(**_place(), keys=[_key(cls, name) for name in names])
+        lookup = Begun("lookup", request)
+
+        def load() -> list[Any]:
+            response = lookup.result()
+            if response.deferred:  # too large for one response
+                return cls.load_all(names)
+            entities = [model._entity_from_protobuf(each.entity) for each in response.found]  # noqa: SLF001  # as NDB does
+            found = {entity.key.id(): entity for entity in entities}
+            return [found.get(name) for name in names]
+
+        return load
 
     @classmethod
     def load_parts(cls, names: list[str], properties: list[str]) -> list[Any]:
@@ -83,6 +100,15 @@ class Entity(ndb.Model):
         written.set_result(None)
         batch.mutations.append(mutation)
         batch.futures.append(written)
+
+    @classmethod
+    def begin_save_all(cls, entities: Sequence[Entity]) -> Begun:
+        """Begin to write several entities, in one request outside of any transaction."""
+        request = datastore_pb2.CommitRequest(**_place(), mode="NON_TRANSACTIONAL")
+        for entity in entities:
+            # Into the request at once, and not through a `Mutation`: each step would hold one more copy.
+            request._pb.mutations.add().upsert.CopyFrom(entity._stored()._pb)  # noqa: SLF001  # of proto-plus
+        return Begun("commit", request)
 
     def _stored(self) -> Any:
         """Return what `helpers.entity_to_protobuf` returns, in a third of the time: with few objects of proto-plus."""
