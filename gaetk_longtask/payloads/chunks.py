@@ -161,7 +161,10 @@ def _check_size(size: int, what: Field) -> None:
 
 
 class Reader:
-    """Reads a value's bytes in order and holds one copy; raises `DamagedDataError` if a block is missing or wrong."""
+    """Reads a value's bytes in order; raises `DamagedDataError` if a block is missing or wrong.
+
+    It holds one copy of what it returns, and up to `AT_ONCE` chunks that are read ahead.
+    """
 
     def __init__(self, stored: Stored, *, task_id: str) -> None:
         self._blocks = raw_blocks(stored, task_id=task_id)
