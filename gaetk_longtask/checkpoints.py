@@ -113,6 +113,8 @@ class Checkpoints:
         """Refuse further states: part of a yielded result may be lost, and a later state must not skip it."""
         self._ended = True
         self._context = object()
+        if self._result is not None:
+            self._result.close()
 
     def assert_current(self) -> None:
         """Raise `TaskCancelled` unless the attempt owns the task. In a transaction, this holds until its commit."""

@@ -2,7 +2,7 @@
 
 NDB begins a transaction by a call of its own. Here, a transaction begins with its first read; Datastore calls that
 ``new_transaction``. NDB sends each call as a future, for which gRPC starts a thread if no other call is under way.
-Here, the thread that needs an answer makes the call.
+Here, the thread that needs an answer makes the call. Calls that are to run side by side are `Begun`.
 
 In a transaction of the application's, reads are part of it, and NDB writes.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from google.cloud import ndb
 from google.cloud.datastore import helpers
 from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrpcTransport
 from google.cloud.datastore_v1.types import datastore as datastore_pb2
+from google.cloud.datastore_v1.types import entity as entity_pb2
 from google.cloud.ndb import _datastore_api, model
 
 log = logging.getLogger(__name__)
@@ -129,15 +130,32 @@ def get(
     If Datastore can do so, it returns nothing but these `properties` of each entity. `timeout` is in seconds.
     """
     found: dict[Any, Any] = {}
-    left = [key._key.to_protobuf() for key in keys]  # noqa: SLF001  # as NDB does
+    left = [_key(key) for key in keys]
     mask = {"property_mask": {"paths": properties}} if properties and _KNOWS_MASKS else {}
     while left:
         response = _look_up(datastore_pb2.LookupRequest(keys=left, **mask, **_place()), retries, timeout)
-        for each in response.found:
-            entity = model._entity_from_protobuf(each.entity)  # noqa: SLF001  # the same
-            found[entity.key] = entity
+        found |= _entities(response)
         left = list(response.deferred)
     return [found.get(key) for key in keys]
+
+
+def begin_get(keys: Sequence[ndb.Key]) -> Callable[[], list[Any]]:
+    """Begin what `get` does outside of any transaction; return a function that waits for it and returns the same."""
+    lookup = Begun("lookup", datastore_pb2.LookupRequest(keys=[_key(key) for key in keys], **_place()))
+
+    def result() -> list[Any]:
+        response = lookup.result()
+        if response.deferred:  # too large for one response
+            return get(keys)
+        found = _entities(response)
+        return [found.get(key) for key in keys]
+
+    return result
+
+
+def _entities(response: Any) -> dict[Any, Any]:
+    entities = [model._entity_from_protobuf(each.entity) for each in response.found]  # noqa: SLF001  # as NDB does
+    return {entity.key: entity for entity in entities}
 
 
 def _look_up(request: Any, retries: int, timeout: float | None) -> Any:
@@ -166,7 +184,46 @@ def delete(keys: Sequence[ndb.Key]) -> None:
     if _current.get() is None and ndb.in_transaction():
         ndb.delete_multi(keys)
     else:
-        _write([{"delete": key._key.to_protobuf()} for key in keys])  # noqa: SLF001  # as NDB does
+        _write([{"delete": _key(key)} for key in keys])
+
+
+def begin_put(entities: Sequence[ndb.Model]) -> Begun:
+    """Begin to write several entities, in one call outside of any transaction."""
+    request = datastore_pb2.CommitRequest(mode="NON_TRANSACTIONAL", **_place())
+    for entity in entities:
+        # Into the request at once: a `Mutation` of its own would be one more copy.
+        request._pb.mutations.add().upsert.CopyFrom(_to_protobuf(entity)._pb)  # noqa: SLF001  # of proto-plus
+    return Begun("commit", request)
+
+
+class Begun:
+    """A call that is under way while its caller does something else.
+
+    It may be begun in one NDB context, and its response read in another.
+    """
+
+    def __init__(self, method: str, request: Any) -> None:
+        """Send the request, which must be one that may be applied twice."""
+        self._method = method
+        self._request = request
+        stub = ndb.get_context().client.stub
+        self._future: Any = getattr(stub, method).future(request, metadata=_routing(request))
+
+    def result(self) -> Any:
+        """Return the response. The call is repeated as any other, also by the next `result` after an error."""
+        return _repeated(self._once, _RETRIES)
+
+    def _once(self) -> Any:
+        future, self._future = self._future, None
+        if future is None:
+            return _call(self._method, self._request)
+        with _errors_of_google():
+            return future.result()
+
+    def wait(self) -> None:
+        """Return when the call has ended, even if it has failed."""
+        if self._future is not None:
+            self._future.exception()
 
 
 def insert(entity: ndb.Model) -> None:
@@ -183,12 +240,28 @@ def _write(mutations: list[dict[str, Any]]) -> None:
 
 
 def _to_protobuf(entity: ndb.Model) -> Any:
-    """Return what is sent for an entity. Empty properties are left out, unless a query can find them."""
+    """Return what NDB would send for an entity, in a third of the time: with few objects of proto-plus.
+
+    Empty properties are left out, unless a query can find them.
+    """
     properties = model._entity_to_ds_entity(entity)  # noqa: SLF001  # as NDB's own put
-    for name in properties.exclude_from_indexes:
-        if properties[name] is None:
-            del properties[name]
-    return helpers.entity_to_protobuf(properties)
+    unindexed = properties.exclude_from_indexes
+    stored = entity_pb2.Entity(key=_key(entity.key))
+    for name, value in properties.items():
+        if value is None and name in unindexed:
+            continue
+        prop = stored._pb.properties.get_or_create(name)  # noqa: SLF001  # of proto-plus
+        helpers._set_protobuf_value(prop, value)  # noqa: SLF001  # as `helpers.entity_to_protobuf`
+        is_list = isinstance(value, list)
+        if name in unindexed:
+            for each in prop.array_value.values if is_list else [prop]:
+                each.exclude_from_indexes = True
+        helpers._set_pb_meaning_from_entity(properties, name, value, prop, is_list=is_list)  # noqa: SLF001  # the same
+    return stored
+
+
+def _key(key: ndb.Key) -> Any:
+    return key._key.to_protobuf()  # noqa: SLF001  # as NDB does
 
 
 def _begin() -> bytes:
@@ -207,11 +280,20 @@ def _place() -> dict[str, Any]:
 
 
 def _call(method: str, request: Any, timeout: float | None = None) -> Any:
-    """Call a method of Datastore; errors are those of Google's clients."""
+    """Call a method of Datastore."""
     stub = ndb.get_context().client.stub
-    metadata = _datastore_api._add_routing_info((), request)  # noqa: SLF001  # as NDB does
+    with _errors_of_google():
+        return getattr(stub, method)(request, timeout=timeout, metadata=_routing(request))
+
+
+def _routing(request: Any) -> Any:
+    return _datastore_api._add_routing_info((), request)  # noqa: SLF001  # as NDB does
+
+
+@contextmanager
+def _errors_of_google() -> Iterator[None]:
     try:
-        return getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+        yield
     except grpc.RpcError as exc:
         raise from_grpc_error(exc) from exc  # type: ignore[no-untyped-call]  # google-api-core is untyped
 
@@ -247,7 +329,7 @@ def _can_begin_with_read() -> bool:
 
 def _try_out(client: ndb.Client) -> bool:
     """Begin a transaction with a read and commit it. What it reads and deletes does not exist."""
-    key = ndb.Key("LongTask", secrets.token_urlsafe(), namespace="")._key.to_protobuf()  # noqa: SLF001  # as NDB does
+    key = _key(ndb.Key("LongTask", secrets.token_urlsafe(), namespace=""))
     # With a connection of its own: faults that a test has put into the client's are not for this.
     with closing(grpc.insecure_channel(client.host)) as channel:
         stub: Any = DatastoreGrpcTransport(host=client.host, channel=channel)

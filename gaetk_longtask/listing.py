@@ -15,9 +15,10 @@ from typing import Any
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
+from gaetk_longtask.entities import NAMESPACE
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import TaskInfo
-from gaetk_longtask.models import INFO_PROPERTIES, NAMESPACE, LongTask
+from gaetk_longtask.models import INFO_PROPERTIES, LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status

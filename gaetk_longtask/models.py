@@ -8,11 +8,10 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import datastore_calls
+from gaetk_longtask.entities import Entity
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 
-NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
 _STATES = frozenset(status.value for status in Status)
 _INFO = [field.name for field in fields(TaskInfo)]  #: what a task's entity has in common with what hooks get to know
 #: The stored properties that `LongTask.info` needs.
@@ -23,40 +22,7 @@ def _moment(*, indexed: bool = False) -> Any:
     return ndb.DateTimeProperty(tzinfo=UTC, indexed=indexed)
 
 
-class _Own(ndb.Model):
-    """Root entities outside of NDB's caches: a cached task would break every promise about it.
-
-    The flags on the class only work with NDB's default policies, so every call repeats them.
-    """
-
-    _use_cache = False
-    _use_global_cache = False
-
-    @classmethod
-    def key_of(cls, name: str) -> ndb.Key:
-        """Return the key for a name; keys never come from a request."""
-        return ndb.Key(cls, name, namespace=NAMESPACE)
-
-    @classmethod
-    def load(cls, name: str, **options: Any) -> Any:
-        """Return the entity of a name; None if there is none. For the `options`, see `datastore_calls.get`."""
-        return datastore_calls.get([cls.key_of(name)], **options)[0]
-
-    @classmethod
-    def load_all(cls, names: list[str], **options: Any) -> list[Any]:
-        """Return several entities, in the order of their names; one request."""
-        return datastore_calls.get([cls.key_of(name) for name in names], **options)
-
-    def insert(self) -> None:
-        """Write the entity outside of any transaction; raise `AlreadyExists` if there is one."""
-        datastore_calls.insert(self)
-
-    def save(self) -> None:
-        """Write the entity."""
-        datastore_calls.put(self)
-
-
-class LongTask(_Own, ndb.Expando):
+class LongTask(Entity, ndb.Expando):
     """One click's work. Only `store` writes it. Properties that a later version has added are kept."""
 
     _default_indexed = False
@@ -189,14 +155,14 @@ class LongTask(_Own, ndb.Expando):
         return self.ended_at.timestamp() if self.ended_at else None
 
 
-class LongTaskChunk(_Own):
+class LongTaskChunk(Entity):
     """A block of a value that is too large for the task's entity; its name is ``id.fence.n``."""
 
     data = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
 
 
-class LongTaskTraceback(_Own):
+class LongTaskTraceback(Entity):
     """The traceback of an attempt that ended badly; its name is ``id.n``, see `failures`."""
 
     reference = ndb.TextProperty()  #: the attempt's
@@ -204,20 +170,20 @@ class LongTaskTraceback(_Own):
     expires_at = _moment(indexed=True)
 
 
-class LongTaskUnique(_Own):
+class LongTaskUnique(Entity):
     """Leads equal requests to the task that was started last for them; its name is a digest of who asks for what."""
 
     task_id = ndb.TextProperty()
 
 
-class LongTaskProgress(_Own):
+class LongTaskProgress(Entity):
     """A task's snapshot, where Datastore is the progress store; its name is the task's id."""
 
     snapshot = ndb.BlobProperty()
     expires_at = _moment(indexed=True)
 
 
-class LongTaskPhases(_Own):
+class LongTaskPhases(Entity):
     """How long the phases of an endpoint's last tasks took; its name is the endpoint. It never expires."""
 
     runs = ndb.JsonProperty()  #: the seconds of the last runs, by the name of the phase

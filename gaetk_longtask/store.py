@@ -14,10 +14,11 @@ from functools import partial
 
 from gaetk_longtask import datastore_calls, failures, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.entities import NAMESPACE
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
 from gaetk_longtask.limits import CHUNK_GRACE
-from gaetk_longtask.models import NAMESPACE, LongTask, LongTaskProgress, LongTaskUnique
+from gaetk_longtask.models import LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import KEPT_SECONDS, ProgressStore

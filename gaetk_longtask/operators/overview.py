@@ -15,10 +15,11 @@ from typing import Self
 from google.cloud import ndb
 
 from gaetk_longtask import listing
+from gaetk_longtask.entities import NAMESPACE
 from gaetk_longtask.exceptions import TooLargeError, UnknownTaskError
 from gaetk_longtask.failures import last_failure
 from gaetk_longtask.listing import PAGE, Filter, asking, fetch
-from gaetk_longtask.models import NAMESPACE, LongTask
+from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.manifests import Field, Stored
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.progress.snapshot import Snapshot

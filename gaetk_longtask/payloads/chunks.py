@@ -8,26 +8,34 @@ garbage, and a manifest without its chunks is damaged.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
-from typing import Any, Self
+from itertools import islice
+from typing import Any, Self, TypeVar
 
 from google.cloud import ndb
 
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore_calls import Begun, begin_put
+from gaetk_longtask.entities import NAMESPACE
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
-from gaetk_longtask.models import NAMESPACE, LongTaskChunk
+from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, Packed, inline_blocks, unpack
 from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Block, Field, Manifest, Stored
+
+T = TypeVar("T")
 
 LIMIT_BYTES = 32 * 1024 * 1024  #: the largest response of App Engine: 32 MiB
 #: The most stored bytes of a value in the task's entity; parameters, result and state share the entity's 1 MiB.
 INLINE_BYTES = 256 * 1024
 #: Stored bytes in one request. Datastore accepts 10 MiB, but the client holds several copies of what it sends.
 REQUEST_BYTES = BLOCK_BYTES
+#: How many requests for chunks of one value are under way at once. Each needs about three times `REQUEST_BYTES`.
+AT_ONCE = 4
 
 CHUNKS_A_DELETION = 100  #: the number of chunks that are deleted in one request; a deletion sends no data
 
@@ -45,8 +53,9 @@ class ChunkNames:
 class Writer:
     """Stores bytes as they arrive. What has been written so far can be sealed, and more can be written after it.
 
-    It holds one block and up to `INLINE_BYTES` of compressed blocks in memory. It keeps a reference to the layout, so
-    the caller can complete the layout while writing.
+    In memory, it holds one block, up to `INLINE_BYTES` of compressed blocks, and `AT_ONCE` requests: chunks are stored
+    while the caller makes the next bytes. It keeps a reference to the layout, so the caller can complete the layout
+    while writing.
     """
 
     def __init__(self, layout: dict[str, Any], names: ChunkNames, *, what: Field) -> None:
@@ -56,6 +65,7 @@ class Writer:
         self._size = 0
         self._chunks: list[Block] = []
         self._waiting: list[Packed] = []
+        self._under_way: deque[Begun] = deque()
         self._cutter = Cutter(fence=names.fence, numbers=names.numbers)
 
     @classmethod
@@ -92,8 +102,10 @@ class Writer:
         if _stored_bytes([*self._waiting, *last]) > INLINE_BYTES:
             self._flush()
         if _stored_bytes(last) > INLINE_BYTES:
-            self._put(last)
-            self._cutter.rest, last = bytearray(), []
+            self._waiting, last = last, []
+            self._cutter.rest = bytearray()
+            self._flush()
+        self._await_all_but(0)
         tail = [*self._waiting, *last]
         manifest = Manifest(
             layout=dict(self.layout),
@@ -104,30 +116,42 @@ class Writer:
         inline = b"".join(data for _, data in tail) if tail or not self._chunks else None
         return Stored(manifest=manifest, inline=inline)
 
-    def _flush(self) -> None:
-        self._put(self._waiting)
-        self._waiting = []
+    def close(self) -> None:
+        """Wait for the chunks under way, without `seal`; nothing more may be written."""
+        while self._under_way:
+            self._under_way.popleft().wait()
 
-    def _put(self, packed: list[Packed]) -> None:
-        names = self._names
-        for batch in _requests([block for block, _ in packed]):
+    def _flush(self) -> None:
+        """Begin to store the waiting blocks. If this raises, it can be repeated: nothing is lost, or stored twice."""
+        while self._waiting:
+            self._await_all_but(AT_ONCE - 1)
+            batch = next(_requests([block for block, _ in self._waiting]))
             chunks = [
                 LongTaskChunk(
-                    key=LongTaskChunk.key_of(_name(names.task_id, block)), data=data, expires_at=names.expires_at
+                    key=LongTaskChunk.key_of(_name(self._names.task_id, block)),
+                    data=data,
+                    expires_at=self._names.expires_at,
                 )
-                for block, data in packed[batch]
+                for block, data in self._waiting[batch]
             ]
-            ndb.put_multi(chunks, **UNCACHED)
-        self._chunks += [block for block, _ in packed]
+            self._under_way.append(begin_put(chunks))
+            self._chunks += [block for block, _ in self._waiting[batch]]
+            del self._waiting[batch]
+
+    def _await_all_but(self, number: int) -> None:
+        while len(self._under_way) > number:
+            self._under_way[0].result()
+            self._under_way.popleft()
 
 
 def write(encoded: Encoded, names: ChunkNames, *, what: Field) -> Stored:
     """Store a value, and return what the caller must commit; raise `TooLargeError` before anything is written."""
     _check_size(encoded.size, what)
     writer = Writer(encoded.layout, names, what=what)
-    for buffer in encoded.parts:
-        writer.write(buffer)
-    return writer.seal()
+    with closing(writer):
+        for buffer in encoded.parts:
+            writer.write(buffer)
+        return writer.seal()
 
 
 def _check_size(size: int, what: Field) -> None:
@@ -137,7 +161,10 @@ def _check_size(size: int, what: Field) -> None:
 
 
 class Reader:
-    """Reads a value's bytes in order and holds one copy; raises `DamagedDataError` if a block is missing or wrong."""
+    """Reads a value's bytes in order; raises `DamagedDataError` if a block is missing or wrong.
+
+    It holds one copy of what it returns, and up to `AT_ONCE` chunks that are read ahead.
+    """
 
     def __init__(self, stored: Stored, *, task_id: str) -> None:
         self._blocks = raw_blocks(stored, task_id=task_id)
@@ -215,13 +242,24 @@ def extend(task_id: str, expires_at: datetime) -> None:
 
 
 def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Block, Buffer]]:
-    for batch in _requests(manifest.blocks[: manifest.chunks]):
-        blocks = manifest.blocks[batch]
-        chunks = LongTaskChunk.load_all([_name(task_id, block) for block in blocks])
-        for block, chunk in zip(blocks, chunks, strict=True):
+    requests = (manifest.blocks[batch] for batch in _requests(manifest.blocks[: manifest.chunks]))
+    for blocks, load in _ahead((blocks, _begin_load(blocks, task_id)) for blocks in requests):
+        for block, chunk in zip(blocks, load(), strict=True):
             if chunk is None:
                 raise DamagedDataError(_missing(block, task_id))
             yield block, chunk.data
+
+
+def _begin_load(blocks: Sequence[Block], task_id: str) -> Callable[[], list[Any]]:
+    return LongTaskChunk.begin_load_all([_name(task_id, block) for block in blocks])
+
+
+def _ahead(begun: Iterator[T]) -> Iterator[T]:
+    """Yield what an iterator of requests yields, and let it begin `AT_ONCE` of them before the first one is needed."""
+    under_way = deque(islice(begun, AT_ONCE))
+    while under_way:
+        yield under_way.popleft()
+        under_way.extend(islice(begun, 1))
 
 
 def _chunks_of(task_id: str) -> Any:

@@ -17,6 +17,7 @@ from google.cloud import ndb
 from gaetk_longtask import LongTask, LongTaskError, Status, TaskCancelled
 from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTaskChunk
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
 from tests.support import Work, deliver, job, load, press, services_of
@@ -48,6 +49,13 @@ def lose_sight(app: Flask) -> None:
     store.keep = uncertain  # type: ignore[method-assign]  # the reply is lost, and so is the check
 
 
+@pytest.fixture
+def _early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notice a lost block when the next one is written, and not only when the result is sealed."""
+    monkeypatch.setattr(chunks, "AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("_early")
 def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
     app: Flask, task: LongTask, queue: InMemoryQueue, clock: ManualClock, faults: Faults, work: type[Work]
 ) -> None:
@@ -78,6 +86,7 @@ def test_a_checkpoint_that_comes_after_pieces_were_lost_keeps_nothing(
     assert app.test_client().get(job(task.url, "showresult")).data == b"".join(noise)
 
 
+@pytest.mark.usefixtures("_early")
 def test_an_error_in_cleanup_after_a_lost_piece_does_no_harm(
     app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults, work: type[Work]
 ) -> None:

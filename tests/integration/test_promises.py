@@ -277,7 +277,8 @@ def test_a_store_that_refuses_results_does_not_use_up_the_attempts(
     def work(handler: Any) -> bytes:
         if len(refusals) < 5:
             refusals.append(1)
-            faults.lose_request("Commit", grpc.StatusCode.UNAVAILABLE, times=4)
+            # Two chunks are stored side by side, and then the first one is tried three times more.
+            faults.lose_request("Commit", grpc.StatusCode.UNAVAILABLE, times=5)
         return os.urandom(2_000_000)
 
     Work.do = work

@@ -6,9 +6,11 @@ from dataclasses import fields
 from datetime import timedelta
 
 from google.cloud import ndb
+from google.cloud.datastore import helpers
+from google.cloud.ndb import model
 
-from gaetk_longtask import LongTask, Status
-from gaetk_longtask.info import Progress
+from gaetk_longtask import LongTask, Status, datastore_calls
+from gaetk_longtask.info import Progress, TaskInfo
 from tests.unit.conftest import ID, NOW, info_of
 
 
@@ -44,6 +46,31 @@ def test_an_entity_has_the_attributes_of_a_task_info() -> None:
     assert task.info == known
     assert all(getattr(task, field.name) == getattr(known, field.name) for field in fields(known))
     assert task.url == known.url
+
+
+def test_an_entity_is_written_as_ndb_would_write_it() -> None:
+    place = {"project": "tests", "database": "tests", "namespace": "tests"}
+    task = LongTask(
+        key=ndb.Key(LongTask, ID, **place),
+        created_at=NOW,
+        run_seconds=1.5,
+        failures=2,
+        tells_end=True,
+        references=["00c0ffee", "cafe"],
+        parameters_manifest={"pieces": []},
+        parameters_blob=b"{}",
+    )
+    # Whatever a later version may have added.
+    task.key_of_later = ndb.Key(LongTask, "other", **place)
+    task.list_of_later = [1, 2]
+    task.point_of_later = ndb.GeoPt(1, 2)
+    ndbs_own = helpers.entity_to_protobuf(model._entity_to_ds_entity(task))
+    assert len(ndbs_own.properties) > len(fields(TaskInfo))
+    for name in list(ndbs_own.properties):
+        value = ndbs_own.properties[name]
+        if value.exclude_from_indexes and "null_value" in value:
+            del ndbs_own.properties[name]
+    assert datastore_calls._to_protobuf(task) == ndbs_own
 
 
 def test_the_progress_is_stored_under_its_old_name() -> None:
