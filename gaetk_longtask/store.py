@@ -21,7 +21,7 @@ from gaetk_longtask.limits import CHUNK_GRACE
 from gaetk_longtask.models import LongTask, LongTaskProgress, LongTaskUnique
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.progress.stores import KEPT_SECONDS, ProgressStore
+from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Checkpoint, Effect, Transition
@@ -91,7 +91,7 @@ class TaskStore:
                 found = self.get(task.id)
                 if found is None or found.token != task.token:
                     raise
-        datastore_calls.call_on_commit(lambda: self._announce_start(task))
+        datastore_calls.call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
 
     def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
         """Claim the task for an attempt; one read, and one write if the state changes.
@@ -249,10 +249,6 @@ class TaskStore:
     def tell(self, event: Event, task: LongTask) -> None:
         """Emit an event about a change that is committed."""
         emit(event, task, self._clock(), trace=self._trace())
-
-    def _announce_start(self, task: LongTask) -> None:
-        self._progress.add(Snapshot.of(task, now=self._clock()), seconds=KEPT_SECONDS)  # nobody has written it before
-        self.tell(Event.CREATED, task)
 
     def _announce(self, task: LongTask, effect: Effect) -> None:
         if effect.publishes:

@@ -104,9 +104,11 @@ class KeyValueStore(ProgressStore):
             return {}
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Store the snapshot; two round trips, more only with concurrent writes."""
+        """Store the snapshot; two round trips, more only with concurrent writes, and one if it is the task's first."""
         with suppress(*self._ERRORS):
             key, data = memcache_key(snapshot.info.id), snapshot.to_json()
+            if not snapshot.fence and self._add(key, data, KEPT_SECONDS):
+                return Written.YES
             for _ in range(_TRIES):
                 stored, version = self._load(key)
                 if stored is None:
