@@ -71,6 +71,7 @@ def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     assert (document["status"], document["attempt"]) == ("done", 1)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_without_a_database_the_answer_is_503(
     queue: InMemoryQueue,
     progress: InMemoryProgressStore,
@@ -79,7 +80,6 @@ def test_without_a_database_the_answer_is_503(
     work: type[Work],
 ) -> None:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     app = Flask("tests")
     unreachable = ndb.Client(project="nowhere")
     LongTaskManager(app, ndb_client=unreachable, queue=queue, progress=progress, clock=clock)

@@ -269,9 +269,8 @@ def test_work_that_can_not_renew_its_lease_comes_through(
 
 
 def test_a_store_that_refuses_results_does_not_use_up_the_attempts(
-    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults
 ) -> None:
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     refusals = []
 
     def work(handler: Any) -> bytes:
@@ -388,10 +387,8 @@ def test_a_poll_whose_healing_fails_shows_the_state(
     clock: ManualClock,
     faults: Faults,
     progress: InMemoryProgressStore,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     clock.advance(READY_PATIENCE)
     progress.stored.clear()
     faults.lose_request("BeginTransaction", times=20)

@@ -260,9 +260,8 @@ def test_parameters_of_any_size_can_be_given_inside_a_transaction(
 
 
 def test_a_transaction_that_runs_twice_starts_one_task(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, faults: Faults
 ) -> None:
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
     faults.lose_request("Commit", grpc.StatusCode.ABORTED)
     with app.app_context(), ndb_client.context():
         task = ndb.transaction(lambda: LongTaskManager.start("report", {}))
