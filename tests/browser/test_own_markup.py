@@ -41,9 +41,11 @@ MARKUP = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _clock(page: Page) -> None:
+@pytest.fixture
+def page(visitor: Callable[..., Page]) -> Page:
+    page = visitor()
     page.clock.install()
+    return page
 
 
 def document(body: str, *, lang: str = "en", title: str = "Our shop") -> str:
