@@ -297,7 +297,7 @@ def test_the_end_of_the_session_leads_to_the_login_and_back(
     page.goto(stage.page(task_id) if where == "report" else f"{stage.url}/desk/{task_id}")
     expect(page.locator("progress")).to_have_attribute("value", "42")
     stage.instead = lambda request: GUARDS[guard](login, request)
-    page.clock.run_for(2_000)
+    page.clock.run_for(5_000)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=SOON)
     stage.mend()
     if "our origin" not in guard:
@@ -312,7 +312,7 @@ def test_a_new_state_after_the_end_of_the_session_leads_to_the_login(page: Page,
     page.goto(stage.page(task_id))
     stage.end_attempt(task_id)
     stage.instead = lambda request: None if is_poll(request) else to_login(login, request)
-    page.clock.run_for(2_000)
+    page.clock.run_for(5_000)
     expect(page.locator("h1")).to_have_text("Sign in", timeout=SOON)
 
 
@@ -401,5 +401,5 @@ def test_a_request_that_a_policy_forbids_leaves_the_link(page: Page, stage: Stag
     page.route("**/report?*&_longtaskrefresh=on", lambda route: route.abort("blockedbyclient"))
     page.clock.install()
     page.goto(stage.page(stage.task(Status.STARTED, **WORKING)))
-    page.clock.run_for(2_000)
+    page.clock.run_for(5_000)
     expect(page.get_by_role("link", name="Refresh the page")).to_be_visible(timeout=SOON)

@@ -100,7 +100,7 @@ def test_the_tab_follows_the_task(
     for change, expected in zip(changes, titles, strict=True):
         change()
         if script:
-            page.clock.run_for(2_000)
+            page.clock.run_for(5_000)
         expect(page).to_have_title(expected, timeout=SOON)
 
 

@@ -189,11 +189,11 @@ def test_a_page_without_a_connection_says_so_backs_off_and_recovers(page: Page, 
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.context.set_offline(True)
-    page.clock.run_for(2_000)
+    page.clock.run_for(5_000)
     expect(page.locator("[data-lt=offline]")).to_be_visible(timeout=SOON)
     stage.report(task_id, **WORKING | {"step": 283})
     page.context.set_offline(False)
-    page.clock.run_for(2_000)
+    page.clock.run_for(5_000)
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
     assert told(page) == ["75% done"]
