@@ -114,7 +114,7 @@ class Stage:
         self.desk = DESK
         #: Paths that are answered with 503.
         self.broken: set[str] = set()
-        #: Answers requests instead of the application, if it returns a response.
+        #: Answers requests instead of the application, if it returns a response; not those for static files.
         self.instead: Callable[[Request], Response | None] = lambda request: None
         #: Path and Accept header of every request so far.
         self.requests: list[tuple[str, str]] = []
@@ -126,7 +126,10 @@ class Stage:
 
     def _note(self) -> Response | None:
         self.requests.append((request.full_path, request.headers.get("Accept", "")))
-        return Response(status=503) if request.path in self.broken else self.instead(request)
+        if request.path in self.broken:
+            return Response(status=503)
+        # A browser asks for the icon whenever it likes, so what answers it instead would be a matter of luck.
+        return self.instead(request) if request.endpoint != "longtask.static" else None
 
     def mend(self) -> None:
         """Let the application answer all requests again."""

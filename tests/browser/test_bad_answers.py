@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from werkzeug.serving import make_server
 
 from gaetk_longtask import Status
+from tests.browser.clocks import let_poll, pass_time
 from tests.browser.stage import Silent, Stage
 from tests.browser.states import STATES, WORKING
 
@@ -77,13 +78,6 @@ def first(number: int, answer: Callable[[], Response], applies: Callable[[Reques
     return lambda request: answer() if applies(request) and next(count) < number else None
 
 
-def pass_time(page: Page, seconds: int) -> None:
-    """Let time pass in the page, and let its requests be answered."""
-    for _ in range(seconds):
-        page.clock.run_for(1_000)
-        page.wait_for_timeout(30)
-
-
 # Answers that are not about the task.
 
 
@@ -139,10 +133,12 @@ def test_a_new_state_is_shown_although_its_page_is_not_found_at_first(page: Page
 
 
 def test_the_result_is_opened_although_the_page_is_not_found(page: Page, stage: Stage) -> None:
+    page.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     stage.instead = lambda request: STRANGE["no route"]() if is_fetch(request) and not is_poll(request) else None
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
 
 
@@ -296,10 +292,12 @@ GUARDS: dict[str, Callable[[str, Request], Response]] = {
 def test_the_end_of_the_session_leads_to_the_login_and_back(
     page: Page, stage: Stage, login: str, guard: str, where: str
 ) -> None:
+    page.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id) if where == "report" else f"{stage.url}/desk/{task_id}")
     expect(page.locator("progress")).to_have_attribute("value", "42")
-    stage.instead = lambda request: GUARDS[guard](login, request) if "static" not in request.path else None
+    stage.instead = lambda request: GUARDS[guard](login, request)
+    page.clock.run_for(5_000)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=SOON)
     stage.mend()
     if "our origin" not in guard:
@@ -309,10 +307,12 @@ def test_the_end_of_the_session_leads_to_the_login_and_back(
 
 
 def test_a_new_state_after_the_end_of_the_session_leads_to_the_login(page: Page, stage: Stage, login: str) -> None:
+    page.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     stage.end_attempt(task_id)
     stage.instead = lambda request: None if is_poll(request) else to_login(login, request)
+    page.clock.run_for(5_000)
     expect(page.locator("h1")).to_have_text("Sign in", timeout=SOON)
 
 
@@ -388,8 +388,10 @@ def test_a_browser_without_a_feature_gets_news_or_the_link_that_works_without_th
 def test_a_fault_of_the_script_is_logged_and_not_called_offline(page: Page, stage: Stage) -> None:
     logged: list[str] = []
     page.on("console", lambda message: logged.append(message.text))
+    page.clock.install()
     page.goto(stage.page(stage.task(Status.STARTED, **WORKING)))
     page.evaluate("Intl.PluralRules = null")
+    let_poll(page)
     expect(page.get_by_role("link", name="Refresh the page")).to_be_visible(timeout=SOON)
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
     assert any("TypeError" in text for text in logged)
@@ -397,5 +399,7 @@ def test_a_fault_of_the_script_is_logged_and_not_called_offline(page: Page, stag
 
 def test_a_request_that_a_policy_forbids_leaves_the_link(page: Page, stage: Stage) -> None:
     page.route("**/report?*&_longtaskrefresh=on", lambda route: route.abort("blockedbyclient"))
+    page.clock.install()
     page.goto(stage.page(stage.task(Status.STARTED, **WORKING)))
+    page.clock.run_for(5_000)
     expect(page.get_by_role("link", name="Refresh the page")).to_be_visible(timeout=SOON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from flask import Request, Response
 from playwright.sync_api import Page, Route, expect
 
 from gaetk_longtask import Status
+from tests.browser.clocks import let_poll
 from tests.browser.stage import Stage
 from tests.browser.states import WORKING
 
@@ -53,6 +55,15 @@ window.Notification = class extends EventTarget {
   close() {}
 };
 """
+#: Records how many milliseconds each timer is set to.
+WAITS = """
+window.waits = [];
+const setTimer = window.setTimeout;
+window.setTimeout = (action, wait, ...rest) => {
+  window.waits.push(wait);
+  return setTimer(action, wait, ...rest);
+};
+"""
 #: The browser of a phone.
 ILLEGAL = """
 const Original = window.Notification;
@@ -87,11 +98,25 @@ def hidden(tab: Page) -> Iterator[None]:
     tab.bring_to_front()
 
 
+def set_clock(tab: Page) -> None:
+    """Give the tab a clock that the test advances, and record the waits that its script asks for."""
+    tab.clock.install()
+    tab.add_init_script(WAITS)
+
+
+def settle(tab: Page) -> None:
+    """Wait until the script of a hidden tab has handled the last answer and waits for a minute."""
+    deadline = time.monotonic() + SOON / 1_000
+    while tab.evaluate("waits.at(-1)") != 60_000:
+        assert time.monotonic() < deadline, "the script does not wait for a minute"
+        tab.wait_for_timeout(10)
+
+
 def pass_minute(tab: Page) -> None:
     """Let a minute pass in a hidden tab that asks once a minute."""
+    settle(tab)
     with tab.expect_event("requestfinished"):
         tab.clock.run_for(60_000)
-    tab.wait_for_timeout(400)  # the answer sets the next timer
 
 
 def signed_out(request: Request) -> Response:
@@ -108,7 +133,7 @@ def press(page: Page) -> None:
 
 
 def test_a_hidden_tab_asks_once_a_minute_for_half_an_hour(tab: Page, stage: Stage) -> None:
-    tab.clock.install()
+    set_clock(tab)
     tab.goto(stage.page(started(stage)))
     with hidden(tab):
         stage.requests.clear()
@@ -117,10 +142,10 @@ def test_a_hidden_tab_asks_once_a_minute_for_half_an_hour(tab: Page, stage: Stag
             assert polls(stage) == minute - 1
             with tab.expect_event("requestfinished"):
                 tab.clock.run_for(2_000)
-            tab.wait_for_timeout(400)  # the answer sets the next timer
+            settle(tab)
         for _ in range(8):  # the page's clock also goes on by itself, so the last minutes are not exact
             tab.clock.run_for(60_000)
-            tab.wait_for_timeout(400)
+            settle(tab)
         asked = polls(stage)
         assert asked in (28, 29, 30)
         tab.clock.run_for(3_600_000)
@@ -134,16 +159,16 @@ def test_a_hidden_tab_asks_once_a_minute_for_half_an_hour(tab: Page, stage: Stag
 
 def test_after_the_press_a_hidden_tab_asks_until_the_end(tab: Page, stage: Stage) -> None:
     tab.add_init_script(answering("granted"))
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
+    let_poll(tab)
     press(tab)
     with hidden(tab):
         stage.requests.clear()
         pass_minute(tab)
         with tab.expect_event("requestfinished"):
             tab.clock.fast_forward(2_400_000)
-        tab.wait_for_timeout(150)
         pass_minute(tab)
         assert polls(stage) == 3
         stage.finish(task_id)
@@ -161,7 +186,7 @@ def test_after_the_press_a_hidden_tab_asks_until_the_end(tab: Page, stage: Stage
 def test_the_title_of_a_hidden_tab_says_that_the_result_is_ready_and_the_visitor_comes_back_to_it(
     tab: Page, stage: Stage
 ) -> None:
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
     with hidden(tab):
@@ -175,7 +200,7 @@ def test_the_title_of_a_hidden_tab_says_that_the_result_is_ready_and_the_visitor
 
 @pytest.mark.parametrize("end", ["cancel", "end_attempt"])
 def test_the_title_of_a_hidden_tab_says_that_there_will_be_no_result(tab: Page, stage: Stage, end: str) -> None:
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
     with hidden(tab):
@@ -186,7 +211,7 @@ def test_the_title_of_a_hidden_tab_says_that_there_will_be_no_result(tab: Page, 
 
 
 def test_a_task_that_vanishes_ends_without_a_result(tab: Page, stage: Stage) -> None:
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
     with hidden(tab):
@@ -199,7 +224,7 @@ def test_a_task_that_vanishes_ends_without_a_result(tab: Page, stage: Stage) -> 
 
 
 def test_a_hidden_tab_does_not_download_before_it_is_shown(tab: Page, stage: Stage) -> None:
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage, endpoint="export")
     tab.goto(stage.page(task_id, endpoint="export"))
     with hidden(tab):
@@ -227,7 +252,7 @@ def test_a_frozen_tab_catches_up_when_it_is_shown(tab: Page, stage: Stage) -> No
 
 
 def test_a_hidden_tab_does_not_open_the_login(tab: Page, stage: Stage) -> None:
-    tab.clock.install()
+    set_clock(tab)
     tab.goto(stage.page(started(stage)))
     with hidden(tab):
         stage.instead = signed_out
@@ -244,8 +269,10 @@ def test_the_permission_is_asked_for_at_the_press_and_a_notification_is_shown_at
     page: Page, stage: Stage
 ) -> None:
     page.add_init_script(answering("granted"))
+    page.clock.install()
     task_id = started(stage, endpoint="export")
     page.goto(stage.page(task_id, endpoint="export"))
+    let_poll(page)
     button = page.get_by_role("button", name=PRESS)
     expect(button).to_have_attribute("aria-pressed", "false")
     assert page.evaluate("asked") == 0
@@ -257,8 +284,10 @@ def test_the_permission_is_asked_for_at_the_press_and_a_notification_is_shown_at
     expect(page.locator("[data-lt=leave]")).to_be_hidden()
     assert page.evaluate("[asked, shown]") == [1, []]
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The result is ready", timeout=SOON)
-    page.wait_for_timeout(1_500)
+    let_poll(page)
+    expect(page.locator("article")).to_have_attribute("data-status", "finished", timeout=SOON)
     assert page.evaluate("shown") == [["✓ Making the export", "The result is ready"]]
     assert page.evaluate("asked") == 1
 
@@ -266,9 +295,10 @@ def test_the_permission_is_asked_for_at_the_press_and_a_notification_is_shown_at
 def test_the_browsers_own_notifications_work(tab: Page, stage: Stage) -> None:
     tab.context.grant_permissions(["notifications"])
     tab.add_init_script(RECORD)
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
+    let_poll(tab)
     press(tab)
     expect(tab.locator("[data-lt=notified]")).to_be_visible()
     assert tab.evaluate("shown") == []  # none only to find out whether they work
@@ -288,9 +318,10 @@ def test_the_browsers_own_notifications_work(tab: Page, stage: Stage) -> None:
 )
 def test_without_the_permission_the_title_is_what_is_left(tab: Page, stage: Stage, browser: str) -> None:
     tab.add_init_script(browser)
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
+    let_poll(tab)
     press(tab)
     expect(tab.locator("[data-lt=titled]")).to_contain_text(TITLED)
     expect(tab.locator("[data-lt=titled]")).to_be_visible()
@@ -298,7 +329,6 @@ def test_without_the_permission_the_title_is_what_is_left(tab: Page, stage: Stag
     with hidden(tab):
         with tab.expect_event("requestfinished"):
             tab.clock.fast_forward(2_400_000)
-        tab.wait_for_timeout(150)
         stage.finish(task_id)
         pass_minute(tab)
         expect(tab).to_have_title("✓ Making the report")
@@ -311,7 +341,7 @@ def test_where_notifications_do_not_work_there_is_no_button_but_the_title(
     tab: Page, stage: Stage, browser: str
 ) -> None:
     tab.add_init_script(browser)
-    tab.clock.install()
+    set_clock(tab)
     task_id = started(stage)
     tab.goto(stage.page(task_id))
     tab.clock.run_for(5_000)
@@ -329,10 +359,13 @@ def test_there_is_no_button_on_an_insecure_page(page: Page, stage: Stage) -> Non
         route.fulfill(response=route.fetch(url=route.request.url.replace("http://shop.example", stage.url)))
 
     page.route("http://shop.example/**", serve)
+    page.clock.install()
     page.goto(stage.page(started(stage)).replace(stage.url, "http://shop.example"))
     assert page.evaluate("isSecureContext") is False
-    with page.expect_response("**"):
-        page.wait_for_timeout(1_500)
+    elapsed = page.locator("[data-lt=elapsed]")
+    elapsed.evaluate("each => { each.textContent = ''; }")
+    let_poll(page)
+    expect(elapsed).not_to_be_empty(timeout=SOON)
     expect(page.locator(BUTTON)).to_be_hidden()
 
 
@@ -349,14 +382,15 @@ def test_there_is_no_button_in_a_frame_of_another_site(page: Page, stage: Stage,
     outside = stage.url.replace("127.0.0.1", host) + "/outside"
     frame = f'<iframe src="{stage.page(started(stage))}" width="600" height="500"></iframe>'
     page.route(outside, lambda route: route.fulfill(body=f"<!doctype html>{frame}", content_type="text/html"))
+    page.clock.install()
     page.goto(outside)
     inside = page.frame_locator("iframe")
     expect(inside.locator("[data-lt=manual]")).to_have_count(0)
-    if offered:
-        expect(inside.locator(BUTTON)).to_be_visible(timeout=2 * SOON)
-    else:
-        page.wait_for_timeout(2_500)
-        expect(inside.locator(BUTTON)).to_be_hidden()
+    elapsed = inside.locator("[data-lt=elapsed]")
+    elapsed.evaluate("each => { each.textContent = ''; }")
+    let_poll(page)
+    expect(elapsed).not_to_be_empty(timeout=2 * SOON)
+    expect(inside.locator(BUTTON)).to_be_visible(visible=offered)
 
 
 def test_the_button_is_for_work_that_takes_longer_than_ten_seconds(page: Page, stage: Stage) -> None:
@@ -376,37 +410,47 @@ def test_the_button_is_for_work_that_takes_longer_than_ten_seconds(page: Page, s
 
 
 def test_the_button_is_offered_at_once_if_much_time_is_left(page: Page, stage: Stage) -> None:
+    page.clock.install()
     page.goto(stage.page(stage.task(Status.STARTED, **WORKING)))
+    let_poll(page)
     expect(page.locator(BUTTON)).to_be_visible(timeout=SOON)
 
 
 def test_a_second_press_takes_the_first_one_back(page: Page, stage: Stage) -> None:
     page.add_init_script(answering("granted"))
+    page.clock.install()
     task_id = started(stage, endpoint="export")
     page.goto(stage.page(task_id, endpoint="export"))
+    let_poll(page)
     press(page)
     expect(page.locator("[data-lt=notified]")).to_be_visible()
     press(page)
     expect(page.locator(BUTTON)).to_have_attribute("aria-pressed", "false")
     expect(page.locator("[data-lt=notified]")).to_be_hidden()
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The result is ready", timeout=SOON)
     assert page.evaluate("[asked, shown]") == [1, []]
 
 
 def test_the_press_outlasts_a_new_attempt_and_a_reload(page: Page, stage: Stage) -> None:
     page.add_init_script(answering("granted", "granted"))
+    page.clock.install()
     task_id = started(stage, endpoint="export")
     page.goto(stage.page(task_id, endpoint="export"))
+    let_poll(page)
     press(page)
     stage.end_attempt(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("Trying again", timeout=SOON)
     expect(page.locator(BUTTON)).to_have_attribute("aria-pressed", "true")
     page.reload()
+    let_poll(page)
     expect(page.locator(BUTTON)).to_have_attribute("aria-pressed", "true", timeout=SOON)
     expect(page.locator("[data-lt=notified]")).to_be_visible()
     stage.begin(task_id)
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The result is ready", timeout=SOON)
     assert page.evaluate("[asked, shown]") == [0, [["✓ Making the export", "The result is ready"]]]
     page.reload()
@@ -416,7 +460,9 @@ def test_the_press_outlasts_a_new_attempt_and_a_reload(page: Page, stage: Stage)
 def test_without_storage_the_press_lasts_as_long_as_the_page(page: Page, stage: Stage) -> None:
     page.add_init_script("Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no'); }});")
     page.add_init_script(answering("granted"))
+    page.clock.install()
     page.goto(stage.page(started(stage)))
+    let_poll(page)
     press(page)
     expect(page.locator("[data-lt=notified]")).to_be_visible()
 
@@ -424,11 +470,14 @@ def test_without_storage_the_press_lasts_as_long_as_the_page(page: Page, stage: 
 def test_a_visitor_from_germany_is_called_in_german(visitor: Callable[..., Page], stage: Stage) -> None:
     page = visitor(locale="de-DE")
     page.add_init_script(answering("granted"))
+    page.clock.install()
     task_id = started(stage, endpoint="export")
     page.goto(stage.page(task_id, endpoint="export"))
+    let_poll(page)
     page.get_by_role("button", name="Benachrichtigen, wenn es fertig ist").click()
     expect(page.locator("[data-lt=notified]")).to_contain_text("Sie werden benachrichtigt.")
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("Das Ergebnis ist fertig", timeout=SOON)
     assert page.evaluate("shown") == [["✓ Making the export", "Das Ergebnis ist fertig"]]
 
@@ -438,7 +487,7 @@ def test_a_visitor_from_germany_is_called_in_german(visitor: Callable[..., Page]
 
 def test_two_tasks_on_a_dashboard_are_called_back_separately(tab: Page, stage: Stage) -> None:
     tab.add_init_script(answering("granted"))
-    tab.clock.install()
+    set_clock(tab)
     report, export = started(stage), started(stage, endpoint="export")
     more = CARD.replace("{{ url }}", stage.page(export, endpoint="export").removeprefix(stage.url))
     stage.desk = stage.desk.replace("</main>", f"{more}</main>")
@@ -467,6 +516,7 @@ def test_two_tasks_on_a_dashboard_are_called_back_separately(tab: Page, stage: S
 
 def test_only_a_page_of_its_own_says_that_it_can_be_left(page: Page, stage: Stage) -> None:
     leave = page.get_by_text("You can leave this page.")
+    page.clock.install()
     task_id = started(stage)
     page.goto(stage.page(task_id))
     expect(leave).to_be_visible()
@@ -474,5 +524,6 @@ def test_only_a_page_of_its_own_says_that_it_can_be_left(page: Page, stage: Stag
     expect(page.locator("article")).to_be_visible()
     expect(leave).to_have_count(0)
     stage.end_attempt(task_id)
+    let_poll(page)
     expect(page.locator("section h1")).to_have_text("Trying again", timeout=SOON)
     expect(leave).to_have_count(0)

@@ -16,6 +16,7 @@ import gaetk_longtask
 from gaetk_longtask import Status
 from gaetk_longtask.info import Phase
 from gaetk_longtask.web.languages.language import Language
+from tests.browser.clocks import let_poll
 from tests.browser.stage import Stage
 from tests.browser.states import WORKING
 from tests.browser.test_called_back import answering
@@ -100,6 +101,7 @@ def logged(page: Page) -> list[str]:
 def open_task(page: Page, stage: Stage, without: str = "") -> str:
     """Open the page of a task that is working, and return its id."""
     page.add_init_script(answering("granted"))
+    page.clock.install()
     stage.show(source(without))
     task_id = stage.task(Status.STARTED, endpoint="own", **WORKING)
     page.goto(stage.page(task_id, endpoint="own"))
@@ -125,6 +127,7 @@ def test_all_other_elements_work_if_one_is_missing(page: Page, stage: Stage, log
     words |= {"left": "2 min to go", "elapsed": "for 1 min", "fact-imported": "120"}
     task_id = open_task(page, stage, without)
     stage.report(task_id, seconds=60, facts={"imported": 120}, **WORKING)
+    let_poll(page)
     for name in NAMES.keys() - {without}:
         found = page.locator(f"[data-lt={name}]")
         if name in words:
@@ -142,10 +145,12 @@ def test_all_other_elements_work_if_one_is_missing(page: Page, stage: Stage, log
         for name in {"notified", "titled"} - {without}:
             expect(page.locator(f"[data-lt={name}]")).to_be_visible(visible=name == "notified")
     stage.broken.add("/own")
+    let_poll(page)
     for name in {"offline", "manual"} - {without}:
         expect(page.locator(f"[data-lt={name}]")).to_be_visible(timeout=SOON)
     stage.broken.clear()
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The report of March", timeout=2 * SOON)
     assert [text for text in logged if "404" not in text and "503" not in text] == []
 
@@ -158,6 +163,7 @@ def test_a_missing_attribute_has_the_effect_that_the_manual_says(page: Page, sta
     stage.requests.clear()
     task_id = open_task(page, stage, without)
     stage.report(task_id, seconds=60, **WORKING)
+    let_poll(page)
     one, two, three = (says("data-minutes", f"{n} min", f"{n} minute{'s' * (n > 1)}") for n in (1, 2, 3))
     percent = says("data-percent", "42 of 100", "42%")
     expect(page.locator("[data-lt=percent]")).to_have_text(percent, timeout=SOON)
@@ -169,16 +175,20 @@ def test_a_missing_attribute_has_the_effect_that_the_manual_says(page: Page, sta
     stage.report(task_id, **WORKING | {"step": 150})
     half = says("data-milestone", "Now 50 of 100", "50%")
     if without in ("", "data-milestone"):
+        let_poll(page)
         expect(page.get_by_role("status")).to_have_text(half, timeout=SOON)
     stage.report(task_id, phase=Phase(name="Checking", number=2, count=3), **WORKING | {"step": 151})
     phase = says("data-phase", "On to Checking", "Now: Checking")
     if without in ("", "data-phase"):
+        let_poll(page)
         expect(page.get_by_role("status")).to_have_text(phase, timeout=SOON)
     stage.report(task_id, message="Asking", eta_seconds=120)
+    let_poll(page)
     usual = says("data-usual", f"mostly {three}", f"usually takes about {three}")
     expect(page.locator("[data-lt=left]")).to_have_text(usual, timeout=SOON)
     page.get_by_role("button", name="Call me").click()
     stage.end_attempt(task_id, permanent=True)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The task failed", timeout=SOON)
     expect(page.get_by_role("status")).to_have_text(says("data-announce", "Now it is failed", "The task failed"))
     name, body = says("data-name", "Our report", "Our shop"), says("data-announce", "Now it is failed", "")

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from gaetk_longtask import Status
+from tests.browser.clocks import let_poll, pass_time
 from tests.browser.stage import Stage
 from tests.browser.states import WORKING
 from tests.pages import DOCS, blocks
@@ -40,6 +41,13 @@ MARKUP = {
 }
 
 
+@pytest.fixture
+def page(visitor: Callable[..., Page]) -> Page:
+    page = visitor()
+    page.clock.install()
+    return page
+
+
 def document(body: str, *, lang: str = "en", title: str = "Our shop") -> str:
     return f'<!doctype html><html lang="{lang}"><title>{title}</title>{SCRIPT}{body}'
 
@@ -51,6 +59,7 @@ def test_the_documented_names_are_enough(page: Page, stage: Stage, name: str) ->
     page.goto(stage.page(task_id, endpoint="own"))
     stage.begin(task_id)
     stage.report(task_id, seconds=2, **WORKING)
+    let_poll(page)
     expect(page.locator("[data-lt=message]")).to_have_text("Reading the invoices of March", timeout=SOON)
     expect(page.locator("[data-lt=percent]")).to_have_text("42%")
     expect(page.locator("[data-lt=left]")).to_have_text("about 2 minutes left")
@@ -61,9 +70,11 @@ def test_the_documented_names_are_enough(page: Page, stage: Stage, name: str) ->
     expect(page).to_have_title("42% – Our shop")
     stage.requests.clear()
     stage.report(task_id, **WORKING | {"step": 283})
+    let_poll(page)
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
     assert all("application/json" in accept for _, accept in stage.requests)  # the page is not fetched at every poll
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
 
 
@@ -74,12 +85,14 @@ def test_an_end_without_a_result_replaces_the_authors_markup(page: Page, stage: 
     page.goto(stage.page(task_id, endpoint="own"))
     page.get_by_role("button", name="Stop it").focus()
     stage.cancel(task_id)
+    let_poll(page)
     expect(page.locator("h2")).to_have_text("The task was cancelled", timeout=SOON)
     expect(page.get_by_role("button", name="Stop it")).to_have_count(0)
     expect(page.locator("[role=status]")).to_have_count(1)
     expect(page).to_have_title("Our shop")
     stage.requests.clear()
-    page.wait_for_timeout(2_000)
+    page.clock.run_for(120_000)
+    page.wait_for_timeout(100)
     assert stage.requests == []
 
 
@@ -89,6 +102,7 @@ def test_the_example_of_the_manual_works(page: Page, stage: Stage) -> None:
     page.goto(stage.page(task_id, endpoint="own"))
     stage.begin(task_id)
     stage.report(task_id, **WORKING)
+    let_poll(page)
     expect(page.locator("[data-lt=message]")).to_have_text("Reading the invoices of March", timeout=SOON)
     expect(page.locator("[data-lt=left]")).to_have_text("about 2 minutes left")
     expect(page.locator("progress")).to_have_attribute("value", "42")
@@ -104,7 +118,9 @@ def test_a_page_without_any_of_the_optional_elements_is_no_fault(page: Page, sta
     page.goto(stage.page(task_id, endpoint="own"))
     expect(page.locator("[data-lt=message]")).to_have_text("Reading the invoices of March", timeout=SOON)
     stage.end_attempt(task_id, permanent=True)
-    page.wait_for_timeout(1_500)
+    with page.expect_response(lambda response: "text/html" in response.headers["content-type"]):
+        let_poll(page)
+    page.wait_for_timeout(100)
     assert [text for text in logged if "favicon" not in text and "404" not in text] == []
 
 
@@ -122,13 +138,10 @@ def test_an_end_that_the_author_shows_in_another_way_is_opened(page: Page, stage
         "{% if page.done %}<h1>All over: {{ page.status.value }}</h1>{% else %}" + MARKUP["an article"] + "{% endif %}"
     )
     stage.show(document(ended))
-    page.clock.install()
     task_id = stage.task(Status.STARTED, endpoint="own", **WORKING)
     page.goto(stage.page(task_id, endpoint="own"))
     stage.end_attempt(task_id, permanent=True)
-    for _ in range(20):
-        page.clock.run_for(1_000)
-        page.wait_for_timeout(30)
+    pass_time(page, 20)
     expect(page.locator("h1")).to_have_text("All over: failed")
 
 
@@ -183,11 +196,13 @@ def test_language_and_direction_come_from_the_fragment(
     visitor: Callable[..., Page], stage: Stage, layout: str, locale: str, words: list[str]
 ) -> None:
     page = visitor(locale=locale)
+    page.clock.install()
     stage.show(f"<!doctype html><html {layout}><title>Boutique</title>{STYLE}{SCRIPT}{LAYOUT}")
     task_id = stage.task(endpoint="own")
     page.goto(stage.page(task_id, endpoint="own"))
     stage.begin(task_id)
     stage.report(task_id, seconds=2, **WORKING)
+    let_poll(page)
     for text in words:
         expect(page.locator("article")).to_contain_text(text, timeout=SOON)
     spoken = "[...document.querySelectorAll('article, .lt-live')].map(each => each.closest('[lang]').lang)"
@@ -202,6 +217,7 @@ def test_on_a_page_of_another_language_the_task_keeps_its_own(page: Page, stage:
     page.goto(f"{stage.url}/desk/{task_id}")
     expect(page.locator("[data-lt=elapsed]")).to_have_text("1 minute so far")
     page.evaluate("document.querySelector('[data-lt=elapsed]').textContent = ''")
+    let_poll(page)
     expect(page.locator("[data-lt=elapsed]")).to_have_text("1 minute so far", timeout=SOON)
     spoken = "[...document.querySelectorAll('article, .lt-live')].map(each => each.closest('[lang]').lang + each.dir)"
     assert page.evaluate(spoken) == ["enltr", "enltr"]

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from gaetk_longtask import Status
 from gaetk_longtask.info import Phase
+from tests.browser.clocks import let_poll
 from tests.browser.stage import Stage
 from tests.browser.test_own_markup import ROOT, SOON, document
 from tests.browser.test_with_script import WATCH, loads, told
@@ -38,6 +39,7 @@ IN_CHECKING = ["Reading done|done|", "Checking in progress|now|step", "Storing t
 def page(visitor: Callable[..., Page]) -> Page:
     page = visitor()
     page.add_init_script(WATCH)
+    page.clock.install()
     return page
 
 
@@ -46,10 +48,12 @@ def test_the_page_follows_the_phases_and_announces_each_once(page: Page, stage: 
     page.goto(stage.page(task_id, endpoint="import"))
     assert page.evaluate(LIST) == IN_READING
     stage.report(task_id, **at(2))
+    let_poll(page)
     expect(page.locator("[aria-current=step]")).to_contain_text("Checking", timeout=SOON)
     assert page.evaluate(LIST) == IN_CHECKING
     expect(page.locator("progress")).to_have_attribute("value", "33")
     stage.report(task_id, **at(2, share=0.6))
+    let_poll(page)
     expect(page.locator("progress")).to_have_attribute("value", "60", timeout=SOON)
     assert told(page) == ["Now: Checking", "50% done"]
     assert loads(page) == 1
@@ -59,6 +63,7 @@ def test_the_first_phase_is_announced_if_the_page_was_open_before(page: Page, st
     task_id = stage.task(Status.STARTED, endpoint="import")
     page.goto(stage.page(task_id, endpoint="import"))
     stage.report(task_id, **at(1))
+    let_poll(page)
     expect(page.locator("[aria-current=step]")).to_contain_text("Reading", timeout=SOON)
     assert told(page) == ["Now: Reading"]
 
@@ -69,9 +74,11 @@ def test_the_page_follows_the_facts(page: Page, stage: Stage) -> None:
     imported, file = (page.locator(f"[data-lt=fact-{name}]") for name in ("imported", "file"))
     expect(imported).to_have_text("–")
     stage.report(task_id, **at(1, facts={"imported": 1234.5, "file": "<b>.csv"}))
+    let_poll(page)
     expect(imported).to_have_text("1,234.5", timeout=SOON)
     expect(file).to_have_text("<b>.csv")
     stage.report(task_id, **at(1, facts={"imported": 12_000}))
+    let_poll(page)
     expect(imported).to_have_text("12,000", timeout=SOON)
     expect(file).to_have_text("–")
 
@@ -88,11 +95,14 @@ def test_the_facts_stay_when_the_task_fails(page: Page, stage: Stage) -> None:
 @pytest.mark.parametrize("options", [{"java_script_enabled": False}, {"java_script_enabled": True}])
 def test_server_and_script_write_the_same(visitor: Callable[..., Page], stage: Stage, options: dict[str, Any]) -> None:
     german = visitor(locale="de-DE", **options)
+    german.clock.install()
     task_id = stage.task(Status.STARTED, endpoint="import")
     if options["java_script_enabled"]:
         german.goto(stage.page(task_id, endpoint="import"))
     stage.report(task_id, **at(2, facts={"imported": 1234.5, "file": "a.csv"}))
-    if not options["java_script_enabled"]:
+    if options["java_script_enabled"]:
+        let_poll(german)
+    else:
         german.goto(stage.page(task_id, endpoint="import"))
     expect(german.locator("[data-lt=fact-imported]")).to_have_text("1.234,5", timeout=SOON)
     expect(german.locator("[data-lt=phases] li")).to_have_text(
@@ -116,6 +126,7 @@ def test_own_markup_may_leave_them_out_or_use_the_documented_names(page: Page, s
     task_id = stage.task(Status.STARTED, endpoint="own", **at(1))
     page.goto(stage.page(task_id, endpoint="own"))
     stage.report(task_id, **at(2, facts={"imported": 12_000}))
+    let_poll(page)
     expect(page.locator("[data-lt=fact-imported]")).to_have_text("12,000", timeout=SOON)
     expect(page.locator("[aria-current=step]")).to_have_text("Two")
     assert page.eval_on_selector_all("li", "each => each.map(li => li.dataset.state)") == ["done", "now", "next"]

@@ -86,6 +86,7 @@ def test_the_tab_follows_the_task(
     visitor: Callable[..., Page], stage: Stage, title: str, titles: list[str], *, script: bool
 ) -> None:
     page = visitor(java_script_enabled=script)
+    page.clock.install()
     with stage.app.app_context():
         task_id = LongTaskManager.start("plain", {"title": title}).id
     page.goto(stage.page(task_id, endpoint="plain"))
@@ -98,6 +99,8 @@ def test_the_tab_follows_the_task(
     ]
     for change, expected in zip(changes, titles, strict=True):
         change()
+        if script:
+            page.clock.run_for(5_000)
         expect(page).to_have_title(expected, timeout=SOON)
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from gaetk_longtask import LongTaskManager, Status
 from gaetk_longtask.web.languages.language import Language
+from tests.browser.clocks import let_poll
 from tests.browser.stage import Stage
 from tests.browser.states import STATES, WORKING
 
@@ -37,6 +38,7 @@ FORGET = """() => {
 def page(visitor: Callable[..., Page]) -> Page:
     page = visitor()
     page.add_init_script(WATCH)
+    page.clock.install()
     return page
 
 
@@ -66,18 +68,22 @@ def test_the_page_follows_the_task_to_the_result_without_a_reload(page: Page, st
     before = loads(page)
     task_id = stage.queue.tasks[-1].request.uri.partition("_longtaskid=")[2]
     stage.begin(task_id)
+    let_poll(page)
     expect(page.locator(".lt-state")).to_have_text("Working", timeout=SOON)
     expect(page.locator("[data-lt=manual]")).to_have_count(0)
     stage.report(task_id, **WORKING)
+    let_poll(page)
     expect(page.locator("progress")).to_have_attribute("value", "42", timeout=SOON)
     expect(page.locator(".lt-message")).to_have_text("Reading the invoices of March")
     expect(page.locator(".lt-figures")).to_contain_text("about 2 minutes left")
     expect(page).to_have_title("42% – Making the report")
     assert loads(page) == before
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
     page.go_back()
     expect(page.locator("h1")).to_have_text("The result is ready")
+    page.clock.run_for(10_000)
     page.wait_for_timeout(1_500)
     expect(page.locator("h1")).to_have_text("The result is ready")
     page.get_by_role("link", name="Show the result").click()
@@ -91,8 +97,11 @@ def test_a_download_starts_once_and_the_page_stays_with_a_link(page: Page, stage
     page.on("download", lambda download: downloads.append(download.suggested_filename))
     with page.expect_download(timeout=SOON):
         stage.finish(task_id)
+        let_poll(page)
+    let_poll(page)
     expect(page.locator("article")).to_have_attribute("data-status", "finished", timeout=SOON)
     expect(page).to_have_title("The result is ready – Making the export")
+    page.clock.run_for(120_000)
     page.wait_for_timeout(1_000)
     assert downloads == ["export.csv"]
     assert loads(page) == 1
@@ -101,7 +110,6 @@ def test_a_download_starts_once_and_the_page_stays_with_a_link(page: Page, stage
 
 
 def test_the_page_of_an_ended_task_does_not_poll(page: Page, stage: Stage) -> None:
-    page.clock.install()
     page.goto(stage.page(stage.task(Status.FINISHED)))
     stage.requests.clear()
     page.clock.run_for(3_600_000)
@@ -126,6 +134,7 @@ def test_an_end_without_a_result_is_shown_without_a_reload(page: Page, stage: St
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     getattr(stage, end)(task_id, **({"permanent": True} if end == "end_attempt" else {}))
+    let_poll(page)
     expect(page.locator("h1")).to_have_text(heading, timeout=SOON)
     expect(page).to_have_title(f"{heading} – Making the report")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
@@ -137,6 +146,7 @@ def test_if_a_focused_button_disappears_the_heading_gets_the_focus(page: Page, s
     page.goto(stage.page(task_id))
     page.get_by_role("button", name="Cancel").focus()
     stage.cancel(task_id)
+    let_poll(page)
     expect(page.locator("h1", has_text="The task was cancelled")).to_be_focused(timeout=SOON)
 
 
@@ -144,7 +154,6 @@ def test_if_a_focused_button_disappears_the_heading_gets_the_focus(page: Page, s
 
 
 def test_only_start_milestones_new_attempts_and_the_end_are_announced(page: Page, stage: Stage) -> None:
-    page.clock.install()
     task_id = stage.task()
     page.goto(stage.page(task_id))
     stage.begin(task_id)
@@ -180,16 +189,17 @@ def test_a_page_without_a_connection_says_so_backs_off_and_recovers(page: Page, 
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     page.context.set_offline(True)
+    page.clock.run_for(5_000)
     expect(page.locator("[data-lt=offline]")).to_be_visible(timeout=SOON)
     stage.report(task_id, **WORKING | {"step": 283})
     page.context.set_offline(False)
+    page.clock.run_for(5_000)
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
     expect(page.locator("[data-lt=offline]")).to_be_hidden()
     assert told(page) == ["75% done"]
 
 
 def test_a_failing_server_is_polled_less_and_less_often(page: Page, stage: Stage) -> None:
-    page.clock.install()
     task_id = stage.task(Status.STARTED, **WORKING)
     page.goto(stage.page(task_id))
     stage.broken.add("/report")
@@ -223,7 +233,6 @@ def test_a_hidden_tab_polls_at_once_when_it_is_shown(tab: Page, stage: Stage) ->
 
 
 def test_the_polling_interval_is_the_one_that_the_server_asks_for(page: Page, stage: Stage) -> None:
-    page.clock.install()
     task_id = stage.task(Status.STARTED)
     stage.report(task_id, seconds=700, **WORKING)
     page.goto(stage.page(task_id))
@@ -247,6 +256,7 @@ def test_a_bookmark_shows_the_running_task_and_forwards_only_one_browser(
     expect(other.locator("progress")).to_have_attribute("value", "42")
     other.close()
     stage.finish(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("The report of March", timeout=SOON)
     later = visitor()
     later.goto(stage.page(task_id))
@@ -263,6 +273,7 @@ def test_a_reloaded_page_continues_with_the_current_progress(page: Page, stage: 
     page.reload()
     expect(page.locator("progress")).to_have_attribute("value", "42")
     stage.report(task_id, **WORKING | {"step": 283})
+    let_poll(page)
     expect(page.locator("progress")).to_have_attribute("value", "100", timeout=SOON)
 
 
@@ -277,6 +288,7 @@ def test_a_page_whose_task_is_deleted_meanwhile_says_so(page: Page, stage: Stage
     with stage.services.ndb_context():
         stage.find(task_id).key.delete()
     stage.progress.stored.pop(task_id)
+    let_poll(page)
     expect(page.locator("h1")).to_have_text("Task not found", timeout=SOON)
     assert loads(page) == 1
 
@@ -315,6 +327,7 @@ def test_a_task_without_steps_says_how_long_it_usually_takes(page: Page, stage: 
     expected = f"usually takes about {Language().estimate(36)}"
     expect(page.locator(".lt-figures")).to_contain_text(expected)
     page.evaluate("document.querySelector('[data-lt=left]').textContent = ''")
+    let_poll(page)
     expect(page.locator(".lt-figures")).to_contain_text(expected, timeout=SOON)
 
 
@@ -325,6 +338,7 @@ def test_no_time_is_shown_until_it_is_a_second_and_then_nothing_moves(page: Page
     expect(page.locator("[data-lt=elapsed]")).to_have_text("")
     before = page.locator("article").bounding_box()
     stage.clock.advance(timedelta(seconds=1))
+    let_poll(page)
     expect(page.locator("[data-lt=elapsed]")).to_have_text("1 second so far", timeout=SOON)
     assert page.locator("article").bounding_box() == before
 
@@ -351,7 +365,9 @@ def test_a_page_of_the_application_shows_a_task_and_keeps_it_current(page: Page,
     page.goto(f"{stage.url}/desk/{task_id}")
     expect(page.locator("progress")).to_have_attribute("value", "42")
     stage.finish(task_id)
+    let_poll(page)
     expect(page.get_by_role("link", name="Show the result")).to_be_visible(timeout=SOON)
+    page.clock.run_for(10_000)
     page.wait_for_timeout(1_000)
     expect(page).to_have_title("Desk")
 

@@ -270,7 +270,7 @@ def test_work_that_can_not_renew_its_lease_comes_through(
 
 
 def test_a_store_that_refuses_results_does_not_use_up_the_attempts(
-    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    app: Flask, task: LongTask, queue: InMemoryQueue, faults: Faults
 ) -> None:
     refusals = []
 
@@ -389,7 +389,6 @@ def test_a_poll_whose_healing_fails_shows_the_state(
     clock: ManualClock,
     faults: Faults,
     progress: InMemoryProgressStore,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock.advance(READY_PATIENCE)

@@ -260,7 +260,7 @@ def test_parameters_of_any_size_can_be_given_inside_a_transaction(
 
 
 def test_a_transaction_that_runs_twice_starts_one_task(
-    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    app: Flask, queue: InMemoryQueue, ndb_client: ndb.Client, faults: Faults
 ) -> None:
     faults.lose_request("Commit", grpc.StatusCode.ABORTED)
     with app.app_context(), ndb_client.context():
