@@ -21,6 +21,8 @@ from gaetk_longtask.store import new_token
 
 _JSON, _HTML = "application/json", "text/html"
 _THREADS = 4
+#: What no poll can do without: Flask, one memcache get, and a response.
+_FLOOR = "a view with one memcache get, the same JSON"
 
 
 def measure(*, quick: bool) -> list[Table]:
@@ -44,7 +46,7 @@ def measure(*, quick: bool) -> list[Table]:
             repetitions,
             {
                 "a bare view, the same JSON": rate("/bare/json"),
-                "a view with one memcache get, the same JSON": rate(f"/floor/{memcache_key(task_id)}"),
+                _FLOOR: rate(f"/floor/{memcache_key(task_id)}"),
                 "ours, JSON": rate(poll),
                 "a bare view, the same HTML": rate("/bare/html"),
                 "ours, HTML": rate(poll, _HTML),
@@ -54,8 +56,8 @@ def measure(*, quick: bool) -> list[Table]:
         )
     bare = {kind: f"a bare view, the same {kind}" for kind in ("JSON", "HTML")}
     beside: dict[str, tuple[str, ...]] = dict.fromkeys(found, (bare["JSON"],))
-    beside |= {bare["JSON"]: (), bare["HTML"]: (), "ours, HTML": (bare["HTML"],)}
-    targets = {"ours, JSON": "≥ 0.75", "ours, HTML": "≥ 0.5"}
+    beside |= {bare["JSON"]: (), bare["HTML"]: (), "ours, JSON": (_FLOOR,), "ours, HTML": (bare["HTML"],)}
+    targets = {"ours, JSON": "≥ 0.9", "ours, HTML": "≥ 0.55"}
     rows = [
         Row(name=name, values=values, beside=beside[name], target=targets.get(name, ""))
         for name, values in found.items()

@@ -132,7 +132,8 @@ def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def given_variables(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the platform's variables that count, because no setting is used instead."""
-    return {name: environ[name] for name, key in _VARIABLES.items() if environ.get(name) and settings.get(key) is None}
+    counting = (name for name, key in _VARIABLES.items() if settings.get(key) is None)
+    return {name: value for name in counting if (value := environ.get(name))}
 
 
 def changed_setting(read: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigurationError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPIError
@@ -27,28 +28,26 @@ class NdbContexts:
         self._project = project
         self._lock = threading.Lock()
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> AbstractContextManager[Any]:
         """Enter a context outside of any transaction, so that the library does not depend on the author's."""
-        with self.joining():
-            context = ndb.get_context()
-            with context.new(transaction=None).use() if context.in_transaction() else nullcontext():
-                yield
+        active = ndb.get_context(raise_context_error=False)
+        if active is not None and active.in_transaction():
+            return active.new(transaction=None).use()  # type: ignore[no-any-return]  # ndb is untyped
+        return self.joining()
 
-    @contextmanager
-    def joining(self) -> Iterator[None]:
+    def joining(self) -> AbstractContextManager[Any]:
         """Enter a context, inside the author's transaction if one is active."""
-        active = ndb.context.get_context(raise_context_error=False)
-        with self.client().context() if active is None else nullcontext():
-            yield
+        if ndb.get_context(raise_context_error=False) is not None:
+            return nullcontext()
+        return self.client().context()
 
     @staticmethod
-    @contextmanager
-    def namespace(namespace: str | None) -> Iterator[None]:
-        """Work in a task's namespace; a context must be active."""
-        context = ndb.get_context()
-        with nullcontext() if context.get_namespace() == namespace else context.new(namespace=namespace).use():
-            yield
+    def namespace(namespace: str | None) -> AbstractContextManager[Any]:
+        """Work in a task's namespace, if a context is active."""
+        context = ndb.get_context(raise_context_error=False)
+        if context is None or context.get_namespace() == namespace:
+            return nullcontext()
+        return context.new(namespace=namespace).use()  # type: ignore[no-any-return]  # ndb is untyped
 
     def client(self) -> ndb.Client:
         """Return the application's own client, or ours.

@@ -16,20 +16,14 @@ class Status(StrEnum):
     FAILED = "failed"  #: given up; only a retry changes that
     CANCELLED = "cancelled"  #: cancelled by the visitor; only a retry changes that
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen on its own."""
-        return self.has_result or self.may_retry
+    has_result: bool  #: whether there is a result to show
+    may_retry: bool  #: whether a retry makes the task `READY` again, under the same URL
+    ended: bool  #: whether nothing more will happen on its own
 
-    @property
-    def has_result(self) -> bool:
-        """Whether there is a result to show."""
-        return self in (Status.DONE, Status.FINISHED)
-
-    @property
-    def may_retry(self) -> bool:
-        """Whether a retry makes the task `READY` again, under the same URL."""
-        return self in (Status.FAILED, Status.CANCELLED)
+    def __init__(self, name: str) -> None:
+        self.has_result = name in ("done", "finished")
+        self.may_retry = name in ("failed", "cancelled")
+        self.ended = self.has_result or self.may_retry
 
     @property
     def rank(self) -> int:

@@ -94,7 +94,7 @@ class _Codec(Generic[T]):
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls
         kinds = get_type_hints(cls).items()
-        self._readers = [(name, _READERS[kind]) for name, kind in kinds]
+        self._readers = {name: _READERS[kind] for name, kind in kinds}
         self._writers = [(name, _WRITERS.get(kind)) for name, kind in kinds]
 
     def write(self, value: T) -> dict[str, Any]:
@@ -106,8 +106,8 @@ class _Codec(Generic[T]):
 
     def read(self, stored: dict[str, Any]) -> T:
         values = {}
-        for name, read in self._readers:
-            if (field := stored.get(name)) is not None:
+        for name, field in stored.items():
+            if field is not None and (read := self._readers.get(name)) is not None:
                 values[name] = read(field)
         return self._cls(**values)
 
@@ -124,8 +124,9 @@ def _moment(microseconds: int) -> datetime:
 
 
 def _facts(stored: dict[str, Any]) -> Facts:
-    if not all(isinstance(value, (float, int, str)) for value in stored.values()):
-        raise TypeError
+    for value in stored.values():
+        if not isinstance(value, (float, int, str)):
+            raise TypeError
     return stored
 
 

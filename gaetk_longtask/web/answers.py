@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 GONE: Any = object()  #: stands for the parameters of a task that can't be read any more
 
+_progress_html = functools.partial(render, "gaetk_longtask/_progress.html")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -74,13 +75,13 @@ class Answers:
             title=self._hooks.title,
             now=self._runtime.clock(),
             language=asked_language(self._request),
-            refreshes=self._request.args.get(REFRESH_FIELD) != "off",
+            refreshes=self.as_json or self._request.args.get(REFRESH_FIELD) != "off",
             bookmark="" if self.as_json else urlencode(kept_in_url(self._request)),
             start_url=self.start_url(parameters) if again else None,
             form_url=self.form_url(parameters) if again else None,
             phases=self._hooks.phases,
             facts=self._hooks.facts,
-            progress_html=functools.partial(render, "gaetk_longtask/_progress.html"),
+            progress_html=_progress_html,
         )
 
     def text_page(self, text: str, parameters: Any) -> Response:
@@ -112,10 +113,10 @@ class Answers:
 
     def document(self, snapshot: Snapshot) -> Response:
         """Return the status document; ``Retry-After`` says when to ask again, if anything more will happen."""
-        page = self.page(snapshot)
-        response = document_response(page.document(), mimetype="application/json")
-        if page.refresh is not None:
-            response.headers["Retry-After"] = str(page.refresh)
+        document = self.page(snapshot).document()
+        response = document_response(document, mimetype="application/json")
+        if (seconds := document["poll_after_seconds"]) is not None:
+            response.headers["Retry-After"] = str(seconds)
         return response
 
     def url(self, job: JobName, task_id: str) -> str:

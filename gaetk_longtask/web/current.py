@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from flask import current_app
@@ -18,27 +19,34 @@ EXTENSION = "gaetk_longtask"  #: the key of the application's `Runtime` in ``app
 def current_runtime() -> Runtime:
     """Return the current application's runtime.
 
-    Raise `ConfigurationError` if it has no manager, or if its settings, or the platform's variables that stand for
-    them, were changed when the manager had read them.
+    Raise `ConfigurationError` if it has no manager, or if its settings were changed when the manager had read them.
+    The platform's variables that stand for settings are compared as well, up to the first call that succeeds.
     """
+    runtime, config = _runtime(), current_app.config
+    if (settings := given_settings(config)) != runtime.settings:
+        raise changed_setting(runtime.settings, settings)
+    if runtime.variables is not None:
+        if (variables := given_variables(config, os.environ)) != runtime.variables:
+            raise changed_setting(runtime.variables, variables)
+        # A process that changes its environment does so before it answers requests.
+        runtime = current_app.extensions[EXTENSION] = replace(runtime, variables=None)
+    return runtime
+
+
+def _runtime() -> Runtime:
     runtime = current_app.extensions.get(EXTENSION)
     if not isinstance(runtime, Runtime):
         message = "This application has no LongTaskManager. Call LongTaskManager(app) where you create the application."
         raise ConfigurationError(message)
-    if (settings := given_settings(current_app.config)) != runtime.settings:
-        raise changed_setting(runtime.settings, settings)
-    read, variables = runtime.variables, given_variables(current_app.config, os.environ)
-    if read is not None and read != variables:
-        raise changed_setting(read, variables)
     return runtime
 
 
 def current_user() -> str | None:
     """Return what ``LONGTASK_USER`` returns for the current request, None for an empty string or without the setting.
 
-    Raise `TypeError` unless it is a string or None.
+    Raise `TypeError` unless it is a string or None. The settings are not compared again.
     """
-    user = current_runtime().config.user
+    user = _runtime().config.user
     return text_or_none(user(), hook="LONGTASK_USER") or None if user is not None else None
 
 

@@ -29,7 +29,7 @@ from gaetk_longtask.web.pages.status_page import StatusPage
 from gaetk_longtask.web.parameters import parameters_of
 from gaetk_longtask.web.places import PARENT
 from gaetk_longtask.web.problems import shielded
-from gaetk_longtask.web.requests import JobName, asked_job, guard, protect
+from gaetk_longtask.web.requests import JobName, asked_job, finish
 from gaetk_longtask.web.results import response_with
 from gaetk_longtask.web.templating import render
 
@@ -209,8 +209,7 @@ class LongRunningTaskHandler(WorkCalls, View):
         @functools.wraps(guarded)
         def view(**url_values: Any) -> ResponseReturnValue:
             # Also if a decorator, a hook that aborts or an error handler answers.
-            after_this_request(protect)
-            after_this_request(guard)
+            after_this_request(finish)
             if asked_job(request) == JobName.EXECUTE:
                 handler = make_handler()
                 # A handler of its own tells of the end, because it may be another request than that of the work.
@@ -224,6 +223,16 @@ class LongRunningTaskHandler(WorkCalls, View):
     def dispatch_request(self, **url_values: Any) -> ResponseReturnValue:
         """Return the answer to a visitor's request."""
         return visits.answer(self, self._show)
+
+    @property
+    def _asks_author(self) -> bool:
+        """Whether code of the author's decides who may see a task, or what it is called."""
+        cls, base = type(self), LongRunningTaskHandler
+        return (
+            cls.may_access is not base.may_access
+            or cls.get_user_id is not base.get_user_id
+            or hasattr(type(cls.title), "__get__")  # it is computed
+        )
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         self.task, self._reporter, self._checkpoints = task, reporter, checkpoints

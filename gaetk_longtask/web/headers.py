@@ -42,7 +42,9 @@ class Protection:
 
     def final(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the headers with what is missing; browsers apply all policies, so ours can only restrict."""
-        named = [(name.lower(), value) for name, value in headers]
+        if not self.sandbox and not self.framing:
+            return headers
+        named = [(low, value) for name, value in headers if (low := name.lower()) in (_POLICY, _FRAMES)]
         added: list[tuple[str, str]] = []
         if self.sandbox and not any(name == _POLICY and _is_sandbox(value) for name, value in named):
             added.append(_SANDBOX)

@@ -37,6 +37,10 @@ class Hooks(Protocol):
 
     task: TaskInfo | LongTask | None  #: set before any hook that may use it is called
 
+    @property
+    def _asks_author(self) -> bool:
+        """Whether code of the author's decides who may see a task, or what it is called."""
+
     @classmethod
     def options(cls, config: Config) -> TaskOptions:
         """Return the options of its tasks."""

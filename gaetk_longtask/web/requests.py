@@ -52,6 +52,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
+#: All headers that every answer gets, by their names in lower case.
+_ADDED = {name.lower(): (name, value) for name, value in (*HEADERS.items(), ("Vary", "Accept"))}
 
 
 class JobName(StrEnum):
@@ -90,10 +92,11 @@ def _prefers_json(accept: str | None) -> bool:
 
 def asked_language(request: Request) -> Language:
     """Return the language that the settings name, else the one that Flask-Babel has selected, else the browser's."""
-    languages: Languages = current_app.extensions.get(LANGUAGES) or Languages()
+    extensions = current_app.extensions
+    languages: Languages = extensions.get(LANGUAGES) or Languages()
     if languages.only is not None:
         return languages.only
-    if "babel" in current_app.extensions and (flask_babel := sys.modules.get("flask_babel")):
+    if "babel" in extensions and (flask_babel := sys.modules.get("flask_babel")):
         return languages.best_of([str(flask_babel.get_locale() or SOURCE)])
     return _best_language(languages, request.headers.get("Accept-Language"))
 
@@ -180,11 +183,22 @@ def quoted_path(path: str) -> str:
     return "/" + quote(path, safe="/:@!$&'()*+,;=~").lstrip("/")
 
 
+def finish(response: Response) -> Response:
+    """Protect and guard a response."""
+    return guard(protect(response))
+
+
 def protect(response: Response) -> Response:
     """Set the headers of every answer about a task, and encode the name of a download."""
-    response.headers.update(HEADERS)
-    response.vary.add("Accept")
-    encode_file_name(response.headers)
+    headers = response.headers
+    present = {name.lower() for name, _ in headers}
+    if present.isdisjoint(_ADDED):
+        headers.extend(_ADDED.values())
+    else:  # the application's own
+        headers.update(HEADERS)
+        response.vary.add("Accept")
+    if "content-disposition" in present:
+        encode_file_name(headers)
     return response
 
 

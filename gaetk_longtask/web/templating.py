@@ -2,43 +2,76 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 from flask import Flask, before_render_template, current_app, template_rendered
 from jinja2 import defaults
+from jinja2.ext import Extension
 
-_ENVIRONMENT = "gaetk_longtask.templates"  #: the key of the environment in ``app.extensions``
+from gaetk_longtask.web.languages.language import Language
+
+_ENVIRONMENTS = "gaetk_longtask.templates"  #: the key of the environments by language in ``app.extensions``
+_PLACEHOLDER = r'"{}"|page\.language\.percent\("{}"\)'  #: what `longtask.js` replaces with a value
+#: An expression in our templates that depends on the language alone.
+_CONSTANT = re.compile(
+    rf'page\.(gettext\("[^"]*"(, \w+=({_PLACEHOLDER}))?\)|language\.(code|direction|percent\("{{}}"\)|units\.\w+))'
+)
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def render(name: str, **context: Any) -> str:
-    """Render a template as Flask does, with the application's context processors, but in our environment."""
+    """Render a template as Flask does, with the application's context processors, but in our environment.
+
+    The context has a `Page` as ``page``.
+    """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     app.update_template_context(context)
-    template = environment(app).get_template(name)
+    template = environment(app, context["page"].language).get_template(name)
     before_render_template.send(app, _async_wrapper=app.ensure_sync, template=template, context=context)
     text = template.render(context)
     template_rendered.send(app, _async_wrapper=app.ensure_sync, template=template, context=context)
     return text
 
 
-def environment(app: Flask) -> jinja2.Environment:
-    """Return the application's environment for our pages.
+def environment(app: Flask, language: Language) -> jinja2.Environment:
+    """Return the application's environment for our pages in a language.
 
     It shares the filters, tests, globals, extensions and templates of the application's own environment, so a template
     of the application can replace or extend one of ours. It has Jinja's usual syntax and always escapes.
     """
-    found = app.extensions.get(_ENVIRONMENT)
+    environments: dict[Any, jinja2.Environment] = app.extensions.setdefault(_ENVIRONMENTS, {})
+    found = environments.get(language.key)
     if found is None:
-        found = app.extensions[_ENVIRONMENT] = _overlay(app.jinja_env)
+        found = environments[language.key] = _overlay(app.jinja_env, language)
     return found
 
 
-def _overlay(env: jinja2.Environment) -> jinja2.Environment:
+class _InOneLanguage(Extension):
+    """Puts what depends on the language alone into our templates, once, before a template is compiled.
+
+    Templates of the application stay as they are.
+    """
+
+    def __init__(self, environment: jinja2.Environment, language: Language) -> None:
+        super().__init__(environment)
+        self._language = language
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        return _CONSTANT.sub(self._literal, source) if filename and _TEMPLATES in Path(filename).parents else source
+
+    def _literal(self, found: re.Match[str]) -> str:
+        page = SimpleNamespace(gettext=self._language.gettext, language=self._language)
+        text = str(jinja2.Environment(autoescape=True).compile_expression(found[0])(page=page))
+        return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+
+def _overlay(env: jinja2.Environment, language: Language) -> jinja2.Environment:
     ours = jinja2.FileSystemLoader(_TEMPLATES)
-    return env.overlay(
+    overlay = env.overlay(
         block_start_string=defaults.BLOCK_START_STRING,
         block_end_string=defaults.BLOCK_END_STRING,
         variable_start_string=defaults.VARIABLE_START_STRING,
@@ -58,3 +91,5 @@ def _overlay(env: jinja2.Environment) -> jinja2.Environment:
         bytecode_cache=None,  # the application's is for another syntax
         enable_async=False,
     )
+    overlay.extensions[_InOneLanguage.identifier] = _InOneLanguage(overlay, language)
+    return overlay

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Any, assert_never
@@ -32,6 +33,7 @@ from gaetk_longtask.web.requests import (
     JOB_FIELD,
     REFRESH_FIELD,
     JobName,
+    asked_job,
     asked_language,
     has_possible_host,
     is_same_origin,
@@ -53,12 +55,13 @@ def answer(hooks: Hooks, show: Show) -> Response:
     """Return the answer to a visitor's request; raise `ConfigurationError` without a manager or a project id."""
     runtime = current_runtime()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
-    with runtime.ndb_context():
-        return _Visit(hooks, asked, runtime, show).answer()
+    visit = _Visit(hooks, asked, runtime, show)
+    with nullcontext() if visit.needs_no_hook else runtime.ndb_context():
+        return visit.answer()
 
 
 class _Visit:
-    """A visitor's request to a handler; an NDB context must be active."""
+    """A visitor's request to a handler; an NDB context must be active unless it `needs_no_hook`."""
 
     def __init__(self, hooks: Hooks, request: Request, runtime: Runtime, show: Show) -> None:
         self._hooks = hooks
@@ -67,6 +70,17 @@ class _Visit:
         self._show = show
         self._answers = Answers(hooks, request, runtime)
         self._task: LongTask | None = None  #: the entity, if this request has read it
+
+    @property
+    def needs_no_hook(self) -> bool:
+        """Whether a program asks for the status, and no code of the author's decides whether it may see it."""
+        return (
+            self._answers.as_json
+            and asked_job(self._request) == JobName.QUERY
+            and self._request.method != "DELETE"
+            and self._runtime.config.user is None
+            and not self._hooks._asks_author  # noqa: SLF001  # the handler is ours
+        )
 
     def answer(self) -> Response:
         """Return the answer to the request."""
@@ -134,7 +148,7 @@ class _Visit:
         now = self._runtime.clock()
         snapshot = self._runtime.progress.read(task_id)
         if snapshot is None or snapshot.needs_check(now):
-            with reaching_the_store():
+            with self._runtime.ndb_context(), reaching_the_store():
                 snapshot = self._read_task(task_id, snapshot)
         place = self._request.endpoint, self._answers.path
         if snapshot is None or (snapshot.info.endpoint, snapshot.info.path) != place:
@@ -189,7 +203,7 @@ class _Visit:
 
     def _parameters_of_expired(self, info: TaskInfo) -> Any:
         """Return the parameters of an expired task; `GONE` if they are purged or not readable."""
-        with self._runtime.ndb_context.namespace(info.namespace):
+        with self._runtime.ndb_context(), self._runtime.ndb_context.namespace(info.namespace):
             try:
                 task = self._task or self._runtime.store.get(info.id)
                 return GONE if task is None else self._load_parameters(task)

@@ -6,12 +6,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from flask import Flask
 from google.cloud import ndb
+from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, Status, TaskInfo
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
@@ -142,6 +144,78 @@ def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
     visit_everything(app, queue)
     start(app)
     assert ndb.get_context(raise_context_error=False) is None
+
+
+class NoContextError(Exception):
+    """Raised where a context is entered that is not needed."""
+
+
+def polled_without_contexts(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client, endpoint: str
+) -> TestResponse:
+    """Poll a new task of a handler, while no context can be entered."""
+    task = start(app, endpoint)
+
+    def refuse() -> None:
+        raise NoContextError
+
+    monkeypatch.setattr(ndb_client, "context", refuse)
+    return app.test_client().get(task.url, headers={"Accept": "application/json"})
+
+
+def test_a_programs_poll_enters_no_context_where_no_hook_needs_one(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client
+) -> None:
+    answer = polled_without_contexts(app, monkeypatch, ndb_client, "work")
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert answer.json["status"] == "ready"
+
+
+def yes(*_: Any) -> Any:
+    return True
+
+
+def anna(*_: Any) -> str:
+    return "anna"
+
+
+@pytest.mark.parametrize(
+    ("hook", "value"),
+    [("may_access", yes), ("get_user_id", anna), ("title", property(anna)), ("title", cached_property(anna))],
+    ids=["may_access", "get_user_id", "title", "cached title"],
+)
+def test_a_programs_poll_enters_a_context_for_a_hook(
+    make_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    ndb_client: ndb.Client,
+    work: type[Work],
+    hook: str,
+    value: Any,
+) -> None:
+    app = make_app(work)
+    app.testing = True
+    monkeypatch.setattr(work, hook, value)
+    with pytest.raises(NoContextError):
+        polled_without_contexts(app, monkeypatch, ndb_client, "work")
+
+
+def test_a_programs_poll_enters_a_context_for_the_function_that_says_who_asks(
+    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client, work: type[Work]
+) -> None:
+    app = make_app(work, LONGTASK_USER=anna)
+    app.testing = True
+    with pytest.raises(NoContextError):
+        polled_without_contexts(app, monkeypatch, ndb_client, "work")
+
+
+def test_a_program_that_polls_and_finds_nothing_in_the_progress_store_reads_the_task(
+    app: Flask, progress: InMemoryProgressStore
+) -> None:
+    task = start(app)
+    progress.is_down = True
+    answer = app.test_client().get(task.url, headers={"Accept": "application/json"})
+    assert answer.status_code == 200
 
 
 def test_without_a_client_of_the_application_the_manager_creates_one(

@@ -96,6 +96,15 @@ def test_a_late_variable_of_the_environment_is_named_too(
             current_runtime()
 
 
+def test_the_environment_is_compared_until_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEMCACHED_HOSTS", raising=False)
+    app = make()
+    with app.app_context():
+        assert current_runtime()
+        monkeypatch.setenv("MEMCACHED_HOSTS", "late:2")
+        assert current_runtime()
+
+
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_late_variable_that_a_setting_stands_for_is_fine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     app = make(**{VARIABLES[name]: "datastore:" if name == "MEMCACHED_HOSTS" else "mine"})

@@ -19,6 +19,7 @@ from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.payloads.serializers import PickleSerializer
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.headers import Protection, protected_environ
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.templating import environment
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def check_templates(subject: Subject) -> Iterator[Finding]:
     """Check that every handler's waiting page has a template that compiles."""
     for rule in subject.rules:
         try:
-            environment(subject.app).get_template(rule.handler.status_template)
+            environment(subject.app, Language()).get_template(rule.handler.status_template)
         except TemplateError as exc:
             missing = isinstance(exc, TemplateNotFound)
             text = f"There is no template {exc}." if missing else f"Its template does not compile: {exc}"

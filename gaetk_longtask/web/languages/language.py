@@ -60,6 +60,11 @@ class Language:
         """The direction of writing, as in HTML's ``dir``."""
         return "rtl" if self.code.partition("-")[0] in _RIGHT_TO_LEFT else "ltr"
 
+    @property
+    def key(self) -> tuple[str, gettext.NullTranslations]:
+        """What tells languages apart, also those whose texts an application has replaced."""
+        return self.code, self._catalogue
+
     # Texts.
 
     def gettext(self, message: str, **values: object) -> str:
@@ -136,7 +141,7 @@ class Language:
         return self.formats.day(moment)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)  # so that a cache need not compare all catalogues
 class Languages:
     """The languages of an application."""
 

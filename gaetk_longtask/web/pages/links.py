@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 from gaetk_longtask.info import TaskInfo, job_url
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
-    """The visitor's links; None if a link is not possible now."""
+    """The visitor's links, each built when it is asked for; None if a link is not possible now."""
 
-    self: str  #: this page, fit for a bookmark
-    result: str | None
-    cancel: str | None  #: by POST
-    retry: str | None  #: by POST
-    start: str | None  #: starts an equal task, by GET; None also if the page's URL lacks some of its parameters
-    form: str | None  #: where the visitor begins again, from the handler's `form_url`; None while the task may succeed
-    refreshing: str  #: this page, which then refreshes automatically without JavaScript
-    still: str  #: this page, which then does not refresh
+    task: TaskInfo
+    bookmark: str = ""  #: the query with the task's parameters
+    start_url: str | None = None
+    form_url: str | None = None
 
-    @classmethod
-    def of(
-        cls, info: TaskInfo, *, bookmark: str = "", start_url: str | None = None, form_url: str | None = None
-    ) -> Self:
-        """Return the links that are possible in this state; `bookmark` is the query with the task's parameters."""
+    @property
+    def self(self) -> str:
+        """This page, fit for a bookmark."""
+        return self._link("query")
 
-        def link(job: str) -> str:
-            return job_url(info.path, info.id, job) + (f"&{bookmark}" if bookmark else "")
+    @property
+    def result(self) -> str | None:
+        """The result."""
+        return self._link("showresult") if self.task.status.has_result else None
 
-        return cls(
-            self=link("query"),
-            result=link("showresult") if info.status.has_result else None,
-            cancel=None if info.status.ended else link("cancel"),
-            retry=link("retry") if info.status.may_retry else None,
-            start=start_url if info.status.may_retry else None,
-            form=form_url if info.status.may_retry else None,
-            refreshing=link("query") + "&_longtaskrefresh=on",
-            still=link("query") + "&_longtaskrefresh=off",
-        )
+    @property
+    def cancel(self) -> str | None:
+        """Cancels the task, by POST."""
+        return None if self.task.status.ended else self._link("cancel")
+
+    @property
+    def retry(self) -> str | None:
+        """Starts the task again, by POST."""
+        return self._link("retry") if self.task.status.may_retry else None
+
+    @property
+    def start(self) -> str | None:
+        """Starts an equal task, by GET; None also if the page's URL lacks some of its parameters."""
+        return self.start_url if self.task.status.may_retry else None
+
+    @property
+    def form(self) -> str | None:
+        """Where the visitor begins again, from the handler's `form_url`; None while the task may succeed."""
+        return self.form_url if self.task.status.may_retry else None
+
+    @property
+    def refreshing(self) -> str:
+        """This page, which then refreshes automatically without JavaScript."""
+        return self._link("query") + "&_longtaskrefresh=on"
+
+    @property
+    def still(self) -> str:
+        """This page, which then does not refresh."""
+        return self._link("query") + "&_longtaskrefresh=off"
+
+    def _link(self, job: str) -> str:
+        url = job_url(self.task.path, self.task.id, job)
+        return f"{url}&{self.bookmark}" if self.bookmark else url

@@ -78,7 +78,7 @@ class StatusPage(Page):
             elapsed_seconds=elapsed,
             starts_in_seconds=_starts_in(task, now),
             refreshes=refreshes,
-            links=Links.of(task, bookmark=bookmark, start_url=start_url, form_url=form_url),
+            links=Links(task=task, bookmark=bookmark, start_url=start_url, form_url=form_url),
             progress_html=progress_html,
             phases=ShownPhase.all_of(task.progress, phases),
             facts=ShownFact.all_of(task.progress, facts or {}, language),
@@ -120,7 +120,10 @@ class StatusPage(Page):
             return None
         if self.starts_in_seconds is not None:
             return min(ceil(self.starts_in_seconds), _PACE_BEFORE_START)
-        return next((pace for younger_than, pace in _PACES if self.elapsed_seconds < younger_than), _SLOWEST_PACE)
+        for younger_than, pace in _PACES:
+            if self.elapsed_seconds < younger_than:
+                return pace
+        return _SLOWEST_PACE
 
     @property
     def error(self) -> str | None:
@@ -265,26 +268,31 @@ class StatusPage(Page):
 
     def document(self) -> dict[str, Any]:
         """Return the status document, one small JSON object for programs. Unknown numbers are None, never 0."""
-        eta_seconds = None if self.eta_seconds is None else round(self.eta_seconds)
-        progress = self.task.progress.document() | {"message": self.message, "eta_seconds": eta_seconds}
+        task, links = self.task, self.links
+        progress = task.progress.document()
+        progress["message"] = self.message
+        progress["eta_seconds"] = None if self.eta_seconds is None else round(self.eta_seconds)
         if self.phases:
             present = next((each for each in self.phases if each.state is PhaseState.NOW), None)
             progress["phase"] = progress["phase"] | {"name": present.name} if present else None
-        starts_at = self.task.starts_at
-        return {
-            "id": self.task.id,
-            "status": self.status.value,
-            "done": self.done,
+        starts_at = task.starts_at
+        document = {
+            "id": task.id,
+            "status": task.status.value,
+            "done": task.status.ended,
             "title": self.subject or None,
             "progress": progress,
-            "attempt": self.task.attempt,
+            "attempt": task.attempt,
             "elapsed_seconds": round(self.elapsed_seconds, 1),
-            "created_at": self.task.created_at.isoformat(timespec="seconds"),
+            "created_at": task.created_at.isoformat(timespec="seconds"),
             **({"starts_at": starts_at.isoformat(timespec="seconds")} if starts_at is not None else {}),
             "poll_after_seconds": self.refresh,
             "error": self._error(),
-            "links": {name: getattr(self.links, name) for name in ("self", "result", "cancel", "retry")},
-        } | ({"facts": {each.name: each.value for each in self.facts if each.value is not None}} if self.facts else {})
+            "links": {"self": links.self, "result": links.result, "cancel": links.cancel, "retry": links.retry},
+        }
+        if self.facts:
+            document["facts"] = {each.name: each.value for each in self.facts if each.value is not None}
+        return document
 
     def _error(self) -> str | None:
         if self.status is not Status.FAILED:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gettext
+import html
 from typing import Any
 
 import jinja2
 import pytest
 from flask import Flask, template_rendered
+from markupsafe import escape
 
 from gaetk_longtask import LongTaskManager
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue
+from gaetk_longtask.web.languages.language import Language
 from gaetk_longtask.web.pages.base import StartPage
 from gaetk_longtask.web.templating import environment, render
 from tests.unit.conftest import NOW, snapshot_of
@@ -75,7 +79,7 @@ def test_a_template_of_the_application_extends_ours_with_the_applications_filter
         return {"brand": "<brand>"}
 
     with app.test_request_context("/here"):
-        environment(app)  # what is added later counts as well
+        environment(app, Language())  # what is added later counts as well
         app.jinja_env.filters["twice"] = lambda text: text * 2
         page = render("waiting.html", page=page_of(snapshot_of(requested_at=NOW)))
     assert "XX &lt;brand&gt; &lt;Ltd&gt; /here" in page
@@ -103,3 +107,50 @@ def test_rendering_sends_flasks_signal() -> None:
     with template_rendered.connected_to(remember, app):
         start_page(app)
     assert names == ["gaetk_longtask/start.html"]
+
+
+# Languages.
+
+
+class Odd(gettext.NullTranslations):
+    """Texts with everything that means something in HTML or to Jinja."""
+
+    def gettext(self, message: str) -> str:
+        return message + ODD
+
+
+ODD = """ "{{ 6 * 7 }}" '{% x %}' {# y #} \\n \\ <é😀>
+"""
+
+
+def waiting_page(app: Flask, language: Language) -> str:
+    with app.test_request_context("/here"):
+        return render("gaetk_longtask/status.html", page=page_of(snapshot_of(requested_at=NOW), language=language))
+
+
+def test_each_language_has_its_own_texts_whichever_is_asked_for_first() -> None:
+    app, german = app_with(), Language.best_of(["de"])
+    for _ in range(2):
+        assert "Stop refreshing" in waiting_page(app, Language())
+        page = waiting_page(app, german)
+        assert "Stop refreshing" not in page
+        assert '<html lang="de"' in page
+
+
+def test_two_catalogues_of_one_language_are_kept_apart() -> None:
+    app = app_with()
+    assert ODD not in html.unescape(waiting_page(app, Language()))
+    assert "Stop refreshing" + ODD in html.unescape(waiting_page(app, Language(_catalogue=Odd())))
+
+
+def test_a_translation_is_a_text_and_never_markup_or_a_part_of_the_template() -> None:
+    page = waiting_page(app_with(), Language(_catalogue=Odd()))
+    assert str(escape("This page refreshes automatically." + ODD)) in page
+    assert "<é" not in page
+
+
+def test_texts_in_a_template_of_the_application_are_translated_for_each_page() -> None:
+    source = '{% set page = {"gettext": "".join} %}{{ page.gettext("ab") }}'
+    app = app_with(loader=jinja2.DictLoader({"own.html": source}))
+    with app.test_request_context("/here"):
+        assert render("own.html", page=page_of(snapshot_of())) == "ab"
