@@ -209,7 +209,8 @@ class Answers:
         The `parameters`, if there still are any, only decide whether that URL starts an equal task: this visitor need
         not have access to the task.
         """
-        form_url = self.form_url()
+        with self._runtime.ndb_context():  # a poll may have none, and `form_url` may be computed
+            form_url = self.form_url()
         return {"form_url": form_url, "start_url": None if form_url else self.start_url(parameters)}
 
     def refused(self, exc: EnqueueRefusedError) -> ProblemError:

@@ -225,13 +225,15 @@ class LongRunningTaskHandler(WorkCalls, View):
         return visits.answer(self, self._show)
 
     @property
-    def _asks_author(self) -> bool:
-        """Whether code of the author's decides who may see a task, or what it is called."""
+    def _runs_no_code_of_author(self) -> bool:
+        """Whether a status document is made from nothing but what the library's own methods and plain texts say."""
         cls, base = type(self), LongRunningTaskHandler
         return (
-            cls.may_access is not base.may_access
-            or cls.get_user_id is not base.get_user_id
-            or hasattr(type(cls.title), "__get__")  # it is computed
+            not vars(self)
+            and cls.may_access is base.may_access
+            and cls.get_user_id is base.get_user_id
+            # Not one that is computed, or translated when it is shown.
+            and all(type(text) is str for text in (cls.title, *cls.phases, *cls.facts.values()))
         )
 
     def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:

@@ -38,8 +38,8 @@ class Hooks(Protocol):
     task: TaskInfo | LongTask | None  #: set before any hook that may use it is called
 
     @property
-    def _asks_author(self) -> bool:
-        """Whether code of the author's decides who may see a task, or what it is called."""
+    def _runs_no_code_of_author(self) -> bool:
+        """Whether a status document is made from nothing but what the library's own methods and plain texts say."""
 
     @classmethod
     def options(cls, config: Config) -> TaskOptions:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from operator import attrgetter
 from typing import Any, assert_never
 
-from flask import Request, Response, make_response, request
+from flask import Request, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
 
 from gaetk_longtask import starting
@@ -19,6 +19,7 @@ from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, Enqu
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
+from gaetk_longtask.progress.guarded import GuardedProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
@@ -56,12 +57,12 @@ def answer(hooks: Hooks, show: Show) -> Response:
     runtime = current_runtime()
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # Flask's documented way
     visit = _Visit(hooks, asked, runtime, show)
-    with nullcontext() if visit.needs_no_hook else runtime.ndb_context():
+    with nullcontext() if visit.is_plain_poll else runtime.ndb_context():
         return visit.answer()
 
 
 class _Visit:
-    """A visitor's request to a handler; an NDB context must be active unless it `needs_no_hook`."""
+    """A visitor's request to a handler; an NDB context must be active unless it `is_plain_poll`."""
 
     def __init__(self, hooks: Hooks, request: Request, runtime: Runtime, show: Show) -> None:
         self._hooks = hooks
@@ -72,14 +73,16 @@ class _Visit:
         self._task: LongTask | None = None  #: the entity, if this request has read it
 
     @property
-    def needs_no_hook(self) -> bool:
-        """Whether a program asks for the status, and no code of the author's decides whether it may see it."""
+    def is_plain_poll(self) -> bool:
+        """Whether a program asks for the status, and only code of the library's own answers, which needs no context."""
         return (
             self._answers.as_json
             and asked_job(self._request) == JobName.QUERY
             and self._request.method != "DELETE"
             and self._runtime.config.user is None
-            and not self._hooks._asks_author  # noqa: SLF001  # the handler is ours
+            and not isinstance(self._runtime.progress, GuardedProgressStore)  # the application's own
+            and "babel" not in current_app.extensions  # the application's function selects the language
+            and self._hooks._runs_no_code_of_author  # noqa: SLF001  # the handler is ours
         )
 
     def answer(self) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from threading import Thread
@@ -16,6 +16,7 @@ from google.cloud import ndb
 from werkzeug.test import TestResponse
 
 from gaetk_longtask import LongRunningTaskHandler, LongTaskManager, Status, TaskInfo
+from gaetk_longtask.progress.memcache import MemcacheProgressStore
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.support import MIB, Work, job, polled, services_of, start, tasks_in
 
@@ -147,26 +148,54 @@ def test_no_context_is_left_behind(app: Flask, queue: InMemoryQueue) -> None:
 
 
 class NoContextError(Exception):
-    """Raised where a context is entered that is not needed."""
+    """Raised where a context is entered."""
 
 
-def polled_without_contexts(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client, endpoint: str
-) -> TestResponse:
-    """Poll a new task of a handler, while no context can be entered."""
-    task = start(app, endpoint)
+#: Makes an application whose progress store is memcached, with nothing of its own but a handler and what is passed.
+MakePlainApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_plain_app(ndb_client: ndb.Client, queue: InMemoryQueue, memcached_host: str) -> Iterator[MakePlainApp]:
+    stores: list[Any] = []
+
+    def make(handler: type[LongRunningTaskHandler], *, progress: Any = None, **settings: Any) -> Flask:
+        app = Flask("tests")
+        app.testing = True
+        app.config.update(
+            SECRET_KEY="for tests alone", LONGTASK_PROGRESS_URL=f"memcached://{memcached_host}", **settings
+        )
+        LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=progress)
+        app.add_url_rule("/work", view_func=handler.as_view("work"))
+        stores.append(services_of(app).progress)
+        return app
+
+    yield make
+    for store in stores:
+        if isinstance(store, MemcacheProgressStore):
+            store._client.disconnect_all()
+
+
+@pytest.fixture
+def poll_without_contexts(monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client) -> Callable[[Flask], TestResponse]:
+    """Poll a new task, while no context can be entered."""
 
     def refuse() -> None:
         raise NoContextError
 
-    monkeypatch.setattr(ndb_client, "context", refuse)
-    return app.test_client().get(task.url, headers={"Accept": "application/json"})
+    def poll(app: Flask, *, known: bool = True) -> TestResponse:
+        url = start(app).url if known else "/work?_longtaskjob=query&_longtaskid=AAAAAAAAAAAAAAAAAAAAAA"
+        monkeypatch.setattr(ndb_client, "context", refuse)
+        return app.test_client().get(url, headers={"Accept": "application/json"})
+
+    return poll
 
 
-def test_a_programs_poll_enters_no_context_where_no_hook_needs_one(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client
+def test_a_programs_poll_enters_no_context_if_nothing_of_the_application_needs_one(
+    make_plain_app: MakePlainApp, poll_without_contexts: Callable[..., TestResponse], work: type[Work]
 ) -> None:
-    answer = polled_without_contexts(app, monkeypatch, ndb_client, "work")
+    work.phases, work.facts, work.form_url = ("Reading",), {"read": "Read"}, "work"
+    answer = poll_without_contexts(make_plain_app(work))
     assert answer.status_code == 200
     assert answer.json is not None
     assert answer.json["status"] == "ready"
@@ -180,33 +209,73 @@ def anna(*_: Any) -> str:
     return "anna"
 
 
+class Lazy(str):
+    """A text that is translated when it is shown, like Flask-Babel's."""
+
+    __slots__ = ()
+
+
+def of_instance(handler: Any, *_: Any, **__: Any) -> None:
+    handler.may_access = yes
+
+
 @pytest.mark.parametrize(
-    ("hook", "value"),
-    [("may_access", yes), ("get_user_id", anna), ("title", property(anna)), ("title", cached_property(anna))],
-    ids=["may_access", "get_user_id", "title", "cached title"],
+    ("name", "value"),
+    [
+        ("may_access", yes),
+        ("get_user_id", anna),
+        ("title", property(anna)),
+        ("title", cached_property(anna)),
+        ("title", Lazy("Lazy")),
+        ("phases", (Lazy("Reading"),)),
+        ("facts", {"read": Lazy("Read")}),
+        ("__init__", of_instance),
+    ],
 )
-def test_a_programs_poll_enters_a_context_for_a_hook(
-    make_app: Callable[..., Flask],
+def test_a_programs_poll_enters_a_context_for_what_the_author_has_written(
+    make_plain_app: MakePlainApp,
+    poll_without_contexts: Callable[..., TestResponse],
     monkeypatch: pytest.MonkeyPatch,
-    ndb_client: ndb.Client,
     work: type[Work],
-    hook: str,
+    name: str,
     value: Any,
 ) -> None:
-    app = make_app(work)
-    app.testing = True
-    monkeypatch.setattr(work, hook, value)
+    app = make_plain_app(work)
+    monkeypatch.setattr(work, name, value)
     with pytest.raises(NoContextError):
-        polled_without_contexts(app, monkeypatch, ndb_client, "work")
+        poll_without_contexts(app)
 
 
-def test_a_programs_poll_enters_a_context_for_the_function_that_says_who_asks(
-    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, ndb_client: ndb.Client, work: type[Work]
+@pytest.mark.parametrize("form_url", [None, property(anna)])
+def test_a_programs_poll_enters_a_context_where_the_task_is_gone(
+    make_plain_app: MakePlainApp,
+    poll_without_contexts: Callable[..., TestResponse],
+    work: type[Work],
+    form_url: Any,
 ) -> None:
-    app = make_app(work, LONGTASK_USER=anna)
-    app.testing = True
+    work.form_url = form_url
     with pytest.raises(NoContextError):
-        polled_without_contexts(app, monkeypatch, ndb_client, "work")
+        poll_without_contexts(make_plain_app(work), known=False)
+
+
+@pytest.mark.parametrize("own", [{"LONGTASK_USER": anna}, {"progress": InMemoryProgressStore()}], ids=["user", "store"])
+def test_a_programs_poll_enters_a_context_for_what_the_application_has_passed(
+    make_plain_app: MakePlainApp,
+    poll_without_contexts: Callable[..., TestResponse],
+    work: type[Work],
+    own: dict[str, Any],
+) -> None:
+    with pytest.raises(NoContextError):
+        poll_without_contexts(make_plain_app(work, **own))
+
+
+def test_a_programs_poll_enters_a_context_for_the_function_that_selects_the_language(
+    make_plain_app: MakePlainApp, poll_without_contexts: Callable[..., TestResponse], work: type[Work]
+) -> None:
+    app = make_plain_app(work)
+    app.extensions["babel"] = object()
+    with pytest.raises(NoContextError):
+        poll_without_contexts(app)
 
 
 def test_a_program_that_polls_and_finds_nothing_in_the_progress_store_reads_the_task(
