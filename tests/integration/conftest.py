@@ -100,13 +100,7 @@ def task(app: Flask) -> LongTask:
 
 
 @pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let NDB retry at once. Otherwise it waits for about one second, then two, then four."""
-    monkeypatch.setattr(ndb._retry, "_DEFAULT_INITIAL_DELAY", 0.01)
-
-
-@pytest.fixture
-def faults(ndb_client: ndb.Client, quick_retries: None) -> Faults:
+def faults(ndb_client: ndb.Client) -> Faults:
     """Faults between the application and Datastore."""
     return put_between(ndb_client)
 

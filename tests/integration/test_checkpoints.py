@@ -28,8 +28,6 @@ from gaetk_longtask.payloads.chunks import INLINE_BYTES
 from gaetk_longtask.testing import Crash, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.support import deliver, job, load, polled, press, services_of, start
 
-pytestmark = pytest.mark.usefixtures("quick_retries")
-
 STEP = timedelta(seconds=20)
 
 

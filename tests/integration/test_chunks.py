@@ -25,8 +25,6 @@ from gaetk_longtask.payloads.encoding import Encoded
 from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.testing import put_between
 
-pytestmark = pytest.mark.usefixtures("quick_retries")
-
 EXPIRES_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -21,8 +21,6 @@ from gaetk_longtask.queues import Delivery
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask, put_between
 from tests.support import Work, exceptions_of, load, polled, raising, services_of, started
 
-pytestmark = pytest.mark.usefixtures("quick_retries")
-
 
 def deliver(app: Flask, queued: QueuedTask, *, retry_count: int = 0) -> int:
     """Deliver a task without the bookkeeping of the queue."""

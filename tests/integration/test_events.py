@@ -170,7 +170,6 @@ def test_an_event_is_sent_after_its_commit(app: Flask, queue: InMemoryQueue) -> 
     assert seen == ["done"]
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_a_commit_whose_reply_was_lost_is_one_event(
     app: Flask, queue: InMemoryQueue, told: Told, ndb_client: ndb.Client, work: type[Work]
 ) -> None:

@@ -71,7 +71,6 @@ def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     assert (document["status"], document["attempt"]) == ("done", 1)
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_without_a_database_the_answer_is_503(
     queue: InMemoryQueue,
     progress: InMemoryProgressStore,
