@@ -32,7 +32,7 @@ class Runtime:
 
     config: Config
     settings: Mapping[str, Any]  #: the ``LONGTASK_`` keys of ``app.config``, as they were when `config` was read
-    variables: Mapping[str, str] | None  #: the platform's variables that counted then; None if none counts
+    variables: Mapping[str, str] | None  #: the platform's variables that counted then; None once they are compared
     store: TaskStore
     queue: TaskQueue
     progress: ProgressStore

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -18,7 +17,8 @@ _ENVIRONMENTS = "gaetk_longtask.templates"  #: the key of the environments by la
 _PLACEHOLDER = r'"{}"|page\.language\.percent\("{}"\)'  #: what `longtask.js` replaces with a value
 #: An expression in our templates that depends on the language alone.
 _CONSTANT = re.compile(
-    rf'page\.(gettext\("[^"]*"(, \w+=({_PLACEHOLDER}))?\)|language\.(code|direction|percent\("{{}}"\)|units\.\w+))'
+    rf'page\.gettext\("([^"]*)"(?:, (\w+)=({_PLACEHOLDER}))?\)'
+    r'|page\.language\.(?:code|direction|percent\("{}"\)|units\.(?:seconds|minutes|hours))'
 )
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -59,13 +59,23 @@ class _InOneLanguage(Extension):
     def __init__(self, environment: jinja2.Environment, language: Language) -> None:
         super().__init__(environment)
         self._language = language
+        self._known = {
+            '"{}"': "{}",
+            "page.language.code": language.code,
+            "page.language.direction": language.direction,
+            'page.language.percent("{}")': language.percent("{}"),
+            **{f"page.language.units.{name}": forms for name, forms in language.units.items()},
+        }
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         return _CONSTANT.sub(self._literal, source) if filename and _TEMPLATES in Path(filename).parents else source
 
     def _literal(self, found: re.Match[str]) -> str:
-        page = SimpleNamespace(gettext=self._language.gettext, language=self._language)
-        text = str(jinja2.Environment(autoescape=True).compile_expression(found[0])(page=page))
+        message, name, value = found.groups()
+        if message is None:
+            text = self._known[found[0]]
+        else:
+            text = self._language.gettext(message, **({name: self._known[value]} if name else {}))
         return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
