@@ -11,7 +11,7 @@ from gaetk_longtask.dev.shell import EnvFile
 
 
 def test_a_folder_that_does_not_exist_is_named_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="there is no folder .*nosuch"):
+    with pytest.raises(StackError, match=r"there is no folder .*nosuch"):
         EnvFile(tmp_path / "nosuch" / "services.env").check()
 
 
