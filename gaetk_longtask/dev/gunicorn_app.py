@@ -36,6 +36,9 @@ class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn is untyped
             loaded = super().load_wsgiapp()
         except AppImportError as exc:
             raise AppImportError(f"{NO_APPLICATION}{exc}") from exc
+        except SystemExit as exc:
+            # gunicorn would start one worker after the other. After this error it ends.
+            raise RuntimeError(f"the application called sys.exit({exc.code!r}) when it was imported") from exc
         _show_events()
         return loaded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -157,6 +158,8 @@ def free_port(host: str = LOCAL, wanted: int = 0, *, name: str = "") -> int:
         with listen(host, wanted) as listener:
             return int(listener.getsockname()[1])
     except OSError as exc:
+        if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise StackError(f"{name}: can't listen on {host} ({exc.strerror})") from exc
         raise StackError(f"{name}: port {wanted} is not free ({exc.strerror}); 0 takes one that is") from exc
 
 

@@ -25,8 +25,10 @@ class EnvFile:
         self._is_written = False
 
     def check(self) -> None:
-        """Raise `StackError` if there is a file that somebody else has written."""
+        """Raise `StackError` if there is a file that somebody else has written, or no folder for it."""
         try:
+            if not self._path.parent.is_dir():
+                raise StackError(f"{self._path} can't be written: there is no folder {self._path.parent}")
             if self._path.exists() and not self._path.read_text(errors="replace").startswith(_FIRST_LINE):
                 raise StackError(f"{self._path} is there already, and is not overwritten; name another file")
         except OSError as exc:

@@ -10,7 +10,7 @@ import grpc
 from gaetk_longtask.dev.datastore_emulator import ids
 from gaetk_longtask.dev.datastore_emulator.catalog import Catalog
 from gaetk_longtask.dev.datastore_emulator.encoding import encode_path
-from gaetk_longtask.dev.datastore_emulator.entities import check_entity, check_size, entries
+from gaetk_longtask.dev.datastore_emulator.entities import check_entity, check_size, entries, microseconds_of
 from gaetk_longtask.dev.datastore_emulator.errors import CallError, invalid
 from gaetk_longtask.dev.datastore_emulator.keys import Database, Partition, check_key, is_complete
 from gaetk_longtask.dev.datastore_emulator.masks import Mask, mask_of
@@ -111,7 +111,7 @@ def _is_conflict(mutation: Any, before: Version | None) -> bool:
         case "base_version":
             expected = mutation.base_version
         case "update_time":
-            expected = mutation.update_time.ToMicroseconds()
+            expected = microseconds_of(mutation.update_time, "update_time")
         case _:
             return False
     if expected > stored > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from gaetk_longtask.dev.datastore_emulator.queries.plan import plan
 from gaetk_longtask.dev.datastore_emulator.store import Store
 from gaetk_longtask.dev.datastore_emulator.transactions import Read, Transaction, Transactions, check_reads, read_time
 from gaetk_longtask.dev.datastore_emulator.versions import NOW, Version, View
+
+logger = logging.getLogger(__name__)
 
 #: Production's limit.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -67,7 +70,13 @@ class Datastore:
                 grpc.StatusCode.UNIMPLEMENTED, "The embedded Datastore explains no queries; production does."
             )
         response = RESPONSES[method]()
-        self._calls[method](request, response, database_of(request))
+        try:
+            self._calls[method](request, response, database_of(request))
+        except CallError:
+            raise
+        except Exception as exc:  # neither a full disk nor a bug may close the connection without an answer
+            logger.exception("%s failed", method)
+            raise CallError(grpc.StatusCode.INTERNAL, f"The emulator failed: {type(exc).__name__}: {exc}") from exc
         return response
 
     def reset(self) -> None:
@@ -193,16 +202,16 @@ class Datastore:
             commits.check_distinct(changes)
         elif transaction.is_read_only and changes:
             raise invalid("Cannot modify entities in a read-only transaction.")
+        if name is not None:
+            transaction = self._transactions.take(name)
         refusal = None
         try:
             if changes:
                 refusal = self._apply(changes, transaction, response)
-        except CallError:
-            if transaction is not None:
-                transaction.has_failed = True
+        except BaseException:
+            if name is not None and transaction is not None:
+                self._transactions.fail(name, transaction)
             raise
-        if name is not None:
-            self._transactions.end(name)
         if refusal is not None:
             raise refusal
 

@@ -56,6 +56,14 @@ def check_size(entity: Any) -> None:
         raise invalid(f"The entity is larger than {_MAX_ENTITY_BYTES} bytes.")
 
 
+def microseconds_of(timestamp: Any, what: str) -> int:
+    """Return a time that is not part of an entity in microseconds, or refuse it."""
+    try:
+        return int(timestamp.ToMicroseconds())
+    except ValueError as exc:
+        raise invalid(f"The {what} is not a valid time.") from exc
+
+
 def check_operand(name: str, value: Any, database: Database) -> bytes:
     """Check a value that a query compares with, and return it as it is in an index."""
     which = value.WhichOneof("value_type")

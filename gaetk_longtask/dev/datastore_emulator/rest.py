@@ -23,7 +23,7 @@ from gaetk_longtask.dev.rest import HTTP_STATUS, JSON, RestHandler, RestServer
 #: Answers a call of the service.
 Answer = Callable[[str, Any], Any]
 
-_CALL = re.compile(r"/v1(?:beta3)?/projects/([^/:]+):([A-Za-z]+)")
+_CALL = re.compile(r"/v1(?:beta3)?/projects/([^/]+):([A-Za-z]+)")
 _METHODS = {f"{name[0].lower()}{name[1:]}": name for name in METHODS}
 _PROTOBUF = "application/x-protobuf"
 _NOT_FOUND = (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gaetk_longtask.dev.datastore_emulator.entities import microseconds_of
 from gaetk_longtask.dev.datastore_emulator.errors import CallError, contention, invalid
 from gaetk_longtask.dev.datastore_emulator.store import Store
 from gaetk_longtask.dev.datastore_emulator.versions import View
@@ -72,8 +73,20 @@ class Transactions:
                 transaction.at = self._store.last
         return transaction
 
+    def take(self, name: bytes) -> Transaction:
+        """Return an open transaction and forget it. So only one of several calls can commit it."""
+        transaction = self.get(name)
+        self.end(name)
+        return transaction
+
+    def fail(self, name: bytes, transaction: Transaction) -> None:
+        """Remember a transaction that was taken and could not be committed: clients roll it back."""
+        transaction.has_failed = True
+        with self._lock:
+            self._open[name] = transaction
+
     def end(self, name: bytes) -> None:
-        """Forget a transaction that was committed or is rolled back."""
+        """Forget an open transaction."""
         with self._lock:
             if self._open.pop(name, None) is None:
                 raise _over(name)
@@ -100,7 +113,7 @@ def read_time(timestamp: Any) -> int:
     """Return the microseconds of a time to read at."""
     if timestamp.nanos % 1_000:
         raise invalid("timestamp cannot have more than microseconds precision")
-    return int(timestamp.ToMicroseconds())
+    return microseconds_of(timestamp, "read_time")
 
 
 def _is_over(transaction: Transaction, now: int) -> bool:

@@ -47,13 +47,14 @@ class Cache:
 
     def get(self, key: bytes) -> Item | None:
         """Return the item, if it is there and has not expired."""
-        if self._flush_at is not None and self._flush_at <= self._clock():
+        now = self._clock()
+        if self._flush_at is not None and self._flush_at <= now:
             self.clear()
         item = self._items.get(key)
         if item is None:
             return None
-        if item.expires is not None and item.expires <= self._clock():
-            self.delete(key)
+        if item.expires is not None and item.expires <= now:
+            self._drop(key)
             return None
         self._items.move_to_end(key)
         return item
@@ -90,11 +91,9 @@ class Cache:
 
     def delete(self, key: bytes) -> bool:
         """Delete an item, and return whether it was there."""
-        item = self._items.pop(key, None)
-        if item is None:
-            return False
-        self.bytes -= _size(key, item.value)
-        return item.expires is None or item.expires > self._clock()
+        was_there = self.get(key) is not None
+        self._drop(key)
+        return was_there
 
     def clear(self, *, delay: int = 0) -> None:
         """Delete everything: now, or in `delay` seconds."""
@@ -102,6 +101,10 @@ class Cache:
         if delay <= 0:
             self._items.clear()
             self.bytes = 0
+
+    def _drop(self, key: bytes) -> None:
+        if (item := self._items.pop(key, None)) is not None:
+            self.bytes -= _size(key, item.value)
 
     def _expiry(self, seconds: int) -> float | None:
         if seconds == 0:
@@ -113,7 +116,7 @@ class Cache:
     def _put(self, key: bytes, value: bytes, *, flags: int, expires: float | None) -> Outcome:
         if _size(key, value) > MAX_ITEM_BYTES:
             return "TOO_LARGE"
-        self.delete(key)
+        self._drop(key)
         self._unique += 1
         self._items[key] = Item(value=value, flags=flags, expires=expires, unique=self._unique)
         self.bytes += _size(key, value)

@@ -90,6 +90,8 @@ class Commands:
                 return f"VERSION {VERSION}\r\n".encode()
             case b"stats" if not arguments:
                 return b"".join(f"STAT {key} {value}\r\n".encode() for key, value in self._stats().items()) + b"END\r\n"
+            case b"stats":
+                return b"RESET\r\n" if arguments == [b"reset"] else b"END\r\n"
             case b"verbosity" if arguments:
                 return b"OK\r\n"
             case _:
@@ -121,7 +123,7 @@ class Commands:
         number = int(item.value) + sign * int(delta)
         text = str(number % _U64 if sign > 0 else max(number, 0)).encode()
         # A shorter number keeps the length, as in memcached.
-        self._cache.change(key, text.ljust(len(item.value)) if sign < 0 else text)
+        self._cache.change(key, text.ljust(len(item.value)))
         return text + b"\r\n"
 
     def _get(self, key: bytes) -> Item | None:

@@ -41,7 +41,7 @@ class Connections:
                 return await self._store(words, reader)
             reply = self._commands.reply(words)
         except WrongLineError as exc:
-            return bytes(exc.args[0])
+            reply = bytes(exc.args[0])
         return b"" if words[-1] == b"noreply" else reply
 
     async def _store(self, words: list[bytes], reader: asyncio.StreamReader) -> bytes:

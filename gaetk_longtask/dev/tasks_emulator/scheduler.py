@@ -112,7 +112,6 @@ class Scheduler:
         queue, record = self._find(name, now)
         if record is None:
             raise not_found()
-        set_moment(record.message.schedule_time, now)
         queue.begin(record)
         return self._attempt(queue, record, now, forced=True)
 
@@ -125,7 +124,12 @@ class Scheduler:
             if len(attempts) >= limit:
                 break
             for record in queue.due(now):
-                attempts.append(self._attempt(queue, record, now))
+                try:
+                    attempts.append(self._attempt(queue, record, now))
+                except Exception:  # the disk is full: those that are stored must be sent
+                    if attempts:
+                        return attempts
+                    raise
                 if len(attempts) >= limit:
                     break
         return attempts
@@ -174,20 +178,31 @@ class Scheduler:
             delay = max(delay, answer.retry_after)
         # After RunTask the delay counts from the call (its documentation).
         set_moment(message.schedule_time, (attempt.began if attempt.forced else now) + delay)
+        queue.schedule(record)  # first, so that a full disk does not prevent it
         self._store.put_task(record, str(queue.name))
-        queue.schedule(record)
         return Ending(fate=Fate.RETRY, attempts=attempts, again_in=delay)
 
     def _attempt(self, queue: TaskQueue, record: TaskRecord, now: datetime, *, forced: bool = False) -> Attempt:
-        message = record.message
-        retries = message.dispatch_count
+        before = record.message
+        retries = before.dispatch_count
+        record.message = message = Task()
+        message.CopyFrom(before)
+        if forced:
+            set_moment(message.schedule_time, now)
         message.dispatch_count += 1
         message.last_attempt.Clear()
         message.last_attempt.schedule_time.CopyFrom(message.schedule_time)
         set_moment(message.last_attempt.dispatch_time, now)
         if not retries:
             message.first_attempt.dispatch_time.CopyFrom(message.last_attempt.dispatch_time)
-        self._store.put_task(record, str(queue.name))
+        try:
+            self._store.put_task(record, str(queue.name))
+        except BaseException:  # as if it had not begun
+            record.message = before
+            queue.end(record)
+            if not record.running:
+                queue.schedule(record)
+            raise
         task = Task()
         task.CopyFrom(message)
         return Attempt(

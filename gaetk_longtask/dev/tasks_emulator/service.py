@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ from gaetk_longtask.dev.tasks_emulator.registry import Registry
 from gaetk_longtask.dev.tasks_emulator.scheduler import Attempt, Scheduler
 from gaetk_longtask.dev.tasks_emulator.settings import parse_state_filter
 from gaetk_longtask.dev.tasks_emulator.tasks import TaskRecord
+
+logger = logging.getLogger(__name__)
 
 _MAX_QUEUES_PAGE, _MAX_TASKS_PAGE = 9800, 1000
 #: The largest page of tasks; clients accept 4 MiB by default.
@@ -66,8 +69,14 @@ class CloudTasksService:
 
     def answer(self, name: str, request: Message) -> Message:
         """Answer a call, such as ``GetQueue``; raise `CallError` if it is refused."""
-        with self._lock:
-            return self._methods[name](request, self._clock())
+        try:
+            with self._lock:
+                return self._methods[name](request, self._clock())
+        except CallError:
+            raise
+        except Exception as exc:  # neither a full disk nor a bug may close the connection without an answer
+            logger.exception("%s failed", name)
+            raise CallError(grpc.StatusCode.INTERNAL, f"The emulator failed: {type(exc).__name__}: {exc}") from exc
 
     def reset(self) -> None:
         """Delete everything except the queues of queue.yaml and `default`."""

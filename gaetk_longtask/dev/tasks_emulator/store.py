@@ -65,7 +65,8 @@ class Store:
             self._database.executescript(_SCHEMA)
         except sqlite3.Error as exc:
             self._database.close()
-            raise StoreError(f"{path}: {exc} (is another emulator using it?)") from exc
+            hint = " (is another emulator using it?)" if "locked" in str(exc) else ""
+            raise StoreError(f"{path}: {exc}{hint}") from exc
 
     def close(self) -> None:
         """Close the database."""

@@ -363,12 +363,20 @@ class TestTrouble:
         assert runner.heard(message), runner.lines
         assert runner.running() == {}
 
-    @pytest.mark.parametrize(("app", "message"), [("bad:app", "1 / 0"), ("worse:app", "No module named 'nosuch'")])
+    @pytest.mark.parametrize(
+        ("app", "message"),
+        [
+            ("bad:app", "1 / 0"),
+            ("worse:app", "No module named 'nosuch'"),
+            ("ending:app", "the application called sys.exit('set KEY first') when it was imported"),
+        ],
+    )
     def test_an_app_that_does_not_load_ends_it(
         self, app: str, message: str, start: Any, directory: Path, app_alone: dict[str, str]
     ) -> None:
         (directory / "bad.py").write_text("1 / 0")
         (directory / "worse.py").write_text("import nosuch")
+        (directory / "ending.py").write_text("import sys; sys.exit('set KEY first')")
         runner = start(app=app, env=app_alone)
         assert runner.wait() == 1
         assert runner.heard(message)

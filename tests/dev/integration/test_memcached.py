@@ -111,6 +111,8 @@ def test_a_shorter_number_keeps_its_length(cache):
     cache.set("n", b"10")
     cache.decr("n", 1)
     assert cache.get("n") == b"9 "
+    cache.incr("n", 0)
+    assert cache.get("n") == b"9 "
 
 
 def test_what_is_no_number_is_not_counted(cache, talk):
@@ -163,6 +165,15 @@ def test_nothing_is_answered_after_noreply(talk):
     sent = b"set a 0 0 1 noreply\r\n1\r\nincr a 1 noreply\r\nadd a 0 0 1 noreply\r\n9\r\ntouch a 9 noreply\r\n"
     assert talk(sent + b"get a\r\n") == b"VALUE a 0 1\r\n2\r\nEND\r\n"
     assert talk(b"delete a noreply\r\nget a\r\nflush_all noreply\r\n") == b"END\r\n"
+
+
+def test_noreply_also_silences_a_refusal(talk):
+    assert talk(b"incr a x noreply\r\ntouch " + b"k" * 251 + b" 0 noreply\r\n") == b""
+
+
+def test_other_statistics_may_be_asked_for(talk):
+    assert talk(b"stats reset\r\n") == b"RESET\r\n"
+    assert talk(b"stats items\r\n").endswith(b"END\r\n")
 
 
 def test_commands_may_come_all_at_once(talk):

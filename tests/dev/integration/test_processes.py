@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from gaetk_longtask.dev.pieces import start_memcached
-from gaetk_longtask.dev.processes import MissingPieceError, PieceEndedError, Process, answers
+from gaetk_longtask.dev.processes import (
+    MissingPieceError,
+    PieceEndedError,
+    Process,
+    StackError,
+    answers,
+    free_port,
+)
 from tests.missing import missing
 
 #: Starts a child, prints both process ids and sleeps. An option makes it ignore SIGTERM.
@@ -141,6 +148,12 @@ def test_lines_are_read_in_any_encoding() -> None:
     assert process.ready_line(timeout_seconds=20) == "yes"
     process.stop()
     assert heard == [("piece", "gr\ufffdn"), ("piece", "ready: yes")]
+
+
+@pytest.mark.parametrize("port", [0, 8080])
+def test_an_address_of_another_machine_is_named(port: int) -> None:
+    with pytest.raises(StackError, match=r"app: can't listen on 203\.0\.113\.1 \(.*assign requested address"):
+        free_port("203.0.113.1", port, name="app")
 
 
 def test_memcached_answers_and_ends() -> None:

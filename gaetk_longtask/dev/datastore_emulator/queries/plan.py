@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
+import grpc
+
 from gaetk_longtask.dev.datastore_emulator.encoding import HIGHEST, LOWEST, after, below, encode_path
 from gaetk_longtask.dev.datastore_emulator.entities import check_operand
-from gaetk_longtask.dev.datastore_emulator.errors import invalid
+from gaetk_longtask.dev.datastore_emulator.errors import CallError, invalid
 from gaetk_longtask.dev.datastore_emulator.keys import KEY, Partition, check_key, check_name
 from gaetk_longtask.dev.datastore_emulator.messages import CompositeFilter, PropertyFilter, PropertyOrder
 
 #: Production's limits.
 _MAX_ALTERNATIVES = 30
 _MAX_IN, _MAX_NOT_IN = 30, 10
+#: SQLite joins at most 64 tables, one for each of these parts. Production's limit is higher.
+_MAX_PARTS = 60
 
 _Op = PropertyFilter
 
@@ -116,6 +120,7 @@ def plan(query: Any, partition: Partition, *, exploded: Iterable[str] = ()) -> P
         orders = [order for order in orders if order.name not in alternatives[0].constants]
     distinct = _distinct(query)
     _add_orders(orders, distinct, sorted(conditions.unequal_names), sorted({*(projection or ()), *exploded}))
+    _check_parts(alternatives, orders)
     if kind is None and (orders or keys_descending):
         raise invalid("kind is required for all orders except __key__ ascending")
     return Plan(
@@ -166,6 +171,16 @@ def _add_orders(orders: list[Order], distinct: list[str], unequal: list[str], pr
     for name in (*sorted(distinct), *unequal, *projection):
         if all(name != order.name for order in orders):
             orders.append(Order(name))
+
+
+def _check_parts(alternatives: list[Alternative], orders: list[Order]) -> None:
+    parts = len(orders) + max(sum(map(len, alternative.equal.values())) for alternative in alternatives)
+    if parts > _MAX_PARTS:
+        raise CallError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"The embedded Datastore answers no query with more than {_MAX_PARTS} equality filters, orders and"
+            " projections.",
+        )
 
 
 class _Conditions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -87,6 +89,7 @@ def test_entities_that_are_too_deep_are_refused(raw: DatastoreClient) -> None:
         query("__kind__", ("a", "=", 1)),
         query("__kind__", order=("-__key__",)),
         query("A", find_nearest={"vector_property": {"name": "a"}}),
+        query("A", start_cursor=b"\0"),
     ],
 )
 def test_a_query_that_is_impossible_is_refused(raw: DatastoreClient, wrong: object) -> None:
@@ -152,6 +155,7 @@ def test_an_aggregation_that_is_impossible_is_refused(raw: DatastoreClient, aggr
         mutation("upsert", entity(A), property_transforms=[{"property": "a"}]),
         mutation("upsert", entity(A), property_transforms=[{"property": "a", "set_to_server_value": 0}]),
         mutation("upsert", entity(A), mask=[""]),
+        mutation("upsert", entity(A), update_time={"seconds": 10**12}),
     ],
 )
 def test_a_mutation_that_is_impossible_is_refused(raw: DatastoreClient, wrong: object) -> None:
@@ -183,3 +187,36 @@ def test_a_failed_commit_leaves_no_trace(raw: DatastoreClient) -> None:
     raw.put(entity(key("New", 1), new=1))
     assert raw.keys(query("New", ("new", "=", 1))) == ["New:1"]
     raw.call("Rollback", transaction=transaction)  # as ndb does
+
+
+@pytest.mark.parametrize("moment", [{"seconds": 10**12}, {"seconds": -(10**12)}, {"seconds": 1, "nanos": 2 * 10**9}])
+def test_a_read_time_that_is_no_time_is_refused(raw: DatastoreClient, moment: dict[str, int]) -> None:
+    refusal(INVALID, raw.get, A, read_time=moment)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        query("A", ("and", *((f"p{number}", "=", 1) for number in range(61)))),
+        query("A", ("and", *(("tags", "=", number) for number in range(61)))),
+        query("A", order=tuple(f"p{number}" for number in range(61))),
+        query("A", projection=tuple(f"p{number}" for number in range(61))),
+    ],
+    ids=["properties", "values", "orders", "projections"],
+)
+def test_a_query_with_too_many_parts_is_refused_clearly(raw: DatastoreClient, wanted: Any) -> None:
+    raw.put(entity(A, tags=list(range(61)), **{f"p{number}": 1 for number in range(61)}))
+    message = refusal(grpc.StatusCode.UNIMPLEMENTED, raw.run, wanted)
+    assert (
+        message == "The embedded Datastore answers no query with more than 60 equality filters, orders and projections."
+    )
+
+
+def test_a_query_with_sixty_parts_is_answered(raw: DatastoreClient) -> None:
+    raw.put(entity(A, tags=list(range(50)), **{f"p{number}": 1 for number in range(10)}))
+    wanted = query(
+        "A",
+        ("and", *(("tags", "=", number) for number in range(50))),
+        order=tuple(f"p{number}" for number in range(10)),
+    )
+    assert raw.keys(wanted) == ["A:1"]

@@ -57,6 +57,14 @@ def test_other_paths_are_not_found_and_say_what_there_is(embedded: Piece, method
     connection.close()
 
 
+def test_the_project_may_belong_to_a_domain(raw: DatastoreClient) -> None:
+    raw = raw.beside(project="example.com:demo")
+    raw.put(entity(key("A", 1), n=1))
+    body = json.dumps({"keys": [{"path": [{"kind": "A", "id": "1"}]}]}).encode()
+    status, answer = post(raw, "/v1/projects/example.com:demo:lookup", body, JSON)
+    assert (status, len(json.loads(answer)["found"])) == (200, 1)
+
+
 def test_a_connection_is_used_again(raw: DatastoreClient) -> None:
     connection = http.client.HTTPConnection(raw.host, timeout=20)
     for _ in range(3):

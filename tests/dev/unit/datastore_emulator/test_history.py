@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from gaetk_longtask.dev.datastore_emulator import versions
@@ -188,3 +190,35 @@ def test_after_a_restart_everything_is_there(tmp_path: Path) -> None:
     found = again.call("RunQuery", query=query("A", ("n", ">", 2), order=("-n",))).batch.entity_results
     again.datastore.close()
     assert len(found) == 1
+
+
+def test_calls_that_commit_the_same_transaction_at_once_apply_it_once(local: Local) -> None:
+    insert = mutation("insert", entity(key("Payment", None)))
+
+    def commit(transaction: bytes) -> str:
+        try:
+            local.call("Commit", mode=1, transaction=transaction, mutations=[insert])
+        except CallError as exc:
+            return exc.message
+        return "committed"
+
+    rounds = 30
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(rounds):
+            transaction = local.call("BeginTransaction").transaction
+            answers = sorted(pool.map(commit, [transaction] * 4))
+            assert answers == ["committed", *["transaction has expired or is invalid"] * 3]
+    found = local.call("RunQuery", query=query("Payment")).batch.entity_results
+    assert len(found) == rounds
+
+
+def test_an_error_of_the_database_is_an_answer_and_the_transaction_can_be_rolled_back(
+    local: Local, caplog: pytest.LogCaptureFixture
+) -> None:
+    transaction = local.call("BeginTransaction").transaction
+    local.datastore.close()
+    with pytest.raises(CallError, match="The emulator failed: ProgrammingError") as caught:
+        local.put(entity(A), mode=1, transaction=transaction)
+    assert caught.value.code == grpc.StatusCode.INTERNAL
+    assert "Commit failed" in caplog.text
+    local.call("Rollback", transaction=transaction)

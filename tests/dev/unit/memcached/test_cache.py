@@ -73,6 +73,16 @@ def test_up_to_thirty_days_are_relative():
     assert (cache.get(b"a") is None, cache.get(b"b") is None) == (False, True)
 
 
+def test_what_a_delayed_flush_has_deleted_can_t_be_deleted_again():
+    clock = Clock()
+    cache = cache_of(10_000, clock)
+    keep(cache, b"a")
+    cache.clear(delay=10)
+    clock.now += 10
+    assert not cache.delete(b"a")
+    assert len(cache) == 0
+
+
 def test_everything_goes_when_a_delayed_flush_is_due():
     clock = Clock()
     cache = cache_of(10_000, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -491,6 +492,53 @@ def test_tasks_made_and_deleted_over_and_over_leave_nothing_behind(world):
         world.scheduler.delete(world.create(after=timedelta(days=30)), world.now)
 
     assert len(world.registry.find(DEFAULT, world.now)._schedule) < 150
+
+
+def full_disk(world: World, *, at: str = "%") -> None:
+    """Refuse all changes of the tasks whose names are like that."""
+    world.store._database.execute(
+        "create temp trigger full before update on tasks when new.name like"
+        f" '{at}' begin select raise(fail, 'the disk is full'); end"
+    )
+
+
+def free_disk(world: World) -> None:
+    world.store._database.execute("drop trigger full")
+
+
+def test_a_task_whose_attempt_can_t_be_stored_stays_due(world):
+    world.create("t")
+    full_disk(world)
+    for _ in range(2):
+        with pytest.raises(sqlite3.Error, match="the disk is full"):
+            world.due()
+    with pytest.raises(sqlite3.Error, match="the disk is full"):
+        world.scheduler.run(TASK, world.now)
+    assert world.get().dispatch_count == 0
+    free_disk(world)
+
+    [attempt] = world.due()
+    assert (attempt.task.dispatch_count, attempt.queue.in_flight) == (1, 1)
+    assert world.finish(attempt).fate is Fate.DONE
+
+
+def test_attempts_that_were_stored_before_the_disk_was_full_are_sent(world):
+    for name in ("one", "two", "bad", "four"):
+        world.create(name)
+    full_disk(world, at="%bad")
+    assert world.due_names() == ["one", "two"]
+    free_disk(world)
+    assert sorted(world.due_names()) == ["bad", "four"]
+
+
+def test_a_retry_that_can_t_be_stored_comes_nevertheless(world):
+    world.create("t")
+    [attempt] = world.due()
+    full_disk(world)
+    with pytest.raises(sqlite3.Error, match="the disk is full"):
+        world.finish(attempt, ERROR)
+    free_disk(world)
+    assert world.attempt(OK).fate is Fate.DONE
 
 
 def test_a_restart_keeps_queues_tasks_names_and_counts(tmp_path):

@@ -70,7 +70,7 @@ def test_a_directory_is_made_where_there_is_none(tmp_path):
 def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 1000)
 
-    with pytest.raises(StoreError, match=FILE_NAME):
+    with pytest.raises(StoreError, match=rf"{FILE_NAME}: file is not a database$"):
         Store(tmp_path)
 
 
