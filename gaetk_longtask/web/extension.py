@@ -32,7 +32,7 @@ from gaetk_longtask.queues import CloudTasksQueue, TaskQueue
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
-from gaetk_longtask.web import deliveries, endpoints, forms, mine
+from gaetk_longtask.web import deliveries, endpoints, forms
 from gaetk_longtask.web import tasks as stored_tasks
 from gaetk_longtask.web.commands import OperatorCommands
 from gaetk_longtask.web.csrf import offer_fresh_button
@@ -123,9 +123,10 @@ class LongTaskManager:
         blueprint.add_url_rule("/purge", "_purge", lambda: _by_cron(maintenance.purge))
         blueprint.app_context_processor(lambda: {"longtask_upload": upload_attributes})
         blueprint.add_url_rule("/status.schema.json", "schema", lambda: _schema(blueprint))
+        # Imported by name: an application without these pages starts faster.
         if config.user is not None:
-            mine.add_page(blueprint)
-        if config.admin is not None:  # imported by name: an application without an overview starts faster
+            import_string("gaetk_longtask.web.mine:add_page")(blueprint)
+        if config.admin is not None:
             import_string("gaetk_longtask.operators.pages:add_pages")(blueprint)
         app.register_blueprint(blueprint)
         app.wsgi_app = ProtectedApp(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way

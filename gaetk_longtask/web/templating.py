@@ -9,7 +9,6 @@ from typing import Any
 import jinja2
 from flask import Flask, before_render_template, current_app, template_rendered
 from jinja2 import defaults
-from jinja2.ext import Extension
 
 from gaetk_longtask.web.languages.language import Language
 
@@ -50,14 +49,14 @@ def environment(app: Flask, language: Language) -> jinja2.Environment:
     return found
 
 
-class _InOneLanguage(Extension):
+class _InOneLanguage(jinja2.BaseLoader):
     """Puts what depends on the language alone into our templates, once, before a template is compiled.
 
     Templates of the application stay as they are.
     """
 
-    def __init__(self, environment: jinja2.Environment, language: Language) -> None:
-        super().__init__(environment)
+    def __init__(self, loader: jinja2.BaseLoader, language: Language) -> None:
+        self._loader = loader
         self._language = language
         self._known = {
             '"{}"': "{}",
@@ -67,8 +66,11 @@ class _InOneLanguage(Extension):
             **{f"page.language.units.{name}": forms for name, forms in language.units.items()},
         }
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        return _CONSTANT.sub(self._literal, source) if filename and _TEMPLATES in Path(filename).parents else source
+    def get_source(self, environment: jinja2.Environment, template: str) -> Any:
+        source, path, is_current = self._loader.get_source(environment, template)
+        if path and _TEMPLATES in Path(path).parents:
+            source = _CONSTANT.sub(self._literal, source)
+        return source, path, is_current
 
     def _literal(self, found: re.Match[str]) -> str:
         message, name, value = found.groups()
@@ -81,7 +83,8 @@ class _InOneLanguage(Extension):
 
 def _overlay(env: jinja2.Environment, language: Language) -> jinja2.Environment:
     ours = jinja2.FileSystemLoader(_TEMPLATES)
-    overlay = env.overlay(
+    loader = jinja2.ChoiceLoader([env.loader, ours]) if env.loader else ours
+    return env.overlay(
         block_start_string=defaults.BLOCK_START_STRING,
         block_end_string=defaults.BLOCK_END_STRING,
         variable_start_string=defaults.VARIABLE_START_STRING,
@@ -97,9 +100,7 @@ def _overlay(env: jinja2.Environment, language: Language) -> jinja2.Environment:
         undefined=jinja2.Undefined,
         finalize=None,
         autoescape=True,
-        loader=jinja2.ChoiceLoader([env.loader, ours]) if env.loader else ours,
+        loader=_InOneLanguage(loader, language),
         bytecode_cache=None,  # the application's is for another syntax
         enable_async=False,
     )
-    overlay.extensions[_InOneLanguage.identifier] = _InOneLanguage(overlay, language)
-    return overlay
