@@ -188,11 +188,15 @@ class Reader:
         return raw.getvalue()
 
 
-def raw_blocks(stored: Stored, *, task_id: str) -> Iterator[Buffer]:
-    """Yield a value's bytes block by block, and check each block; raise `DamagedDataError` as `Reader` does."""
-    for block, data in _in_chunks(stored.manifest, task_id):
+def raw_blocks(stored: Stored, *, task_id: str, skip: int = 0) -> Iterator[Buffer]:
+    """Yield a value's bytes block by block, and check each block; raise `DamagedDataError` as `Reader` does.
+
+    The first `skip` blocks are left out.
+    """
+    manifest = stored.manifest
+    for block, data in _in_chunks(manifest.blocks[skip : manifest.chunks], task_id):
         yield unpack(block, data, task_id)
-    for block, view in inline_blocks(stored):
+    for block, view in islice(inline_blocks(stored), max(0, skip - manifest.chunks), None):
         yield unpack(block, view, task_id)
 
 
@@ -241,8 +245,8 @@ def extend(task_id: str, expires_at: datetime) -> None:
             chunk.save()
 
 
-def _in_chunks(manifest: Manifest, task_id: str) -> Iterator[tuple[Block, Buffer]]:
-    requests = (manifest.blocks[batch] for batch in _requests(manifest.blocks[: manifest.chunks]))
+def _in_chunks(stored: Sequence[Block], task_id: str) -> Iterator[tuple[Block, Buffer]]:
+    requests = (stored[batch] for batch in _requests(stored))
     for blocks, load in _ahead((blocks, _begin_load(blocks, task_id)) for blocks in requests):
         for block, chunk in zip(blocks, load(), strict=True):
             if chunk is None:

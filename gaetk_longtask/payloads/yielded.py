@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.payloads import chunks
+from gaetk_longtask.payloads.cutting import Buffer
 from gaetk_longtask.payloads.encoding import Kind
 from gaetk_longtask.payloads.manifests import Stored
 
@@ -17,14 +18,18 @@ class YieldedResult(Iterator[Any]):
 
     A view can return it like a `str`, and ``flask.Response(result, mimetype=…)`` accepts it. It can be read after the
     request's NDB context has closed, which is the case while a response is sent. ``iter(result)`` starts again from the
-    beginning. A damaged piece raises `DamagedDataError` before any of it is returned.
+    beginning. A damaged piece raises `DamagedDataError` before any of it is returned. The first one is read at once:
+    while a response is sent, an error can no longer be answered.
     """
 
     is_text: bool  #: whether the pieces are `str`; otherwise they are `bytes`
     size: int  #: the size in bytes; for text, encoded as UTF-8
 
     def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
-        """Raise `DamagedDataError` if a chunk is missing, or if the inline blocks are damaged."""
+        """Raise `DamagedDataError` if a chunk is missing, or if the first block or an inline block is damaged.
+
+        An NDB context must be active.
+        """
         chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
         self.size = stored.manifest.size
@@ -32,6 +37,8 @@ class YieldedResult(Iterator[Any]):
         self._task_id = task_id
         self._contexts = contexts
         self._iterator: Iterator[Any] | None = None
+        self._blocks: Iterator[Buffer] | None = chunks.raw_blocks(stored, task_id=task_id)
+        self._first = bytes(next(self._blocks, b""))
 
     def __iter__(self) -> Self:
         self._iterator = None
@@ -48,7 +55,11 @@ class YieldedResult(Iterator[Any]):
         return ("" if self.is_text else b"").join(self)
 
     def _pieces(self) -> Iterator[bytes]:
-        blocks = chunks.raw_blocks(self._stored, task_id=self._task_id)
+        blocks, self._blocks = self._blocks, None
+        if blocks is None:  # it starts again
+            blocks = chunks.raw_blocks(self._stored, task_id=self._task_id, skip=1)
+        if self._first:
+            yield self._first
         while True:
             with self._contexts():
                 block = next(blocks, None)

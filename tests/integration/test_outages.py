@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import grpc
 import pytest
 from flask import Flask
@@ -9,6 +13,7 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import LongTaskManager
+from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.support import FORGED, JSON, UNKNOWN, Work, job, polled, started
 
@@ -69,6 +74,39 @@ def test_a_delivery_while_datastore_is_silent_is_retried_and_not_counted(
     assert queue.deliver(client).status_code == 200
     document = polled(client, url)
     assert (document["status"], document["attempt"]) == ("done", 1)
+
+
+@pytest.mark.parametrize("kind", [bytes, str])
+def test_a_yielded_result_of_which_nothing_can_be_read_is_answered_503(
+    client: FlaskClient,
+    queue: InMemoryQueue,
+    faults: Faults,
+    work: type[Work],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[bytes] | type[str],
+) -> None:
+    def pieces(handler: Work) -> Iterator[bytes | str]:
+        for _ in range(3):
+            piece = os.urandom(1_000_000)
+            yield piece if kind is bytes else piece.hex()
+
+    work.do = pieces
+    page = started(client)
+    queue.deliver(client)
+    begin = LongTaskChunk.begin_load_all
+
+    def lose_and_begin(names: Sequence[str]) -> Callable[[], list[Any]]:
+        faults.lose_request("Lookup", grpc.StatusCode.DEADLINE_EXCEEDED)
+        return begin(names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LongTaskChunk, "begin_load_all", lose_and_begin)
+        answer = client.get(job(page, "showresult"))
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    answer = client.get(job(page, "showresult"))
+    assert answer.status_code == 200
+    assert len(answer.data) == 3_000_000 * (1 if kind is bytes else 2)
 
 
 def test_without_a_database_the_answer_is_503(
