@@ -85,7 +85,7 @@ class Program:
         """Ask it to end, and wait until it has."""
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(60)  # it ends several programs, one after the other
         finally:
             self.kill()
 
