@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, datastore_calls
-from gaetk_longtask.dev.pieces import Piece
+from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore
+from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between
 from tests.cloud_tasks import CloudTasks
 from tests.support import Work, start, tasks_in
@@ -68,6 +69,17 @@ def make_app(
         return app
 
     return make
+
+
+@pytest.fixture(scope="module", params=DatastoreKind)
+def each_datastore_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each local Datastore in turn."""
+    try:
+        piece = start_datastore(request.param)
+    except MissingPieceError as exc:
+        pytest.skip(str(exc))
+    with piece:
+        yield piece.host
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ class Note(ndb.Model):
 
 
 class Watch:
-    """Counts the calls that a client has begun, and those of them for which nobody has waited; loses some of them."""
+    """Counts how many calls a client has begun, and how many of them nobody has waited for yet. It can lose calls."""
 
     def __init__(self, client: ndb.Client, *, lost: dict[int, grpc.StatusCode] | None = None) -> None:
         self._stub = client.stub

@@ -14,8 +14,7 @@ from google.cloud.datastore_v1.types import datastore as datastore_pb2
 
 from gaetk_longtask import datastore_calls
 from gaetk_longtask.datastore_calls import call_on_commit, delete, get, in_transaction, insert, put, transaction
-from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
-from gaetk_longtask.dev.processes import MissingPieceError
+from gaetk_longtask.dev.pieces import DatastoreKind
 from gaetk_longtask.testing import Faults, put_between
 
 READ_AND_WRITTEN = ["Lookup", "Commit"]
@@ -30,15 +29,9 @@ class Counter(ndb.Model):
     seen = ndb.DateTimeProperty()
 
 
-@pytest.fixture(scope="module", params=DatastoreKind)
-def host(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each local Datastore in turn."""
-    try:
-        piece = start_datastore(request.param)
-    except MissingPieceError as exc:
-        pytest.skip(str(exc))
-    with piece:
-        yield piece.host
+@pytest.fixture
+def host(each_datastore_host: str) -> str:
+    return each_datastore_host
 
 
 @pytest.fixture
@@ -85,7 +78,7 @@ def test_only_the_firestore_emulator_needs_a_call_to_begin(
     host: str, key: ndb.Key, request: pytest.FixtureRequest
 ) -> None:
     transaction(lambda: increment(key), retries=0)
-    is_firestore = request.node.callspec.params["host"] is DatastoreKind.FIRESTORE
+    is_firestore = request.node.callspec.params["each_datastore_host"] is DatastoreKind.FIRESTORE
     assert datastore_calls._emulators[host] is not is_firestore
 
 

@@ -5,14 +5,11 @@ They differ in what they return at the end of a query.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from gaetk_longtask import LongRunningTaskHandler, Status
-from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
-from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.testing import ManualClock, TaskRunner
 from tests.integration.examples.conftest import Example
 from tests.integration.examples.invoices import PREPARED, Invoice, Reconciled, store_invoices
@@ -21,15 +18,10 @@ LONG_JOBS = "long-jobs.md"
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(scope="module", params=DatastoreKind)
-def longtask_datastore_host(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each local Datastore in turn."""
-    try:
-        piece = start_datastore(request.param)
-    except MissingPieceError as exc:
-        pytest.skip(str(exc))
-    with piece:
-        yield piece.host
+@pytest.fixture(scope="module")
+def longtask_datastore_host(each_datastore_host: str) -> str:
+    """Each local Datastore in turn, for the plugin's fixtures."""
+    return each_datastore_host
 
 
 def paged(example: Example, clock: ManualClock, reconcile: Reconciled) -> TaskRunner:
