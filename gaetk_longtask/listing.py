@@ -15,7 +15,7 @@ from typing import Any
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument
 from google.cloud import ndb
 
-from gaetk_longtask.entities import NAMESPACE
+from gaetk_longtask.datastore.entities import NAMESPACE
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import INFO_PROPERTIES, LongTask

@@ -15,6 +15,7 @@ from functools import partial
 from gaetk_longtask import starting
 from gaetk_longtask.exceptions import EndUntoldError, LongTaskError, UnknownTaskError
 from gaetk_longtask.foreign import logging_failures
+from gaetk_longtask.healing import heal_due
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads import chunks
@@ -47,7 +48,7 @@ def sweep(
     """
 
     def heal(task_id: str) -> bool:
-        if starting.heal_due(runtime, task_id, early=early) is not None:
+        if heal_due(runtime, task_id, early=early) is not None:
             return True
         task = runtime.store.get(task_id)
         return task is None or task.is_known

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask.entities import Entity
+from gaetk_longtask.datastore.entities import Entity
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.status import Status
 

@@ -1,4 +1,4 @@
-"""From parameters to a task that is stored and enqueued; joining, retrying and healing."""
+"""From parameters to a task that is stored and enqueued; joining, and retrying."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import datastore_calls
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.failures import Raised, new_reference
@@ -29,7 +29,7 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
+from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore, new_token
@@ -179,7 +179,7 @@ def enqueue(runtime: Runtime, task: LongTask) -> None:
     Raise `EnqueueRefusedError` if the task is `failed` now, unless an earlier delivery has already changed it.
     """
     try:
-        _enqueue(runtime, _request(task))
+        send(runtime, request_for(task))
         runtime.store.tell(Event.ENQUEUED, task)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task.id[:8], exc)
@@ -210,7 +210,7 @@ def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
     if task is None or not task.is_untold:
         return
     try:
-        _enqueue(runtime, _request(task))
+        send(runtime, request_for(task))
     except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
         log.warning("the handler of %s is told of its end when it is due: %s", task.id[:8], exc)
 
@@ -218,7 +218,7 @@ def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
 def hand_on(runtime: Runtime, task: LongTask) -> bool:
     """Enqueue a task that its attempt has handed over; return whether that is certain."""
     try:
-        _enqueue(runtime, _request(task))
+        send(runtime, request_for(task))
         runtime.store.tell(Event.ENQUEUED, task)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
         log.warning("%s is handed over by the current delivery: %s", task.id[:8], exc)
@@ -250,40 +250,7 @@ def retry(
     return task
 
 
-def heal(runtime: Runtime, task: LongTask) -> LongTask:
-    """Enqueue a task again if it is due. Of several callers, one does so and the others see that it is not due."""
-    if task.due_at is None or task.due_at > runtime.clock():
-        return task
-    return heal_due(runtime, task.id) or task
-
-
-def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask | None:
-    """Enqueue a task again that is due, and return it; None if it is not due, or another caller was faster.
-
-    With `early`, this also applies to a task that waits and is not due yet. If the queue refuses it, the task stays as
-    it is: the queue may still have an earlier delivery, and the next healing may succeed.
-    """
-    healed = runtime.store.heal(task_id, early=early)
-    if healed is None:
-        return None
-    # At most one of these deliveries is in the queue: each replaces the one before.
-    name, before = (f"heal-{task_id}-{number}" for number in (healed.healings, healed.healings - 1))
-    request = replace(_request(healed), version=None, name=name, replaces=before if healed.healings > 1 else None)
-    request = replace(request, headers={**request.headers, HEALING_HEADER: str(healed.healings)})
-    try:
-        _enqueue(runtime, request)
-        runtime.store.tell(Event.ENQUEUED, healed)
-    except EnqueueUncertainError as exc:
-        log.warning("enqueuing of %s is uncertain, healed when due: %s", task_id[:8], exc)
-    except EnqueueRefusedError as exc:
-        log.error("%s can't be enqueued again, healed when due: %s", task_id[:8], exc)
-        return runtime.store.get(task_id)  # an earlier delivery may be at work
-    except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
-        log.error("%s can't be enqueued again: %s", task_id[:8], exc)
-    return healed
-
-
-def _enqueue(runtime: Runtime, request: QueueRequest) -> None:
+def send(runtime: Runtime, request: QueueRequest) -> None:
     """Enqueue a request. Whatever else a queue of the application's own raises leaves it uncertain."""
     try:
         runtime.queue.enqueue(request)
@@ -295,7 +262,8 @@ def _enqueue(runtime: Runtime, request: QueueRequest) -> None:
         raise EnqueueUncertainError(f"The queue raised {type(exc).__name__}: {exc}") from exc
 
 
-def _request(task: LongTask) -> QueueRequest:
+def request_for(task: LongTask) -> QueueRequest:
+    """Return the request that delivers a task."""
     return QueueRequest(
         queue=task.queue,
         uri=job_url(task.queue_path or task.path, task.id, "execute"),

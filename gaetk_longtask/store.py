@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from gaetk_longtask import datastore_calls, failures, transitions
+from gaetk_longtask import failures, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.entities import NAMESPACE
+from gaetk_longtask.datastore import calls as datastore_calls
+from gaetk_longtask.datastore.entities import NAMESPACE
 from gaetk_longtask.events import Event, emit
 from gaetk_longtask.info import Progress
 from gaetk_longtask.limits import CHUNK_GRACE

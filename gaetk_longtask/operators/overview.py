@@ -15,7 +15,7 @@ from typing import Self
 from google.cloud import ndb
 
 from gaetk_longtask import listing
-from gaetk_longtask.entities import NAMESPACE
+from gaetk_longtask.datastore.entities import NAMESPACE
 from gaetk_longtask.exceptions import TooLargeError, UnknownTaskError
 from gaetk_longtask.failures import last_failure
 from gaetk_longtask.listing import PAGE, Filter, asking, fetch

@@ -19,8 +19,8 @@ from typing import Any, Self, TypeVar
 
 from google.cloud import ndb
 
-from gaetk_longtask.datastore_calls import Begun, begin_put
-from gaetk_longtask.entities import NAMESPACE
+from gaetk_longtask.datastore.calls import Begun, begin_put
+from gaetk_longtask.datastore.entities import NAMESPACE
 from gaetk_longtask.exceptions import DamagedDataError, TooLargeError
 from gaetk_longtask.models import LongTaskChunk
 from gaetk_longtask.payloads.cutting import BLOCK_BYTES, Buffer, Cutter, Packed, inline_blocks, unpack

@@ -10,8 +10,8 @@ from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gaetk_longtask import datastore_calls
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.models import LongTaskProgress
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import KEPT_SECONDS, ProgressStore, Written, is_later, readable

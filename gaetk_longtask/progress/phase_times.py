@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore.calls import UNCACHED
 from gaetk_longtask.models import LongTaskPhases
 from gaetk_longtask.progress.durations import REMEMBERED, median
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
-from gaetk_longtask.checkpoints import Checkpoints
+from gaetk_longtask.execution.checkpoints import Checkpoints
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.web import checks
 

@@ -10,9 +10,11 @@ from flask import Response, current_app, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import SecurityError
 
-from gaetk_longtask import execution, replies, telling
+from gaetk_longtask.execution import replies, telling
+from gaetk_longtask.execution.attempts import Work
+from gaetk_longtask.execution.deliveries import deliver
+from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.replies import Reply
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web.current import current_runtime, handler_class
 from gaetk_longtask.web.hooks import Hooks
@@ -22,7 +24,7 @@ from gaetk_longtask.web.requests import JobName, asked_job, delivery_of, is_task
 NO_SUCH_TASK = "no such task"  #: the reply to a delivery whose id can't be a task id
 
 
-def answer(hooks: Hooks, work: execution.Work, tell: telling.Hook) -> Response:
+def answer(hooks: Hooks, work: Work, tell: telling.Hook) -> Response:
     """Return the reply to the queue's current request; 403 if the request is not the queue's.
 
     `work` does the work of an attempt, and `tell` calls the handler's `task_ended`.
@@ -67,12 +69,12 @@ def admit_host() -> None:
         request_ctx.match_request()
 
 
-def _deliver(hooks: Hooks, delivery: Delivery, work: execution.Work, tell: telling.Hook) -> Reply:
-    def deliver(runtime: Runtime) -> Reply:
-        reply = execution.deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
+def _deliver(hooks: Hooks, delivery: Delivery, work: Work, tell: telling.Hook) -> Reply:
+    def answered(runtime: Runtime) -> Reply:
+        reply = deliver(runtime, delivery, hooks.options(runtime.config), work, report_exception)
         return telling.tell(runtime, reply, delivery, tell, report_exception)
 
-    return _guarded(deliver)
+    return _guarded(answered)
 
 
 def _guarded(reply: Callable[[Runtime], Reply]) -> Reply:

@@ -11,8 +11,8 @@ from flask import after_this_request, request
 from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
-from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.config import Config
+from gaetk_longtask.execution.checkpoints import Checkpoints
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from gaetk_longtask import starting
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError, LongTaskError
+from gaetk_longtask.healing import heal
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
@@ -174,7 +175,7 @@ class _Visit:
         if task is None:
             return None
         try:
-            task = starting.heal(self._runtime, task)
+            task = heal(self._runtime, task)
         except STORE_ERRORS as exc:  # the state is known all the same
             log.warning("%s not enqueued again, Datastore does not respond: %s", task_id[:8], exc)
         self._task, snapshot = task, self._answers.snapshot(task)

@@ -13,7 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from google.cloud import ndb
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, datastore_calls
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status
+from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.dev.pieces import DatastoreKind, Piece, start_datastore
 from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.testing import Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, put_between

@@ -18,7 +18,7 @@ from flask_wtf.csrf import CSRFProtect
 from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PickleSerializer, Status
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore.calls import UNCACHED
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.progress.snapshot import Snapshot

@@ -12,8 +12,8 @@ from google.api_core.exceptions import AlreadyExists, PermissionDenied, ServiceU
 from google.cloud import ndb
 from google.cloud.datastore_v1.types import datastore as datastore_pb2
 
-from gaetk_longtask import datastore_calls
-from gaetk_longtask.datastore_calls import call_on_commit, delete, get, in_transaction, insert, put, transaction
+from gaetk_longtask.datastore import calls as datastore_calls
+from gaetk_longtask.datastore.calls import call_on_commit, delete, get, in_transaction, insert, put, transaction
 from gaetk_longtask.dev.pieces import DatastoreKind
 from gaetk_longtask.testing import Faults, put_between
 

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, PermanentTaskFailure, Status
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore.calls import UNCACHED
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.failures import MOST_KEPT, Failure, failures_of, last_failure, tracebacks
 from gaetk_longtask.limits import LEASE

@@ -17,7 +17,8 @@ from google.cloud.datastore_v1.services.datastore.transports import DatastoreGrp
 from google.cloud.datastore_v1.types import CompositeFilter, LookupRequest, PropertyFilter, PropertyOrder, Query
 from google.cloud.datastore_v1.types import Filter as QueryFilter
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, datastore_calls, listing
+from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Status, listing
+from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.exceptions import ConfigurationError, TooLargeError
 from gaetk_longtask.info import Progress
 from gaetk_longtask.listing import Filter, latest

@@ -15,8 +15,8 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, PermanentTaskFailure, Status, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError, HandedOver
+from gaetk_longtask.execution.telling import PATIENT_HEALINGS
 from gaetk_longtask.limits import LONGEST_RUN, MOST_FAILURES, READY_PATIENCE
-from gaetk_longtask.telling import PATIENT_HEALINGS
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock
 from tests.support import (
     FORGED,

@@ -9,7 +9,8 @@ from google.cloud import ndb
 from google.cloud.datastore import helpers
 from google.cloud.ndb import model
 
-from gaetk_longtask import LongTask, Status, datastore_calls
+from gaetk_longtask import LongTask, Status
+from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.info import Progress, TaskInfo
 from tests.unit.conftest import ID, NOW, info_of
 

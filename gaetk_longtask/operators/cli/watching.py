@@ -9,7 +9,8 @@ from typing import Any, Protocol, TextIO
 
 import click
 
-from gaetk_longtask import listing, starting
+from gaetk_longtask import listing
+from gaetk_longtask.healing import heal
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import cli_output as output
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -74,7 +75,7 @@ def follow(runtime: Runtime, task: LongTask) -> LongTask:
         while not task.status.ended:
             view.show(listing.latest(runtime, task))
             time.sleep(POLL_SECONDS)
-            task = starting.heal(runtime, runtime.store.get(task.id) or task)
+            task = heal(runtime, runtime.store.get(task.id) or task)
         if isinstance(view, Bar):
             view.show(listing.latest(runtime, task))
     finally:

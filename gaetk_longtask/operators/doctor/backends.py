@@ -11,10 +11,10 @@ from google.api_core import exceptions as api_exceptions
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import tasks_v2
 
-from gaetk_longtask import datastore_calls
 from gaetk_longtask.config import find_location, need_project
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore import calls as datastore_calls
+from gaetk_longtask.datastore.calls import UNCACHED
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.listing import Filter

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from google.auth.exceptions import GoogleAuthError
 
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.datastore_calls import UNCACHED
+from gaetk_longtask.datastore.calls import UNCACHED
 from gaetk_longtask.exceptions import ConfigurationError
 from gaetk_longtask.info import Progress, TaskInfo
 from gaetk_longtask.models import LongTaskProgress

@@ -12,6 +12,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
+from gaetk_longtask.execution.schedule import Schedule
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads import chunks
@@ -19,7 +20,6 @@ from gaetk_longtask.payloads.encoding import encode, yielded_layout
 from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.runtime import Runtime, TaskOptions
-from gaetk_longtask.schedule import Schedule
 from gaetk_longtask.transitions import Checkpoint
 
 log = logging.getLogger(__name__)

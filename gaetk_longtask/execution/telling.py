@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import partial
 
 from gaetk_longtask.contexts import STORE_ERRORS
+from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.queues import Delivery
-from gaetk_longtask.replies import Reply
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.transitions import Effect
 

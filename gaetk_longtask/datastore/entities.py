@@ -7,7 +7,7 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gaetk_longtask import datastore_calls
+from gaetk_longtask.datastore import calls as datastore_calls
 
 NAMESPACE = ""  #: the namespace of our kinds, whatever namespace the application works in
 

@@ -1,4 +1,4 @@
-"""One attempt, from the queue's delivery to its commit; does not use Flask."""
+"""One attempt, from its claim to the commit of its outcome."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from google.cloud import ndb
 
 from gaetk_longtask import exceptions, transitions
-from gaetk_longtask.checkpoints import Checkpoints
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
+from gaetk_longtask.execution.checkpoints import Checkpoints
+from gaetk_longtask.execution.outcomes import Done, Failed, HandedOver, Lost, Outcome
+from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.failures import Cause, Raised, new_reference
 from gaetk_longtask.foreign import must_pass, stands_for
 from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTask
-from gaetk_longtask.outcomes import Done, Failed, HandedOver, Lost, Outcome
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads.encoding import encode_pieces
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.phases import Phases
 from gaetk_longtask.progress.reporter import Reporter
-from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot, presentable
+from gaetk_longtask.progress.snapshot import Snapshot, presentable
 from gaetk_longtask.progress.time_left import TimeLeft
-from gaetk_longtask.queues import Delivery, Objection
-from gaetk_longtask.replies import Reply, objecting
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
 
@@ -54,46 +52,7 @@ class _WorkError(Exception):
         self.cause = cause
 
 
-def deliver(
-    runtime: Runtime, delivery: Delivery, options: TaskOptions, work: Work, report_exception: ReportException
-) -> Reply:
-    """Claim the task and run an attempt, if the delivery may; return the reply.
-
-    An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
-    """
-    try:
-        claim = runtime.store.claim(delivery, max_attempts=options.max_attempts)
-        if claim.objection is Objection.BUSY and claim.task and _owner_is_dead(runtime, claim.task, delivery):
-            claim = runtime.store.claim(delivery, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
-    except STORE_ERRORS as exc:
-        log.warning("task %s not claimed, Datastore does not respond: %s", delivery.task_id[:8], exc)
-        return Reply(code=500, reason="Datastore does not respond")
-    if claim.objection is not None:
-        return objecting(claim.objection, claim.task, delivery)
-    assert claim.task is not None  # noqa: S101  # without an objection there is a task
-    with runtime.ndb_context.namespace(claim.task.namespace):
-        return _Attempt(runtime, claim.task, options, work, report_exception).run()
-
-
-def _owner_is_dead(runtime: Runtime, task: LongTask, delivery: Delivery) -> bool:
-    """Return whether the owner of a task is dead, because it has missed its beats.
-
-    Only a later delivery of the owner's Cloud Tasks task may take over. Such a delivery comes when the earlier one has
-    ended without an answer, or has passed its deadline. A duplicate has no higher retry count. A missing snapshot
-    proves nothing.
-    """
-    if task.delivered_by != delivery.task_name or task.delivery_retries >= delivery.retry_count:
-        return False
-    snapshot = runtime.progress.read(task.id)
-    if snapshot is None:
-        return False
-    now = runtime.clock()
-    if snapshot.fence < task.fence:  # the owner has not sent a beat yet
-        return bool(now - task.started_at > timedelta(seconds=MISSED_BEATS * runtime.progress.interval_seconds))
-    return snapshot.fence == task.fence and snapshot.is_silent(now)
-
-
-class _Attempt:
+class Attempt:
     """Owns the task until its commit, or until the task is cancelled or taken over."""
 
     def __init__(

@@ -1,0 +1,1 @@
+"""How our entities are read and written in Datastore."""
