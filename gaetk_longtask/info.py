@@ -36,6 +36,31 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """How far a task is that is done in parts."""
+
+    done: int  #: how many parts have a result
+    total: int
+
+    def document(self) -> dict[str, int]:
+        """Return it for programs, and as it is stored."""
+        return {"done": self.done, "total": self.total}
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> Self:
+        """Read what `document` returned."""
+        return cls(done=int(stored["done"]), total=int(stored["total"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Which part of a task `execute_part` works on."""
+
+    number: int  #: from 0, in the order of `split_task`
+    total: int  #: how many parts there are
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """The progress of the work, in the author's own words and steps."""
 
@@ -45,8 +70,9 @@ class Progress:
     eta_seconds: float | None = None  #: the time left; None while it would be a guess
     initial: bool = False  #: whether the work has reported no message yet: `message` is ours, not the author's
     phase: Phase | None = None  #: None if the task has no phases, or before the first one
-    share: float | None = None  #: the share of the whole task that is done; None if the task has no phases
+    share: float | None = None  #: the share of the whole task that is done; None if it has neither phases nor parts
     facts: Facts = field(default_factory=dict)  #: what the work has reported, by name
+    parts: Parts | None = None  #: None if the task is done in one piece, or not split yet
 
     @property
     def percent(self) -> int | None:
@@ -73,6 +99,7 @@ class Progress:
             phase=Phase.from_stored(stored["phase"]) if stored.get("phase") else None,
             share=stored.get("share"),
             facts=stored.get("facts") or {},
+            parts=Parts.from_stored(stored["parts"]) if stored.get("parts") else None,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -82,6 +109,8 @@ class Progress:
             stored["phase"] = self.phase.document()
         if self.share is not None:
             stored["share"] = self.share
+        if self.parts is not None:
+            stored["parts"] = self.parts.document()
         if self.initial:
             stored["initial"] = True
         if self.facts:

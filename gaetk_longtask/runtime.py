@@ -87,4 +87,5 @@ class TaskOptions:
     service: str | None
     version: str | None
     phases: tuple[str, ...] = ()
+    parallel: int | None = None  #: how many parts are at work at the same time; None: the work is one piece
     tells_end: bool = False  #: whether the handler has `task_ended`

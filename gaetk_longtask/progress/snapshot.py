@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, Self, TypeVar, get_type_hints
 
 from gaetk_longtask.foreign import text_of
-from gaetk_longtask.info import Facts, Phase, Progress, TaskInfo
+from gaetk_longtask.info import Facts, Parts, Phase, Progress, TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.status import Status
 
@@ -147,6 +147,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     datetime: _moment,
     Status: _STATUSES.__getitem__,
     Phase: Phase.from_stored,
+    Parts: Parts.from_stored,
 }
 _READERS |= {kind | None: read for kind, read in _READERS.items()}
 _READERS[Facts] = _facts
@@ -155,6 +156,7 @@ _WRITERS: dict[Any, Callable[[Any], Any]] = {
     datetime: _microseconds,
     datetime | None: _microseconds,
     Phase | None: Phase.document,
+    Parts | None: Parts.document,
 }
 for _cls in (Progress, TaskInfo):
     _READERS[_cls], _WRITERS[_cls] = _Codec(_cls).read, _Codec(_cls).write

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from gaetk_longtask.execution.checkpoints import Checkpoints
+from gaetk_longtask.info import Part
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.web import checks
 
@@ -25,6 +26,9 @@ class WorkCalls:
     facts: ClassVar[Mapping[str, str]] = {}
     #: In `execute_task`: the last state that an earlier attempt has stored with `checkpoint`; None if there is none.
     resumed_from: Any = None
+
+    #: In `execute_part`: which part it is. It has a `number`, from 0, and a `total`.
+    part: Part | None = None
 
     _reporter: Reporter | None = None
     _checkpoints: Checkpoints | None = None

@@ -22,9 +22,14 @@ _LONGEST_AUTOMATIC_TIME, _LONGEST_TIME = timedelta(minutes=10), timedelta(hours=
 _NO_TEXTS = (bytes, bytearray, int, float, list, tuple, dict, set, frozenset)  #: what is often taken for a title
 _LONGEST_KEPT = timedelta(days=36_525)
 _MOST_PHASES, _LONGEST_PHASE = 20, 60
+_MOST_PARALLEL = 100
+_IN_PARTS = ("split_task", "execute_part", "join_parts")
 #: What a handler's author may override, and the library calls without awaiting it.
 HOOKS = (
     "execute_task",
+    "split_task",
+    "execute_part",
+    "join_parts",
     "display_result",
     "prepare_task",
     "render_status",
@@ -65,6 +70,8 @@ def _problems(cls: Any) -> Iterator[str]:
         )
     if type(cls.max_attempts) is not int or cls.max_attempts < 1:
         yield f"max_attempts must be an int of at least 1, not {cls.max_attempts!r}."
+    if type(cls.parallel) is not int or not 1 <= cls.parallel <= _MOST_PARALLEL:
+        yield f"parallel must be an int from 1 to {_MOST_PARALLEL}, not {cls.parallel!r}."
     if not _is_property(cls, "total_steps") and not _is_number(cls.total_steps):
         yield f"total_steps must be a number of at least 0, not {cls.total_steps!r}."
     if type(cls.unique_key_shared) is not bool:
@@ -171,10 +178,31 @@ def check_hooks(cls: Any) -> None:
             )
 
 
-def check_work(cls: Any, *, placeholder: Any) -> None:
-    """Raise `TypeError` if ``execute_task`` is still the `placeholder`."""
-    if cls.execute_task is placeholder:
-        raise TypeError(f"{cls.__qualname__} has no execute_task(self, parameters). Define it to do the work.")
+def check_work(cls: Any, *, base: Any) -> None:
+    """Raise `TypeError` unless a class says how its work is done: in one piece, or in parts.
+
+    `base` is the class whose methods are only placeholders.
+    """
+    name = cls.__qualname__
+    own = {hook for hook in ("execute_task", *_IN_PARTS) if getattr(cls, hook) is not getattr(base, hook)}
+    in_parts = sorted(own & set(_IN_PARTS), key=_IN_PARTS.index)
+    if not own:
+        raise TypeError(
+            f"{name} has no execute_task(self, parameters). Define it to do the work, or define split_task and "
+            "execute_part to do it in parts."
+        )
+    if "execute_task" in own and in_parts:
+        raise TypeError(
+            f"{name} has both execute_task and {in_parts[0]}. Define execute_task for work in one piece, or split_task "
+            "and execute_part for work in parts."
+        )
+    for needed, arguments in (("split_task", "self, parameters"), ("execute_part", "self, parameters, part")):
+        if in_parts and needed not in own:
+            raise TypeError(f"{name} has {in_parts[0]}, but no {needed}({arguments}). Work in parts needs both.")
+    if in_parts and cls.phases:
+        raise TypeError(
+            f"{name}.phases must be empty, because the work is done in parts, and the page shows how many are done."
+        )
 
 
 def takes_task(display_result: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -57,6 +57,8 @@ class LongRunningTaskHandler(WorkCalls, View):
     unique_key_shared: ClassVar[bool] = False
     queue: ClassVar[str | None] = None  #: the queue; None for ``LONGTASK_QUEUE``
     service: ClassVar[str | None] = None  #: the App Engine service that does the work; None for ``LONGTASK_SERVICE``
+    #: How many parts of a task are at work at the same time, at most 100; counts for tasks that are split from now on.
+    parallel: ClassVar[int] = 8
     #: Converts parameters and results to bytes, unless they are `str` or `bytes`.
     serializer: ClassVar[Serializer] = JSONSerializer()
     #: The template of the waiting page; it gets a `StatusPage` as ``page``.
@@ -144,6 +146,32 @@ class LongRunningTaskHandler(WorkCalls, View):
         """
         raise NotImplementedError
 
+    def split_task(self, parameters: Any) -> Iterable[Any]:
+        """Return or yield the parts of the work, at most 1,000: anything that the serializer accepts.
+
+        Write it and `execute_part` instead of `execute_task`, to have the parts worked on by several requests at the
+        same time. Their order is the order of the results in `join_parts`. Without any part, `join_parts` comes at
+        once. It can report progress, but must not call `checkpoint`.
+        """
+        raise NotImplementedError
+
+    def execute_part(self, parameters: Any, part: Any) -> Any:
+        """Do one part of the work, in a request of its own; return its result or yield it in pieces.
+
+        All that holds for `execute_task` holds for each part: `max_attempts`, `time_limit`, `checkpoint` and the calls
+        that report progress. `self.part` says which part it is. A part that fails for good fails the task.
+        """
+        raise NotImplementedError
+
+    def join_parts(self, parameters: Any, results: Sequence[Any]) -> Any:
+        """Make the task's result of the results of all parts; return it or yield it in pieces.
+
+        `results` loads each result when it is accessed, by index, slice or iteration. A result that was yielded is a
+        `YieldedResult`. By default, the result is the list of all results, which together must not be larger than a
+        result may be (32 MiB).
+        """
+        return list(results)
+
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
         return render(self.status_template, page=display)
@@ -199,7 +227,7 @@ class LongRunningTaskHandler(WorkCalls, View):
 
         The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
         """
-        check_work(cls, placeholder=LongRunningTaskHandler.execute_task)
+        check_work(cls, base=LongRunningTaskHandler)
         cls._read_methods()  # again: a hook or an attribute may have been set after the class was made
         check_hooks(cls)
         check_attributes(cls)
@@ -262,5 +290,6 @@ class LongRunningTaskHandler(WorkCalls, View):
             service=cls.service or config.service,
             version=None if elsewhere else config.version,
             phases=tuple(str(name) for name in cls.phases),
+            parallel=cls.parallel if cls.split_task is not LongRunningTaskHandler.split_task else None,
             tells_end=cls.task_ended is not LongRunningTaskHandler.task_ended,
         )
