@@ -29,9 +29,10 @@ from typing import Any, TypeVar
 
 import blinker
 
-from gaetk_longtask.failures import failures_of
+from gaetk_longtask.failures import failures_of, last_failure
 from gaetk_longtask.foreign import is_async, logging_failures
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import LongTask, LongTaskPart
+from gaetk_longtask.splits import number_in
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,16 @@ class Event(StrEnum):
     REFUSED = "refused"  #: Cloud Tasks has refused it; the task is `failed`
     HEALED = "healed"  #: enqueued again after too long without news
     PURGED = "purged"  #: deleted, because it had expired
+    SPLIT = "split"  #: cut into parts, which are at work from now on
+    PART_FINISHED = "part_finished"  #: a part has a result
+    PART_FAILED = "part_failed"  #: an attempt at a part failed; another one follows, or the task fails
+    JOINING = "joining"  #: all parts have a result; the join begins
 
 
 #: What a receiver may ask for; some events lack some of them.
 _FIELDS = {
     *("task", "event", "id", "endpoint", "attempt", "delivery", "seconds", "attempt_seconds", "click_trace"),
-    *("reference", "cause", "exception", "permanent", "attempts"),
+    *("reference", "cause", "exception", "permanent", "attempts", "part", "parts"),
 }
 
 
@@ -108,16 +113,30 @@ cancelled = _signals[Event.CANCELLED]
 refused = _signals[Event.REFUSED]
 healed = _signals[Event.HEALED]
 purged = _signals[Event.PURGED]
+split = _signals[Event.SPLIT]
+part_finished = _signals[Event.PART_FINISHED]
+part_failed = _signals[Event.PART_FAILED]
+joining = _signals[Event.JOINING]
 
-_LEVELS = {Event.ATTEMPT_FAILED: WARNING, Event.HEALED: WARNING, Event.FAILED: ERROR, Event.REFUSED: ERROR}
+_LEVELS = {
+    Event.ATTEMPT_FAILED: WARNING,
+    Event.PART_FAILED: WARNING,
+    Event.HEALED: WARNING,
+    Event.FAILED: ERROR,
+    Event.REFUSED: ERROR,
+}
 
 
-def emit(event: Event, task: LongTask, now: datetime, *, trace: str | None = None) -> None:
+def emit(
+    event: Event, task: LongTask, now: datetime, *, trace: str | None = None, part: LongTaskPart | None = None
+) -> None:
     """Log an event that the caller has committed, and send its signal. A receiver that raises is logged.
+
+    `part` is the part of the task that the event is about, if it is about one.
 
     `trace` is the current request's, as Cloud Logging names it: ``projects/…/traces/…``.
     """
-    fields = _fields(event, task, now)
+    fields = _fields(event, task, now) if part is None else _fields_of_part(event, task, part, now)
     extra = {"json_fields": fields} | ({} if trace is None else {"trace": trace})
     line = " ".join(f"{name}={value}" for name, value in fields.items() if name != "event")
     level = WARNING if fields.get("permanent") else _LEVELS.get(event, INFO)
@@ -163,6 +182,29 @@ def _fields(event: Event, task: LongTask, now: datetime) -> dict[str, Any]:
     fields |= _of_failures(event, task)
     if event is Event.FAILED:
         fields["permanent"] = task.permanent
+    if event in (Event.SPLIT, Event.JOINING) and task.progress.parts is not None:
+        fields["parts"] = task.progress.parts.total
+    return fields
+
+
+def _fields_of_part(event: Event, task: LongTask, part: LongTaskPart, now: datetime) -> dict[str, Any]:
+    failed = event is Event.PART_FAILED
+    fields: dict[str, Any] = {
+        "event": event.value,
+        "id": task.id[:8],
+        "endpoint": task.endpoint,
+        "part": number_in(part.id),
+        "attempt": max(part.failures, 1) if failed else part.attempt,
+        "delivery": part.deliveries,
+        "seconds": _seconds(task.requested_at, now),
+        "attempt_seconds": _seconds(part.started_at, now),
+    }
+    if task.trace:
+        fields["click_trace"] = task.trace
+    if failed and (failure := last_failure(part)) is not None:
+        fields |= {"reference": failure.reference, "cause": failure.cause, "permanent": part.permanent}
+        if failure.exception:
+            fields["exception"] = failure.exception
     return fields
 
 

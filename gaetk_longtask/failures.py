@@ -19,7 +19,7 @@ from google.cloud import ndb
 
 from gaetk_longtask.exceptions import describe_type
 from gaetk_longtask.foreign import must_pass, text_of
-from gaetk_longtask.models import LongTask, LongTaskTraceback
+from gaetk_longtask.models import LongTask, LongTaskPart, LongTaskTraceback, WorkUnit
 
 MOST_KEPT = 10  #: how many attempts a task remembers
 MOST_REFERENCES = 100  #: how many references lead to a task
@@ -35,6 +35,7 @@ class Cause(StrEnum):
     PERMANENT = "permanent"  #: the author's code raised `PermanentTaskFailure`
     SERIALIZATION = "serialization"  #: the result can't be stored
     DAMAGED = "damaged"  #: the parameters or the state to resume from can't be read
+    DAMAGED_INPUT = "damaged_input"  #: what ``split_task`` has returned for the part can't be read
     DIED = "died"  #: no sign of life; known when the next attempt begins
     DEADLINE = "deadline"  #: as `DIED`, but it had used up its time
     NO_PROGRESS = "no_progress"  #: it was handed over without anything new
@@ -82,6 +83,7 @@ class Failure:
     message: str | None = None
     place: str | None = None
     has_traceback: bool = False
+    part: int | None = None  #: the part whose failure has failed the task, from 0
     instance: str | None = None
     version: str | None = None
     trace: str | None = None  #: of the delivery's request
@@ -119,7 +121,7 @@ def worker(trace: str | None) -> dict[str, str]:
 
 
 def record(
-    task: LongTask, now: datetime, cause: Cause, *, reference: str | None = None, raised: Raised | None = None
+    task: WorkUnit, now: datetime, cause: Cause, *, reference: str | None = None, raised: Raised | None = None
 ) -> None:
     """Add to a task in memory that its attempt ended badly, before its failures are counted."""
     stored = task.failed_attempts or []
@@ -144,7 +146,18 @@ def record(
     task.error_reference = failure.reference
 
 
-def failures_of(task: LongTask) -> list[Failure]:
+def adopt(task: LongTask, part: LongTaskPart, number: int) -> None:
+    """Add to a task in memory that one of its parts has failed for good, with what the part keeps about it."""
+    stored, failed = task.failed_attempts or [], (part.failed_attempts or [])[-1:]
+    for failure in failed:
+        numbered = failure | {"number": stored[-1]["number"] + 1 if stored else 1, "part": number}
+        task.failed_attempts = [*stored, numbered][-MOST_KEPT:]
+        task.references = [*task.references, failure["reference"]][-MOST_REFERENCES:]
+    task.error_reference, task.error, task.permanent = part.error_reference, part.error, part.permanent
+    task.failures = part.failures
+
+
+def failures_of(task: WorkUnit) -> list[Failure]:
     """Return the summaries in a task, the oldest first."""
     found = []
     for stored in task.failed_attempts or []:
@@ -153,33 +166,45 @@ def failures_of(task: LongTask) -> list[Failure]:
     return found
 
 
-def last_failure(task: LongTask) -> Failure | None:
+def last_failure(task: WorkUnit) -> Failure | None:
     """Return the latest summary in a task."""
     return next(reversed(failures_of(task)), None)
 
 
-def traceback_of(task: LongTask, raised: Raised, expires_at: datetime) -> LongTaskTraceback:
+def traceback_of(task: WorkUnit, raised: Raised, expires_at: datetime) -> LongTaskTraceback:
     """Return the entity for the traceback of the failure that was recorded last."""
     latest = failures_of(task)[-1]
     key = LongTaskTraceback.key_of(_name(task, latest.number))
     return LongTaskTraceback(key=key, reference=latest.reference, data=raised.traceback, expires_at=expires_at)
 
 
-def tracebacks(task: LongTask) -> dict[str, str]:
+def raised_in(part: LongTaskPart) -> Raised | None:
+    """Load what the last failure of a part has raised; None if it was nothing, or if it is gone. One read."""
+    latest = last_failure(part)
+    if latest is None or not latest.has_traceback:
+        return None
+    stored = LongTaskTraceback.load(_name(part, latest.number))
+    if stored is None or stored.reference != latest.reference:
+        return None
+    exception, message, place = latest.exception or "", latest.message or "", latest.place or ""
+    return Raised(exception=exception, message=message, place=place, traceback=stored.data)
+
+
+def tracebacks(task: WorkUnit) -> dict[str, str]:
     """Load the tracebacks of a task's failures; return each by its reference. One request, none if there are none."""
     names = [_name(task, failure.number) for failure in failures_of(task) if failure.has_traceback]
     found = [each for each in LongTaskTraceback.load_all(names) if each is not None] if names else []
     return {each.reference: zlib.decompress(each.data).decode(errors="replace") for each in found}
 
 
-def traceback_keys(task: LongTask) -> list[ndb.Key]:
+def traceback_keys(task: WorkUnit) -> list[ndb.Key]:
     """Return the keys of all tracebacks that a task may have."""
     latest = last_failure(task)
     numbers = range(1, min(latest.number, MOST_KEPT) + 1) if latest else []
     return [LongTaskTraceback.key_of(_name(task, number)) for number in numbers]
 
 
-def _name(task: LongTask, number: int) -> str:
+def _name(task: WorkUnit, number: int) -> str:
     return f"{task.id}.{number % MOST_KEPT}"
 
 

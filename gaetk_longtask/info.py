@@ -166,6 +166,10 @@ class TaskInfo:
         return self.base_url + job_url(self.path, self.id, "query") + (f"&{'='.join(PARTIAL)}" if self.partial else "")
 
 
+#: In the URL of a delivery: the part that it is for.
+PART_FIELD = "_longtaskpart"
+
+
 def job_url(path: str, task_id: str, job: str) -> str:
     """Return the URL path that asks for `job` on a task; both are of characters that need no quoting."""
     return f"{path}?_longtaskjob={job}&_longtaskid={task_id}"

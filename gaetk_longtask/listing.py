@@ -141,7 +141,7 @@ def _lives(task: LongTask) -> bool:
 
 
 def _later(durable: Snapshot, news: Snapshot | None) -> Snapshot:
-    return news if news is not None and news.order == durable.order else durable
+    return news if news is not None and news.state == durable.state else durable
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from gaetk_longtask.foreign import logging_failures
 from gaetk_longtask.healing import heal_due
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.parts import store as parts
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
@@ -57,7 +58,7 @@ def sweep(
 
 
 def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], float] = time.monotonic) -> Report:
-    """Delete expired tasks. Then delete lost chunks.
+    """Delete expired tasks. Then delete lost parts and chunks.
 
     An NDB context must be active.
     """
@@ -77,6 +78,7 @@ def purge(runtime: Runtime, *, limit: int = PURGED, monotonic: Callable[[], floa
         return True
 
     report = _each(runtime.store.expired, delete, limit, monotonic)
+    parts.delete_expired(runtime.clock(), limit)
     _each(partial(chunks.expired, runtime.clock()), delete_chunks, limit, monotonic)
     return report
 
@@ -121,6 +123,8 @@ def _remove(runtime: Runtime, task: LongTask | None, *, works: bool = False) -> 
     if task.end_untold:
         log.error("%s is deleted, and task_ended has never returned for its end", task.id[:8])
     while chunks.delete_some(task.id):
+        pass
+    while task.parts and parts.delete_some(task.id):
         pass
     runtime.store.end_purge(task.id, works=works)
 

@@ -22,7 +22,80 @@ def _moment(*, indexed: bool = False) -> Any:
     return ndb.DateTimeProperty(tzinfo=UTC, indexed=indexed)
 
 
-class LongTask(Entity, ndb.Expando):
+class WorkUnit(Entity):
+    """What one attempt at a time works on, a task or a part of one: all that makes this safe. Nothing is indexed."""
+
+    status_name = ndb.TextProperty("status", default=Status.READY.value)
+    #: Rises with every claim, and of a task with every cancel and retry; what an attempt writes must carry the fence of
+    #: its claim.
+    fence = ndb.IntegerProperty(default=0, indexed=False)
+    failures = ndb.IntegerProperty(default=0, indexed=False)  #: exceptions and deaths of this run
+    #: Failures that a later checkpoint has taken off `failures`.
+    forgiven = ndb.IntegerProperty(default=0, indexed=False)
+    updated_at = _moment()
+    requested_at = _moment()  #: when this run was to begin: at the start, at `starts_at`, or at the last retry
+    started_at = _moment()  #: when the attempt that owns or owned it began
+    ended_at = _moment()
+    due_at = _moment()  #: when there has been no news for too long; empty after its end
+    lease_until = _moment()  #: the owner's right to work ends here; empty if it was given back
+    #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
+    token = ndb.TextProperty()
+    #: The Cloud Tasks name and retry count of the delivery that the owner works for.
+    delivered_by = ndb.TextProperty()
+    delivery_retries = ndb.IntegerProperty(default=0, indexed=False)
+    expires_at = _moment(indexed=True)  #: fit for a TTL policy
+    time_limit_seconds = ndb.FloatProperty(indexed=False)
+    keep_result_seconds = ndb.FloatProperty(indexed=False)
+
+    #: The progress that a transition wrote down last; where an attempt has handed over, with its pace.
+    progress_stored = ndb.JsonProperty("progress")
+    error = ndb.TextProperty()  #: for the visitor: why it failed, if the author gave a reason
+    permanent = ndb.BooleanProperty(default=False, indexed=False)  #: whether the author's code gave up for good
+    error_reference = ndb.TextProperty()  #: for the operator: the reference in the log line about the failure
+
+    deliveries = ndb.IntegerProperty(default=0, indexed=False)  #: how many attempts have begun, in all runs
+    #: The App Engine instance, version and trace of the attempt that owns or owned it.
+    worker = ndb.JsonProperty()
+    failed_attempts = ndb.JsonProperty()  #: the last ones that ended badly, see `failures`; without tracebacks
+    references = ndb.TextProperty(repeated=True)  #: of all attempts that ended badly
+
+    #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
+    parameters_manifest = ndb.JsonProperty()
+    parameters_blob = ndb.BlobProperty()
+    #: Until there is a result: the pieces that were yielded before the last checkpoint.
+    result_manifest = ndb.JsonProperty()
+    result_blob = ndb.BlobProperty()
+    #: The last checkpoint's state; gone once there is a result.
+    state_manifest = ndb.JsonProperty()
+    state_blob = ndb.BlobProperty()
+
+    @property
+    def id(self) -> str:
+        """The name of the entity; of a task, the random id in its URL."""
+        return str(self.key.id())
+
+    @property
+    def status(self) -> Status:
+        """The state. One that only a later version knows counts as `started`."""
+        return Status(self.status_name) if self.is_known else Status.STARTED
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the library knows the state; it leaves others alone."""
+        return self.status_name in _STATES
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that works or comes next, from 1; after a failure for good, how many there were."""
+        return int(self.failures) + (self.status is not Status.FAILED)
+
+    @property
+    def progress(self) -> Progress:
+        """The progress at the last transition; a progress store may know more."""
+        return Progress.from_stored(self.progress_stored)
+
+
+class LongTask(WorkUnit, ndb.Expando):
     """One click's work. Only `store` writes it. Properties that a later version has added are kept."""
 
     _default_indexed = False
@@ -37,98 +110,38 @@ class LongTask(Entity, ndb.Expando):
     created_by = ndb.StringProperty()
     title = ndb.TextProperty()  #: what the handler's `title_of` returned
     created_at = _moment(indexed=True)
-    updated_at = _moment()
-    requested_at = _moment()  #: when this run was to begin: at the start, at `starts_at`, or at the last retry
-    started_at = _moment()  #: when the attempt that owns or owned the task began
     starts_at = _moment()  #: when this run was to begin, if its start was delayed
-    ended_at = _moment()
     last_accessed_at = _moment()
     #: How many seconds the last successful run took since it was requested; needs the index in index.yaml.
     run_seconds = ndb.FloatProperty()
 
     status_name = ndb.StringProperty("status", default=Status.READY.value)
-    #: Rises with every claim, cancel and retry; what an attempt writes must carry the fence of its claim.
-    fence = ndb.IntegerProperty(default=0, indexed=False)
-    failures = ndb.IntegerProperty(default=0)  #: exceptions and deaths of this run; part of the overview's indexes
-    #: Failures that a later checkpoint has taken off `failures`.
-    forgiven = ndb.IntegerProperty(default=0, indexed=False)
-    due_at = _moment(indexed=True)  #: when the task has gone too long without news; empty after its end
+    failures = ndb.IntegerProperty(default=0)  #: as in `WorkUnit`; part of the overview's indexes
+    due_at = _moment(indexed=True)
     heals = ndb.IntegerProperty(default=0, indexed=False)  #: how often this run was enqueued again because it was due
     #: How often the task was enqueued again in all; it names the latest of these deliveries.
     healings = ndb.IntegerProperty(default=0, indexed=False)
-    lease_until = _moment()  #: the owner's right to work ends here; empty if it was given back
     tells_end = ndb.BooleanProperty(default=False, indexed=False)  #: whether the handler had `task_ended` at the start
     end_untold = ndb.BooleanProperty(default=False, indexed=False)  #: ended, and `task_ended` has not returned yet
-    #: Drawn for each transaction; shows that a commit was applied although its reply was lost.
-    token = ndb.TextProperty()
-    #: The Cloud Tasks name and retry count of the delivery that the owner works for.
-    delivered_by = ndb.TextProperty()
-    delivery_retries = ndb.IntegerProperty(default=0, indexed=False)
     execute_key = ndb.TextProperty()  #: the proof that a request comes from the queue; on no page and in no log
-    expires_at = _moment(indexed=True)  #: when a task that has ended is deleted; fit for a TTL policy
 
     queue = ndb.TextProperty()
     service = ndb.TextProperty()
     version = ndb.TextProperty()
-    time_limit_seconds = ndb.FloatProperty(indexed=False)
-    keep_result_seconds = ndb.FloatProperty(indexed=False)
 
     #: The name of the `LongTaskUnique` that leads equal requests here, if the handler has a `unique_key`.
     unique_name = ndb.TextProperty()
     purged = ndb.BooleanProperty(default=False, indexed=False)  #: being deleted: a retry must not bring it back
 
-    #: The last progress that a transition wrote down; where an attempt has handed over, with its pace.
-    progress_stored = ndb.JsonProperty("progress")
-    error = ndb.TextProperty()  #: for the visitor: why the task failed, if the author gave a reason
-    permanent = ndb.BooleanProperty(default=False, indexed=False)  #: whether the author's code gave up for good
-    error_reference = ndb.TextProperty()  #: for the operator: the reference in the log line about the failure
-
-    deliveries = ndb.IntegerProperty(default=0, indexed=False)  #: how many attempts have begun, in all runs
     trace = ndb.TextProperty()  #: the trace of the click that this run began with
-    #: The App Engine instance, version and trace of the attempt that owns or owned the task.
-    worker = ndb.JsonProperty()
-    failed_attempts = ndb.JsonProperty()  #: the last ones that ended badly, see `failures`; without tracebacks
     references = ndb.StringProperty(repeated=True)  #: of all attempts that ended badly, to find the task by
 
-    #: Each value is a manifest and what lies in the entity itself, see `payloads.manifests`.
-    parameters_manifest = ndb.JsonProperty()
-    parameters_blob = ndb.BlobProperty()
-    #: Until there is a result: the pieces that were yielded before the last checkpoint.
-    result_manifest = ndb.JsonProperty()
-    result_blob = ndb.BlobProperty()
-    #: The last checkpoint's state; gone once there is a result.
-    state_manifest = ndb.JsonProperty()
-    state_blob = ndb.BlobProperty()
-
-    @property
-    def id(self) -> str:
-        """The random id in the task's URL."""
-        return str(self.key.id())
-
-    @property
-    def status(self) -> Status:
-        """The state of the task. A state that only a later version knows counts as `started`."""
-        return Status(self.status_name) if self.is_known else Status.STARTED
-
-    @property
-    def is_known(self) -> bool:
-        """Whether this version of the library knows the task's state; it leaves other tasks alone."""
-        return self.status_name in _STATES
+    parts = ndb.JsonProperty()  #: how it was split, see `splits.Split`; empty if it is one piece, or not split yet
 
     @property
     def is_untold(self) -> bool:
         """Whether the task has ended, and its handler has yet to be told."""
         return self.status.ended and bool(self.end_untold) and not self.purged
-
-    @property
-    def attempt(self) -> int:
-        """The attempt that works or comes next, from 1; of a failed task, how many there were."""
-        return int(self.failures) + (self.status is not Status.FAILED)
-
-    @property
-    def progress(self) -> Progress:
-        """The progress at the last transition; a progress store may know more."""
-        return Progress.from_stored(self.progress_stored)
 
     @property
     def info(self) -> TaskInfo:
@@ -153,6 +166,23 @@ class LongTask(Entity, ndb.Expando):
     def endtime(self) -> float | None:
         """When the task ended, in Unix seconds as the original kept it."""
         return self.ended_at.timestamp() if self.ended_at else None
+
+
+class LongTaskPart(WorkUnit, ndb.Expando):
+    """One part of a task, named as `splits.part_name` says; its parameters are what ``split_task`` returned for it.
+
+    Nothing is indexed but `open` and `expires_at`: a thousand entities at once in a rising index are a hot spot.
+    """
+
+    _default_indexed = False
+
+    #: The task's fence at the part's claim, or when the task was split: who claims it under a higher one takes it over.
+    task_fence = ndb.IntegerProperty(default=0, indexed=False)
+    open = ndb.BooleanProperty(default=True)  #: not done; a part that has failed stays open
+
+    def __repr__(self) -> str:
+        """Show what may be in a log: not the whole id of the task."""
+        return f"<LongTaskPart {self.id[:8]}… {self.id.partition('.')[2]} {self.status_name}>"
 
 
 class LongTaskChunk(Entity):

@@ -44,9 +44,13 @@ class Ownership:
         """Record that the task is in `status` and no longer ours, and raise `TaskCancelled`."""
         self.lost = status
         _roll_back()
-        superseded = status is not Status.CANCELLED
-        reason = "a later attempt has taken the task over" if superseded else "the task was cancelled"
-        raise TaskCancelled(reason, superseded=superseded)
+        match status:
+            case Status.CANCELLED:
+                raise TaskCancelled("the task was cancelled")
+            case Status.FAILED:
+                raise TaskCancelled("the task has failed meanwhile")
+            case _:
+                raise TaskCancelled("a later attempt has taken the task over", superseded=True)
 
     def renew(self, now: datetime, *, within: timedelta) -> None:
         """Renew the lease if the last renewal is at least `within` ago; set `lost` if the task is no longer ours."""

@@ -19,6 +19,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.splits import Address
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Delivery:
     execute_key: str = field(repr=False)
     task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
     retry_count: int = 0  #: rises with each of its deliveries
+    part: Address | None = None  #: the part of the task that it is for; None: the task itself
     endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
     healing: bool = False  #: whether it was enqueued because the task was due; there will be another one
 
@@ -71,6 +73,7 @@ class Objection(Enum):
     FORBIDDEN = "the execute key is wrong"
     UNTOLD = "the task has ended, and its handler has yet to be told"
     ENDED = "there is nothing left to do"
+    IN_PARTS = "the parts of the task are at work"
     ELSEWHERE = "the task's handler is not at this URL"
     BUSY = "another attempt owns the task, try again later"
 

@@ -13,7 +13,7 @@ from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.limits import CHUNK_GRACE
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import WorkUnit
 from gaetk_longtask.payloads.chunks import ChunkNames, Reader
 from gaetk_longtask.payloads.encoding import decode
 from gaetk_longtask.payloads.manifests import Field, Stored
@@ -46,7 +46,7 @@ class Runtime:
         """Return the signer for the stored value of a task's field."""
         return Signer(self.secret_keys(), task_id=task_id, field=field)
 
-    def load(self, task: LongTask, field: Field, serializer: Serializer) -> Any:
+    def load(self, task: WorkUnit, field: Field, serializer: Serializer) -> Any:
         """Return the value of a task's field; raise `DamagedDataError` if it is empty or can't be read any more.
 
         An NDB context must be active.
@@ -57,7 +57,7 @@ class Runtime:
         data = Reader(stored, task_id=task.id)
         return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
 
-    def load_result(self, task: LongTask, serializer: Serializer) -> Any:
+    def load_result(self, task: WorkUnit, serializer: Serializer) -> Any:
         """Return a task's result as `load` does, but as a `YieldedResult` if it was yielded."""
         stored = Stored.of(task, "result")
         if stored is None or "yielded" not in stored.manifest.layout:

@@ -24,6 +24,7 @@ from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, E
 from gaetk_longtask.failures import Raised, new_reference
 from gaetk_longtask.foreign import must_pass
 from gaetk_longtask.info import job_url
+from gaetk_longtask.limits import LATE_RETRY
 from gaetk_longtask.models import LongTask, LongTaskUnique
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -32,13 +33,12 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import TaskStore, new_token
+from gaetk_longtask.store import TaskStore
 from gaetk_longtask.transitions import refuse
+from gaetk_longtask.units import new_token
 
 log = logging.getLogger(__name__)
 
-#: A task that is retried later than this could outlive its parameters' chunks.
-LATE_RETRY = timedelta(days=7)
 #: How long after the handler's time limit Cloud Tasks stops waiting for an answer.
 DEADLINE_MARGIN = timedelta(seconds=15)
 _LONGEST_USER_ID = 1500  #: the longest indexed string in Datastore, in bytes
@@ -190,7 +190,7 @@ def enqueue(runtime: Runtime, task: LongTask) -> None:
         # After the author's commit, an error of the store would make NDB run the author's transaction again.
         with runtime.ndb_context(), suppress(*STORE_ERRORS):
             change = runtime.store.change(task.id, partial(refuse, reference=reference, raised=Raised.of(exc)))
-            _enqueue_untold(runtime, change.task)
+            enqueue_untold(runtime, change.task)
         exc.task_id, exc.reference = task.id, reference
         raise
 
@@ -201,11 +201,11 @@ def cancel(runtime: Runtime, task_id: str, *, latest: Snapshot | None = None) ->
     The task keeps the progress of its `latest` snapshot, which is read if it is not given.
     """
     task = runtime.store.cancel(task_id, latest=latest)
-    _enqueue_untold(runtime, task)
+    enqueue_untold(runtime, task)
     return task
 
 
-def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
+def enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
     """Enqueue a task whose end its handler does not know. If that fails, it is enqueued when it is due."""
     if task is None or not task.is_untold:
         return
@@ -217,11 +217,18 @@ def _enqueue_untold(runtime: Runtime, task: LongTask | None) -> None:
 
 def hand_on(runtime: Runtime, task: LongTask) -> bool:
     """Enqueue a task that its attempt has handed over; return whether that is certain."""
-    try:
-        send(runtime, request_for(task))
+    certain = send_certainly(runtime, request_for(task))
+    if certain:
         runtime.store.tell(Event.ENQUEUED, task)
+    return certain
+
+
+def send_certainly(runtime: Runtime, request: QueueRequest) -> bool:
+    """Enqueue a request; return whether that is certain. Else the current delivery must be repeated."""
+    try:
+        send(runtime, request)
     except (EnqueueRefusedError, EnqueueUncertainError) as exc:
-        log.warning("%s is handed over by the current delivery: %s", task.id[:8], exc)
+        log.warning("not certainly enqueued, so the current delivery is repeated: %s", exc)
         return False
     return True
 

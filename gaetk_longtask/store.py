@@ -1,15 +1,10 @@
-"""The only writer of LongTask: commits one transition in one transaction, then publishes and announces it.
-
-Each transaction carries a token that is drawn outside of it. If a commit was applied but its reply was lost, the
-transaction is run again, or raises. A retry that finds its own token knows that the first commit was applied.
-"""
+"""The only writer of LongTask: one transaction around one transition, and queries."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from gaetk_longtask import failures, transitions
@@ -17,38 +12,18 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.datastore.entities import NAMESPACE
 from gaetk_longtask.events import Event, emit
-from gaetk_longtask.info import Progress
-from gaetk_longtask.limits import CHUNK_GRACE
 from gaetk_longtask.models import LongTask, LongTaskProgress, LongTaskUnique
-from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import Delivery, Objection
+from gaetk_longtask.splits import Split, lane_id
 from gaetk_longtask.status import Status
-from gaetk_longtask.transitions import Checkpoint, Effect, Transition
+from gaetk_longtask.transitions import Effect
+from gaetk_longtask.units import RETRIES, Change, Transaction, Units, new_token
 
 _EPOCH = datetime.fromtimestamp(0, UTC)  #: excludes tasks without a time: Datastore sorts them before every time
 
-_RETRIES = 2
 _STATISTICS_SECONDS = 5  #: the timeout, in seconds, of a query whose answer is not essential
-
-
-def new_token() -> str:
-    """Return 128 random bits, fit for a URL."""
-    return secrets.token_urlsafe(16)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What a transaction did."""
-
-    task: LongTask | None  #: the task after the transaction; None if there is none
-    applied: bool  #: whether the transition was applied
-
-    @property
-    def status(self) -> Status:
-        """The task's status; a task that was deleted counts as cancelled."""
-        return self.task.status if self.task else Status.CANCELLED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +34,18 @@ class Claim:
     objection: Objection | None  #: why not; None if the delivery's attempt owns the task now
 
 
-class TaskStore:
+class TaskStore(Units[LongTask]):
     """The tasks of one application. Needs an NDB context, outside of any transaction except for `create`."""
+
+    _kind = LongTask
 
     def __init__(
         self, progress: ProgressStore, clock: Callable[[], datetime], *, trace: Callable[[], str | None] = lambda: None
     ) -> None:
         """Publish to `progress`. `trace` names the trace of the current request, see `events.emit`."""
+        super().__init__(clock)
         self._progress = progress
-        self._clock = clock
-        self._trace = trace
-
-    def get(self, task_id: str) -> LongTask | None:
-        """Return a task in its durable state, or None; one read."""
-        return LongTask.load(task_id)  # type: ignore[no-any-return]  # ndb is untyped
+        self.trace = trace  #: returns the trace of the current request, as Cloud Logging names it
 
     def create(self, task: LongTask) -> None:
         """Store a new task, `ready`; one write, and one read in an author's transaction.
@@ -80,7 +53,7 @@ class TaskStore:
         It never overwrites: a write that arrives late, after its repetition, changes nothing.
         """
         transitions.begin(task, self._clock())
-        task.trace = self._trace()
+        task.trace = self.trace()
         task.token = new_token()
         if datastore_calls.in_transaction():
             if self.get(task.id) is None:
@@ -104,7 +77,7 @@ class TaskStore:
             delivery=delivery,
             max_attempts=max_attempts,
             silent_fence=silent_fence,
-            worker=failures.worker(self._trace()),
+            worker=failures.worker(self.trace()),
         )
         change = self.change(delivery.task_id, claim)
         if change.task is None:
@@ -113,48 +86,6 @@ class TaskStore:
             return Claim(task=change.task, objection=None)
         objection = transitions.objection(change.task, self._clock(), delivery, silent_fence=silent_fence)
         return Claim(task=change.task, objection=objection or Objection.BUSY)
-
-    def change(self, task_id: str, transition: Transition) -> Change:
-        """Commit a transition if there is such a task and the transition applies; one read, one write."""
-        return self._commit(_Transaction(task_id, transition, self._clock()))
-
-    def _commit(self, transaction: _Transaction) -> Change:
-        try:
-            task = datastore_calls.transaction(transaction, retries=_RETRIES)
-        except STORE_ERRORS:
-            task = self.get(transaction.task_id)
-            if task is None or task.token != transaction.token:
-                raise
-        if task is None or transaction.effect is None:
-            return Change(task=task, applied=False)
-        self._announce(task, transaction.effect)
-        return Change(task=task, applied=True)
-
-    def renew(self, task_id: str, fence: int) -> Status | None:
-        """Renew an attempt's lease; return None, or the status of a task that the attempt no longer owns."""
-        change = self.change(task_id, partial(transitions.renew, fence=fence))
-        return None if change.applied else change.status
-
-    def owner_status(self, task_id: str, fence: int) -> Status | None:
-        """Return what `renew` returns; one read, in an active transaction if there is one."""
-        change = Change(task=self.get(task_id), applied=False)
-        return None if change.task and transitions.works(change.task, fence) else change.status
-
-    def keep(self, task_id: str, fence: int, checkpoint: Checkpoint) -> Change:
-        """Store what an attempt has reached."""
-        return self.change(task_id, partial(transitions.keep, fence=fence, checkpoint=checkpoint))
-
-    def finish(self, task_id: str, fence: int, result: Stored, progress: Progress) -> LongTask | None:
-        """Commit an attempt's result and return the task, or None if the attempt no longer owns it."""
-        change = self.change(task_id, partial(transitions.finish, fence=fence, result=result, progress=progress))
-        task = change.task
-        if change.applied or task is None:
-            return task
-        # If the result was shown before we knew of its commit, our token is gone, but fence and manifest are the same.
-        ours = task.status.has_result and bool(task.fence == fence) and Stored.of(task, "result") == result
-        if ours:
-            self.tell(Event.FINISHED, task)
-        return task if ours else None
 
     def show(self, task_id: str) -> LongTask | None:
         """Return a task whose result is about to be shown; one read, and one write the first time."""
@@ -168,17 +99,17 @@ class TaskStore:
         cancel = partial(transitions.cancel, latest=latest or self._progress.read(task_id))
         return self._published(self.change(task_id, cancel)).task
 
-    def retry(self, task_id: str, *, damaged_fence: int | None = None, alone: bool = False) -> Change:
+    def retry(self, task_id: str, *, damaged_fence: int | None = None, alone: bool = False) -> Change[LongTask]:
         """Make a failed or cancelled task `ready` again; the caller enqueues it if this was applied.
 
         If another task of the same unique name has not ended, nothing changes and the change has that task; `alone`
         leaves the name to it.
         """
-        retry = partial(transitions.retry, damaged_fence=damaged_fence, trace=self._trace())
-        make = _Transaction if alone else _NamedTransaction
-        return self._published(self._commit(make(task_id, retry, self._clock())))
+        retry = partial(transitions.retry, damaged_fence=damaged_fence, trace=self.trace())
+        make = Transaction if alone else _NamedTransaction
+        return self._published(self.commit(make(LongTask, task_id, retry, self._clock())))
 
-    def _published(self, change: Change) -> Change:
+    def _published(self, change: Change[LongTask]) -> Change[LongTask]:
         """Publish a task that a visitor's request did not change: the progress store may have missed its state."""
         if change.task is not None and not change.applied:
             self.publish(change.task)
@@ -213,8 +144,10 @@ class TaskStore:
                 datastore_calls.delete([unique.key])
 
         if task.unique_name:
-            datastore_calls.transaction(free_name, retries=_RETRIES)
-        news = [] if works else [LongTaskProgress.key_of(task_id)]
+            datastore_calls.transaction(free_name, retries=RETRIES)
+        split = Split.of(task)
+        lanes = [lane_id(task_id, lane) for lane in split.used_lanes()] if split is not None else []
+        news = [LongTaskProgress.key_of(name) for name in [*lanes, *([] if works else [task_id])]]
         datastore_calls.delete([*news, *failures.traceback_keys(task), task.key])
         self.tell(Event.PURGED, task)
 
@@ -249,7 +182,7 @@ class TaskStore:
 
     def tell(self, event: Event, task: LongTask) -> None:
         """Emit an event about a change that is committed."""
-        emit(event, task, self._clock(), trace=self._trace())
+        emit(event, task, self._clock(), trace=self.trace())
 
     def _announce(self, task: LongTask, effect: Effect) -> None:
         if effect.publishes:
@@ -258,48 +191,20 @@ class TaskStore:
             self.tell(event, task)
 
 
-@dataclass(slots=True)
-class _Transaction:
-    """One transition as a transaction, which may run more than once."""
-
-    task_id: str
-    transition: Transition
-    now: datetime
-    token: str = field(default_factory=new_token)
-    effect: Effect | None = None  #: what follows from the last run; None if it changed nothing
-
-    def __call__(self) -> LongTask | None:
-        return self.apply(LongTask.load(self.task_id))
-
-    def apply(self, task: LongTask | None) -> LongTask | None:
-        """Apply the transition to the task that was read in this transaction."""
-        if task is None or task.token == self.token:  # an earlier run was committed, and its reply was lost
-            return task
-        self.effect = self.transition(task, self.now) if task.is_known else None
-        if self.effect is not None:
-            task.token = self.token
-            task.updated_at = self.now
-            task.save()
-            if self.effect.raised is not None:
-                expires_at = self.now + CHUNK_GRACE + timedelta(seconds=task.keep_result_seconds)
-                failures.traceback_of(task, self.effect.raised, expires_at).save()
-        return task
-
-
-class _NamedTransaction(_Transaction):
+class _NamedTransaction(Transaction[LongTask]):
     """A transition that gives a task its unique name back, unless another task has the name and has not ended."""
 
     def __call__(self) -> LongTask | None:
-        task: LongTask | None = LongTask.load(self.task_id)
+        task: LongTask | None = LongTask.load(self.name)
         if task is None or not task.unique_name:
             return self.apply(task)
         unique = LongTaskUnique.load(task.unique_name)
-        if unique is not None and unique.task_id != self.task_id:
+        if unique is not None and unique.task_id != self.name:
             holder: LongTask | None = LongTask.load(unique.task_id)
             if holder is not None and not holder.status.ended:
                 self.effect = None
                 return holder
         self.apply(task)
         if self.effect is not None:
-            LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=self.task_id).save()
+            LongTaskUnique(key=LongTaskUnique.key_of(task.unique_name), task_id=self.name).save()
         return task

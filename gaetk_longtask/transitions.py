@@ -1,7 +1,8 @@
-"""The state transitions of a task: pure rules that change an entity in memory and return what follows.
+"""The state transitions of a task and of its parts: pure rules that change an entity in memory.
 
-A transition takes the task and the current time. It changes the task and returns an `Effect`, or changes nothing and
-returns None. `store` runs it inside a transaction, possibly more than once, and commits the change.
+A transition takes the task, or the part, and the current time. It changes the entity and returns what follows as an
+`Effect`, or changes nothing and returns None. `store` runs it inside a transaction, possibly more than once, and
+commits the change. What holds for a `WorkUnit` holds for both; `parts.transitions` has what is about parts alone.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from gaetk_longtask import limits
 from gaetk_longtask.events import Event
 from gaetk_longtask.failures import Cause, Raised, record
 from gaetk_longtask.info import Progress
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import LongTask, LongTaskPart, WorkUnit
 from gaetk_longtask.payloads.manifests import Stored, set_stored
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
+from gaetk_longtask.splits import Split, Stage
 from gaetk_longtask.status import Status
+
+Unit = TypeVar("Unit", bound=WorkUnit)
 
 STARTING = Progress(message="Starting", initial=True).stored()  #: the progress of a task before the first attempt
 
@@ -35,8 +39,8 @@ class Effect:
     raised: Raised | None = None  #: what ended the attempt, whose traceback is stored in the same commit
 
 
-#: Changes the task and returns what follows, or changes nothing and returns None.
-Transition = Callable[[LongTask, datetime], Effect | None]
+#: Changes a task or a part and returns what follows, or changes nothing and returns None.
+Transition = Callable[[Unit, datetime], Effect | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,14 +66,15 @@ def refuse(task: LongTask, now: datetime, *, reference: str, raised: Raised | No
     if task.status is not Status.READY:
         return None
     record(task, now, Cause.REFUSED, reference=reference, raised=raised)
-    _end(task, Status.FAILED, now)
+    end(task, Status.FAILED, now)
     return Effect(events=(Event.REFUSED,), raised=raised)
 
 
 def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None:
     """Postpone a due task's `due_at`; the caller then enqueues the task. One that is too old becomes `failed`.
 
-    With `early`, this also applies to a task that is not due yet, unless an attempt works on it.
+    With `early`, this also applies to a task that is not due yet, unless an attempt works on it. Of a task whose parts
+    work, the caller looks after the parts.
     """
     if task.due_at is None or (task.due_at > now and (not early or limits.is_leased(task))):
         return None
@@ -77,8 +82,12 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
     if not task.status.ended and limits.is_too_old(task, now):
         record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
-    task.due_at = now + limits.pause(task.heals)
+    in_parts = works_in_parts(task)
+    pause = limits.pause(task.heals)
+    task.due_at = now + (min(pause, limits.LONGEST_TENDING) if in_parts else pause)
     task.heals += 1
+    if in_parts:
+        return Effect(publishes=False)
     # The last snapshot of a silent owner says more than the entity.
     return Effect(events=(Event.HEALED,), publishes=task.status is not Status.STARTED)
 
@@ -95,6 +104,8 @@ def objection(
         return Objection.ELSEWHERE
     if task.status.ended:
         return Objection.UNTOLD
+    if works_in_parts(task):
+        return Objection.IN_PARTS
     lives = limits.is_leased(task) and task.lease_until > now and task.fence != silent_fence
     return Objection.BUSY if lives else None
 
@@ -114,6 +125,16 @@ def claim(
     """
     if objection(task, now, delivery, silent_fence=silent_fence):
         return None
+    task.heals = 0
+    if task.starts_at is not None:  # a delivery that comes early begins the run
+        task.requested_at = min(task.requested_at, now)
+    return take(task, now, delivery=delivery, max_attempts=max_attempts, worker=worker)
+
+
+def take(
+    task: WorkUnit, now: datetime, *, delivery: Delivery, max_attempts: int, worker: dict[str, str] | None = None
+) -> Effect | None:
+    """Do what a claim does, for a delivery that may."""
     if died := limits.is_leased(task):
         record(task, now, limits.cause_of_death(task, now))
         task.failures += 1
@@ -126,10 +147,7 @@ def claim(
     task.worker = worker
     task.status_name = Status.STARTED.value
     task.fence += 1
-    task.heals = 0
     task.started_at = now
-    if task.starts_at is not None:  # a delivery that comes early begins the run
-        task.requested_at = min(task.requested_at, now)
     task.lease_until = task.due_at = now + limits.lease(task)
     task.delivered_by = delivery.task_name
     task.delivery_retries = delivery.retry_count
@@ -138,7 +156,7 @@ def claim(
 
 
 def interrupt(
-    task: LongTask, now: datetime, *, fence: int, reference: str, raised: Raised | None = None
+    task: WorkUnit, now: datetime, *, fence: int, reference: str, raised: Raised | None = None
 ) -> Effect | None:
     """Release the task of an attempt that could not store its outcome. Does not count against ``max_attempts``."""
     if not works(task, fence):
@@ -151,17 +169,23 @@ def interrupt(
     return Effect(raised=raised)
 
 
-def owns(task: LongTask, fence: int) -> bool:
+def works_in_parts(task: LongTask) -> bool:
+    """Return whether the parts of a task are at work, or will be as soon as it is delivered after a retry."""
+    split = Split.of(task)
+    return split is not None and split.stage is Stage.WORKING and not task.status.ended
+
+
+def owns(task: WorkUnit, fence: int) -> bool:
     """Return whether the attempt with this fence may still commit its outcome."""
     return task.status is Status.STARTED and bool(task.fence == fence)
 
 
-def works(task: LongTask, fence: int) -> bool:
+def works(task: WorkUnit, fence: int) -> bool:
     """Return whether the attempt with this fence owns the task and has not handed it over."""
     return owns(task, fence) and task.lease_until is not None
 
 
-def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
+def renew(task: WorkUnit, now: datetime, *, fence: int) -> Effect | None:
     """Renew an owner's limits.lease."""
     if not works(task, fence):
         return None
@@ -169,7 +193,7 @@ def renew(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
     return Effect(publishes=False)
 
 
-def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -> Effect | None:
+def keep(task: WorkUnit, now: datetime, *, fence: int, checkpoint: Checkpoint) -> Effect | None:
     """Store a checkpoint and renew the limits.lease. If it has advanced, the failures before it are forgiven."""
     if not works(task, fence):
         return None
@@ -184,7 +208,7 @@ def keep(task: LongTask, now: datetime, *, fence: int, checkpoint: Checkpoint) -
 
 
 def hand_over(
-    task: LongTask,
+    task: WorkUnit,
     now: datetime,
     *,
     fence: int,
@@ -209,21 +233,22 @@ def hand_over(
     return Effect(events=(Event.HANDED_OVER,))
 
 
-def finish(task: LongTask, now: datetime, *, fence: int, result: Stored, progress: Progress) -> Effect | None:
+def finish(task: WorkUnit, now: datetime, *, fence: int, result: Stored, progress: Progress) -> Effect | None:
     """Store an attempt's result: the task is `done`."""
     if not owns(task, fence):
         return None
-    _end(task, Status.DONE, now)
+    end(task, Status.DONE, now)
     set_stored(task, "result", result)
     set_stored(task, "state", None)
-    task.run_seconds = (now - task.requested_at).total_seconds()
+    if isinstance(task, LongTask):
+        task.run_seconds = (now - task.requested_at).total_seconds()
     task.progress_stored = (progress if progress.share is None else replace(progress, share=1.0)).stored()
     task.error = task.error_reference = None
     return Effect(events=(Event.FINISHED,))
 
 
 def fail(
-    task: LongTask,
+    task: WorkUnit,
     now: datetime,
     *,
     fence: int,
@@ -233,10 +258,14 @@ def fail(
     progress: Progress,
     max_attempts: int,
     forget: bool = False,
+    forget_parts: bool = False,
     cause: Cause = Cause.EXCEPTION,
     raised: Raised | None = None,
 ) -> Effect | None:
-    """Record that an attempt failed: `error`, or `failed` for good. With `forget`, nothing is left to resume."""
+    """Record that an attempt failed: `error`, or `failed` for good.
+
+    With `forget`, nothing is left to resume; with `forget_parts`, a retry splits the task anew.
+    """
     if not owns(task, fence):
         return None
     record(task, now, cause, reference=reference, raised=raised)
@@ -245,8 +274,10 @@ def fail(
     if forget:
         set_stored(task, "state", None)
         set_stored(task, "result", None)
+    if forget_parts and isinstance(task, LongTask):
+        task.parts = None
     if permanent or limits.is_hopeless(task, max_attempts, now):
-        _end(task, Status.FAILED, now)
+        end(task, Status.FAILED, now)
         task.error, task.permanent = error, error is not None
         return Effect(events=(Event.FAILED,), raised=raised)
     _release(task, now)
@@ -268,7 +299,7 @@ def cancel(task: LongTask, now: datetime, *, latest: Snapshot | None = None) -> 
         return None
     if latest is not None and owns(task, latest.fence):
         task.progress_stored = latest.info.progress.stored()
-    _end(task, Status.CANCELLED, now)
+    end(task, Status.CANCELLED, now)
     task.fence += 1
     return Effect(events=(Event.CANCELLED,))
 
@@ -293,32 +324,40 @@ def retry(
     task.error = task.error_reference = None
     task.permanent = False
     task.progress_stored = replace(task.progress, facts={}).stored()
+    if now - task.created_at > limits.LATE_RETRY:  # the parts might expire before the join
+        task.parts = None
     if task.state_manifest is None:  # else the next attempt resumes from it
-        task.progress_stored = dict(STARTING)
+        if not task.parts:  # else those that are done stay done
+            task.progress_stored = dict(STARTING)
         task.run_seconds = None
         set_stored(task, "result", None)
     return Effect()
 
 
-def _release(task: LongTask, now: datetime) -> None:
+def _release(task: WorkUnit, now: datetime) -> None:
     """Leave the task to the next attempt, after a failure."""
     task.status_name = Status.ERROR.value
     task.lease_until = None
     task.due_at = now + limits.ERROR_PATIENCE
 
 
-def _give_up(task: LongTask, now: datetime, raised: Raised | None = None) -> Effect:
-    """End a task for good, after the reason was recorded."""
-    _end(task, Status.FAILED, now)
+def _give_up(task: WorkUnit, now: datetime, raised: Raised | None = None) -> Effect:
+    """End a task or a part for good, after the reason was recorded."""
+    end(task, Status.FAILED, now)
     task.error = None
     return Effect(events=(Event.FAILED,), raised=raised)
 
 
-def _end(task: LongTask, status: Status, now: datetime) -> None:
+def end(task: WorkUnit, status: Status, now: datetime) -> None:
+    """End a task or a part."""
     task.progress_stored = task.progress.stored()
     task.status_name = status.value
     task.ended_at = now
-    task.lease_until = None
-    task.end_untold, task.heals = task.tells_end, 0
-    task.due_at = now + limits.READY_PATIENCE if task.tells_end else None  # the handler is told within seconds
-    task.expires_at = now + timedelta(seconds=task.keep_result_seconds)
+    task.lease_until = task.due_at = None
+    match task:
+        case LongTask():
+            task.end_untold, task.heals = task.tells_end, 0
+            task.due_at = now + limits.READY_PATIENCE if task.tells_end else None  # the handler is told within seconds
+            task.expires_at = now + timedelta(seconds=task.keep_result_seconds)
+        case LongTaskPart():
+            task.open = status is not Status.DONE

@@ -179,6 +179,11 @@ def put(entity: ndb.Model) -> None:
         _write([{"upsert": _to_protobuf(entity)}])
 
 
+def put_all_once(entities: Sequence[ndb.Model]) -> None:
+    """Write several entities in one call, outside of any transaction. It is not repeated, whatever it raises."""
+    _commit([{"upsert": _to_protobuf(entity)} for entity in entities])
+
+
 def delete(keys: Sequence[ndb.Key]) -> None:
     """Delete entities, by the active transaction if there is one."""
     if _current.get() is None and ndb.in_transaction():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from google.cloud import ndb
 
@@ -15,10 +16,11 @@ from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
 from gaetk_longtask.execution.checkpoints import Checkpoints
-from gaetk_longtask.execution.outcomes import Done, Failed, HandedOver, Lost, Outcome
+from gaetk_longtask.execution.outcomes import Committed, Done, Failed, HandedOver, Lost, Outcome
 from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.failures import Cause, Raised, new_reference
 from gaetk_longtask.foreign import must_pass, stands_for
+from gaetk_longtask.info import Part
 from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
@@ -27,14 +29,51 @@ from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.phases import Phases
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.progress.snapshot import Snapshot, presentable
+from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.starting import DEADLINE_MARGIN, hand_on
+from gaetk_longtask.transitions import Unit
+from gaetk_longtask.units import Units
 
 log = logging.getLogger(__name__)
 
-#: Does the author's work with the parameters that an attempt has loaded; returns its result, may raise anything.
-Work = Callable[[LongTask, Any, Reporter, Checkpoints], Any]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execute:
+    """Call ``execute_task``."""
+
+    parameters: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitUp:
+    """Call ``split_task``."""
+
+    parameters: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecutePart:
+    """Call ``execute_part``."""
+
+    parameters: Any
+    part: Part
+    given: Any  #: what ``split_task`` returned for the part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Join:
+    """Call ``join_parts``."""
+
+    parameters: Any
+    results: Sequence[Any]
+
+
+Errand = Execute | SplitUp | ExecutePart | Join  #: what an attempt asks of the author's code
+
+#: Runs an errand for a task; returns what the author's code returns, may raise anything.
+Work = Callable[[LongTask, Errand, Reporter, Checkpoints], Any]
 
 
 class ReportException(Protocol):
@@ -52,48 +91,122 @@ class _WorkError(Exception):
         self.cause = cause
 
 
-class Attempt:
-    """Owns the task until its commit, or until the task is cancelled or taken over."""
+class Attempt(Generic[Unit]):
+    """Owns a task, or a part of one, until its commit, or until that is cancelled or taken over.
+
+    As it is, it executes a task in one piece.
+    """
 
     def __init__(
-        self, runtime: Runtime, task: LongTask, options: TaskOptions, work: Work, report_exception: ReportException
+        self,
+        runtime: Runtime,
+        task: LongTask,
+        units: Units[Unit],
+        unit: Unit,
+        options: TaskOptions,
+        work: Work,
+        report_exception: ReportException,
     ) -> None:
+        """Begin to work on `unit`, which is the task or a part of it, and which `units` has just claimed."""
         self._runtime = runtime
         self._task = task
+        self._units = units
+        self._unit = unit
         self._options = options
         self._authors_work = work
         self._pass_on = report_exception
         self._reference = new_reference()  #: in all that is kept and logged if this attempt ends badly
-        progress = runtime.progress.for_reporter()
         self._ownership = Ownership(
-            lambda: runtime.store.renew(task.id, task.fence), renew_every=LEASE / 2, clock=runtime.clock
+            lambda: units.renew(unit.id, unit.fence), renew_every=LEASE / 2, clock=runtime.clock
         )
+        self._reporter = self._make_reporter()
+        self._checkpoints = self._make_checkpoints()
+
+    def _make_reporter(self) -> Reporter:
+        progress = self._progress_store()
+        snapshot = self._first_news(beat_seconds=progress.interval_seconds)
+        return Reporter(
+            snapshot,
+            progress,
+            ownership=self._ownership,
+            time_left=self._time_left(),
+            stop_at=self._unit.started_at + self._options.time_limit + DEADLINE_MARGIN,
+            clock=self._runtime.clock,
+            context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
+            share=self._share(),
+        )
+
+    def _make_checkpoints(self) -> Checkpoints:
+        return Checkpoints(self._runtime, self._units, self._unit, self._options, self._reporter, self._ownership)
+
+    # What differs between attempts.
+
+    def _progress_store(self) -> ProgressStore:
+        return self._runtime.progress.for_reporter()
+
+    def _first_news(self, *, beat_seconds: float) -> Snapshot:
+        return Snapshot.of(self._task, now=self._runtime.clock(), beat_seconds=beat_seconds)
+
+    def _share(self) -> float | None:
+        """Return the share of the whole task that is done while this attempt works, if its steps do not say."""
+        return None
+
+    def _time_left(self) -> TimeLeft:
+        runtime, task = self._runtime, self._task
         pace = (task.progress_stored or {}).get("pace") or {}
         phases = Phases(
-            options.phases,
+            self._options.phases,
             clock=runtime.clock,
             usual_seconds=lambda: runtime.phase_times.usual_seconds(task.endpoint),
             progress=task.progress,
             kept=pace.get("phases"),
             complete=task.failures + task.forgiven == 0 and task.state_manifest is None,
         )
-        self._reporter = Reporter(
-            Snapshot.of(task, now=runtime.clock(), beat_seconds=progress.interval_seconds),
-            progress,
-            ownership=self._ownership,
-            time_left=TimeLeft(
-                requested_at=task.requested_at,
-                clock=runtime.clock,
-                phases=phases,
-                usual_seconds=lambda: runtime.durations.typical_seconds(task.endpoint),
-                compares=task.failures == 0,  # after a failure, the usual duration does not apply
-                pace=pace,
-            ),
-            stop_at=task.started_at + options.time_limit + DEADLINE_MARGIN,
+        return TimeLeft(
+            requested_at=task.requested_at,
             clock=runtime.clock,
-            context=ndb.get_context().client.context,  # the application's own client, if it has entered a context
+            phases=phases,
+            usual_seconds=lambda: runtime.durations.typical_seconds(task.endpoint),
+            compares=task.failures == 0,  # after a failure, the usual duration does not apply
+            pace=pace,
         )
-        self._checkpoints = Checkpoints(runtime, task, options, self._reporter, self._ownership)
+
+    def _errand(self, parameters: Any) -> Errand:
+        return Execute(parameters=parameters)
+
+    def _outcome(self, result: Any) -> Outcome:
+        """Return what it means that the author's code has returned."""
+        return Done(result=self._store_result(result))
+
+    def _damaged(self, exc: DamagedDataError) -> Outcome:
+        """Return what it means that stored data can't be read."""
+        return Failed(cause=exc, why=Cause.DAMAGED, permanent=True, forget=self._checkpoints.resumes)
+
+    def _done(self, unit: Unit) -> Reply:
+        """Return the reply after the result is committed."""
+        if seconds := self._reporter.phases.measured():
+            self._runtime.phase_times.add(self._task.endpoint, seconds)
+        return Reply(code=200, reason="done", ended=self._task_of(unit))
+
+    def _failed(self, unit: Unit) -> Reply:
+        """Return the reply after `failed` is committed."""
+        return Reply(code=200, reason="failed for good", ended=self._task_of(unit))
+
+    def _hand_on(self) -> bool:
+        """Enqueue what this attempt has handed over; return whether that is certain."""
+        return hand_on(self._runtime, self._task)
+
+    def _leave(self) -> Reply:
+        """End without a commit; 200 would delete the Cloud Tasks task if the next attempt uses the same one."""
+        task = self._runtime.store.get(self._task.id)
+        if task is None or task.status.ended:
+            return Reply(code=200, reason="the task has ended")
+        return Reply(code=409, reason="another attempt has taken the task over")
+
+    def _task_of(self, unit: Unit) -> LongTask | None:
+        return unit if isinstance(unit, LongTask) else None
+
+    # What they have in common.
 
     def run(self) -> Reply:
         """Do the work, commit the outcome and return the reply."""
@@ -105,10 +218,10 @@ class Attempt:
             message = "attempt at %s ended, Datastore does not respond (reference %s): %s"
             log.warning(message, self._task.id[:8], self._reference, exc, extra={"json_fields": self._fields()})
             interrupt = partial(
-                transitions.interrupt, fence=self._task.fence, reference=self._reference, raised=Raised.of(exc)
+                transitions.interrupt, fence=self._unit.fence, reference=self._reference, raised=Raised.of(exc)
             )
             with suppress(*STORE_ERRORS):
-                self._runtime.store.change(self._task.id, interrupt)
+                self._units.change(self._unit.id, interrupt)
             return Reply(code=500, reason="Datastore does not respond")
         finally:
             self._reporter.stop()
@@ -117,13 +230,14 @@ class Attempt:
         try:
             parameters = self._runtime.load(self._task, "parameters", self._options.serializer)
             self._checkpoints.load()
-            with _authors_code():
-                result = self._authors_work(self._task, parameters, self._reporter, self._checkpoints)
-            return Done(result=self._store_result(result))
+            errand = self._errand(parameters)
+            with authors_code():
+                result = self._authors_work(self._task, errand, self._reporter, self._checkpoints)
+            return self._outcome(result)
         except STORE_ERRORS:
             raise
         except DamagedDataError as exc:  # in the parameters, or in the state to resume from
-            return Failed(cause=exc, why=Cause.DAMAGED, permanent=True, forget=self._checkpoints.resumes)
+            return self._damaged(exc)
         except BaseException as exc:
             if must_pass(exc):
                 raise
@@ -149,8 +263,8 @@ class Attempt:
             return self._checkpoints.store_result(result)
         try:
             writer = self._checkpoints.result_writer()
-            signer = self._runtime.signer(self._task.id, "result")
-            for part in encode_pieces(_of_author(result), writer.layout, signer):
+            signer = self._runtime.signer(self._unit.id, "result")
+            for part in encode_pieces(of_author(result), writer.layout, signer):
                 writer.write(part)
             return writer.seal()
         finally:
@@ -160,7 +274,7 @@ class Attempt:
     def _close(self, generator: Generator[object, Any, Any]) -> None:
         """Close the author's generator if it did not end, so that it cleans up while its attempt still runs."""
         try:
-            with _authors_code():
+            with authors_code():
                 generator.close()
         except _WorkError as exc:
             match stands_for(exc.cause):
@@ -183,6 +297,8 @@ class Attempt:
                 return self._hand_over()
             case Lost():
                 return self._leave()
+            case Committed(reply=reply):
+                return reply()
 
     def _report_exception(self, exc: BaseException) -> None:
         self._pass_on(exc, **self._fields())
@@ -192,20 +308,18 @@ class Attempt:
         return {
             "id": self._task.id[:8],
             "endpoint": self._task.endpoint,
-            "attempt": 1 if self._checkpoints.advanced else self._task.attempt,  # an advance forgives earlier failures
-            "delivery": self._task.deliveries,
+            "attempt": 1 if self._checkpoints.advanced else self._unit.attempt,  # an advance forgives earlier failures
+            "delivery": self._unit.deliveries,
             "reference": self._reference,
         }
 
     def _finish(self, result: Stored) -> Reply:
         self._send_last_beat()
-        ended = self._runtime.store.finish(self._task.id, self._task.fence, result, self._reporter.progress)
-        if ended is None:
+        unit = self._units.finish(self._unit.id, self._unit.fence, result, self._reporter.progress)
+        if unit is None:
             return self._leave()
         self._checkpoints.clear()
-        if seconds := self._reporter.phases.measured():
-            self._runtime.phase_times.add(self._task.endpoint, seconds)
-        return Reply(code=200, reason="done", ended=ended)
+        return self._done(unit)
 
     def _fail(self, outcome: Failed) -> Reply:
         if outcome.error is None:  # else the visitor has to act, and the event's log line is enough
@@ -213,21 +327,22 @@ class Attempt:
         self._send_last_beat()
         fail = partial(
             transitions.fail,
-            fence=self._task.fence,
+            fence=self._unit.fence,
             permanent=outcome.permanent,
             error=outcome.error,
             reference=self._reference,
             progress=self._reporter.progress,
             max_attempts=self._options.max_attempts,
             forget=outcome.forget,
+            forget_parts=outcome.forget_parts,
             cause=outcome.why,
             raised=Raised.of(outcome.cause),
         )
-        change = self._runtime.store.change(self._task.id, fail)
-        if not change.applied:
+        change = self._units.change(self._unit.id, fail)
+        if not change.applied or change.task is None:
             return self._leave()
         if change.status.ended:
-            return Reply(code=200, reason="failed for good", ended=change.task)
+            return self._failed(change.task)
         return Reply(code=500, reason="failed, try again")
 
     def _hand_over(self) -> Reply:
@@ -235,26 +350,19 @@ class Attempt:
         self._reporter.stop()
         hand_over = partial(
             transitions.hand_over,
-            fence=self._task.fence,
+            fence=self._unit.fence,
             progress=self._reporter.stored(),
             advanced=self._checkpoints.advanced,
             max_attempts=self._options.max_attempts,
             reference=self._reference,
         )
-        change = self._runtime.store.change(self._task.id, hand_over)
-        if not change.applied:
+        change = self._units.change(self._unit.id, hand_over)
+        if not change.applied or change.task is None:
             return self._leave()
         if change.status.ended:
-            return Reply(code=200, reason="failed for good, no progress", ended=change.task)
+            return self._failed(change.task)
         # 200 deletes this delivery's Cloud Tasks task, so another one must certainly exist.
-        return Reply(code=200 if hand_on(self._runtime, self._task) else 409, reason="handed over")
-
-    def _leave(self) -> Reply:
-        """End without a commit; 200 would delete the Cloud Tasks task if the next attempt uses the same one."""
-        task = self._runtime.store.get(self._task.id)
-        if task is None or task.status.ended:
-            return Reply(code=200, reason="the task has ended")
-        return Reply(code=409, reason="another attempt has taken the task over")
+        return Reply(code=200 if self._hand_on() else 409, reason="handed over")
 
     def _send_last_beat(self) -> None:
         """Send news before the commit, which may take a while; a later beat could overwrite the committed state."""
@@ -264,7 +372,7 @@ class Attempt:
 
 
 @contextmanager
-def _authors_code() -> Iterator[None]:
+def authors_code() -> Iterator[None]:
     """Wrap whatever the author's code raises, so that it is not taken for an error of ours."""
     try:
         yield
@@ -274,10 +382,10 @@ def _authors_code() -> Iterator[None]:
         raise _WorkError(exc) from exc
 
 
-def _of_author(pieces: Iterator[object]) -> Iterator[object]:
+def of_author(pieces: Iterator[object]) -> Iterator[object]:
     """Iterate over the author's generator, and wrap its errors."""
     while True:
-        with _authors_code():
+        with authors_code():
             try:
                 piece = next(pieces)
             except StopIteration:

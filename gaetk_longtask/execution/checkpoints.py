@@ -13,14 +13,15 @@ from google.cloud import ndb
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import HandedOver, LongTaskError, TaskCancelled
 from gaetk_longtask.execution.schedule import Schedule
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import WorkUnit
 from gaetk_longtask.ownership import Ownership
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode, yielded_layout
 from gaetk_longtask.payloads.manifests import Manifest, Stored
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.runtime import Runtime, TaskOptions
-from gaetk_longtask.transitions import Checkpoint
+from gaetk_longtask.transitions import Checkpoint, Unit
+from gaetk_longtask.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class _Durable:
     advanced: bool = False  #: whether this attempt has added anything
 
     @classmethod
-    def of(cls, task: LongTask) -> _Durable:
+    def of(cls, task: WorkUnit) -> _Durable:
         """Return what the previous attempt has stored."""
         state, pieces = Stored.of(task, "state"), Stored.of(task, "result")
         return cls(state=state.manifest if state else None, result_bytes=pieces.manifest.size if pieces else 0)
@@ -58,9 +59,16 @@ class Checkpoints:
     hands_over = False  #: whether the attempt ends so that another attempt continues
 
     def __init__(
-        self, runtime: Runtime, task: LongTask, options: TaskOptions, reporter: Reporter, ownership: Ownership
+        self,
+        runtime: Runtime,
+        units: Units[Unit],
+        task: Unit,
+        options: TaskOptions,
+        reporter: Reporter,
+        ownership: Ownership,
     ) -> None:
         self._runtime = runtime
+        self._units = units
         self._task = task
         self._options = options
         self._reporter = reporter
@@ -118,7 +126,7 @@ class Checkpoints:
 
     def assert_current(self) -> None:
         """Raise `TaskCancelled` unless the attempt owns the task. In a transaction, this holds until its commit."""
-        status = self._runtime.store.owner_status(self._task.id, self._task.fence)
+        status = self._units.owner_status(self._task.id, self._task.fence)
         if status is not None:
             self._ownership.lose(status)
 
@@ -176,9 +184,9 @@ class Checkpoints:
         durable.advanced = durable.advanced or durable.is_new(state.manifest, pieces)
         progress = self._reporter.progress.stored()
         checkpoint = Checkpoint(state=state, pieces=pieces, progress=progress, advanced=durable.advanced)
-        change = self._runtime.store.keep(self._task.id, self._task.fence, checkpoint)
-        if not change.applied:
-            self._ownership.lose(change.status)
+        lost = self._units.keep(self._task.id, self._task.fence, checkpoint)
+        if lost is not None:
+            self._ownership.lose(lost)
         self.clear()
         durable.state, durable.certain = state.manifest, True
         if pieces is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from gaetk_longtask.models import LongTask
+from gaetk_longtask.models import WorkUnit
 
 Field = Literal["parameters", "result", "state"]  #: the fields of a task that contain stored values
 
@@ -64,7 +64,7 @@ class Stored:
     inline: bytes | None  #: the inline blocks, concatenated
 
     @classmethod
-    def of(cls, task: LongTask, field: Field) -> Self | None:
+    def of(cls, task: WorkUnit, field: Field) -> Self | None:
         """Return the stored value of a task's field, or None if the field is empty."""
         manifest = getattr(task, f"{field}_manifest")
         if manifest is None:
@@ -72,7 +72,7 @@ class Stored:
         return cls(manifest=Manifest.from_json(manifest), inline=getattr(task, f"{field}_blob"))
 
 
-def set_stored(task: LongTask, field: Field, stored: Stored | None) -> None:
+def set_stored(task: WorkUnit, field: Field, stored: Stored | None) -> None:
     """Set a task's field to a stored value, or clear it with None; the caller saves the task."""
     setattr(task, f"{field}_manifest", stored.manifest.to_json() if stored else None)
     setattr(task, f"{field}_blob", stored.inline if stored else None)

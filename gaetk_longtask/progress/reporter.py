@@ -39,8 +39,11 @@ class Reporter:
         stop_at: datetime,
         clock: Callable[[], datetime],
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        share: float | None = None,
     ) -> None:
         """Report for the attempt that owns the task of `snapshot`.
+
+        `share` is the share of the whole task that is done while the attempt works, if its own steps do not say.
 
         Beats stop at `stop_at`, when the platform ends the attempt's request. Each beat enters its own `context` on the
         reporter's thread.
@@ -49,6 +52,7 @@ class Reporter:
         self.bar = Bar(snapshot.info.progress, ownership, self.phases)
         self._snapshot = snapshot
         self._sent = snapshot.info.progress
+        self._share = share
         self._store = store
         self.ownership = ownership
         self._time_left = time_left
@@ -85,8 +89,9 @@ class Reporter:
             total_steps=total,
             eta_seconds=self._time_left.seconds(total),
             phase=self.phases.phase(number),
-            share=self.phases.share(number, step, total),
+            share=self.phases.share(number, step, total) if self._share is None else self._share,
             facts=self.bar.facts,
+            parts=self._snapshot.info.progress.parts,
             initial=initial,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, Self, TypeVar, get_type_hints
 
@@ -22,8 +22,27 @@ MISSED_BEATS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Overall:
+    """What the news of a task in parts carry for whoever reports next."""
+
+    done: list[int]  #: how many parts are done in each lane
+    points: list[list[float]]  #: the pace so far, see `Estimator.points`
+    at: float  #: when that was, in Unix seconds
+    asked_at: float = 0.0  #: when Datastore was asked about lanes without news, in Unix seconds
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` returned."""
+        points = [[float(age), float(step)] for age, step in stored["points"]]
+        done = [int(each) for each in stored["done"]]
+        return cls(done=done, points=points, at=float(stored["at"]), asked_at=float(stored["asked_at"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
     """The state of a task at one moment. Of two snapshots, the one with the higher `order` is later.
+
+    A task in parts has one snapshot of its own and one for each lane, whose id is that of the lane.
 
     Fields are stored by name, so that two versions of the library understand each other. Unknown names are ignored, and
     a field that is added later has a default.
@@ -34,10 +53,24 @@ class Snapshot:
     due_at: datetime | None = None  #: when the task itself must be read; None while an attempt works
     beat_at: datetime | None = None  #: the owner's last heartbeat; None unless an attempt works
     beat_seconds: float = 0  #: the interval between the owner's heartbeats
+    part: int | None = None  #: of a lane: the number of the part that was claimed last
+    part_fence: int | None = None  #: of a lane: the fence of that part
+    overall: Overall | None = None  #: of a task whose parts are at work
 
     @property
-    def order(self) -> tuple[int, int]:
-        """A sort key that rises with every claim, cancel and retry, and within one attempt with the status."""
+    def order(self) -> tuple[float, ...]:
+        """A sort key that rises with every claim, cancel and retry, and within one attempt with the status.
+
+        Within a lane, it rises with the part. For a task in parts it also rises with the bar, so that a store refuses
+        news with a shorter bar: many requests report about one task, and none knows what the others have just said.
+        """
+        progress = self.info.progress
+        share = progress.share or 0.0 if progress.parts is not None else 0.0
+        return self.fence, self.part or 0, self.part_fence or 0, self.info.status.rank, share
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """A sort key that rises with every transition that a store has to hear of; progress leaves it as it is."""
         return self.fence, self.info.status.rank
 
     def is_silent(self, now: datetime) -> bool:
@@ -148,6 +181,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     Status: _STATUSES.__getitem__,
     Phase: Phase.from_stored,
     Parts: Parts.from_stored,
+    Overall: Overall.from_stored,
 }
 _READERS |= {kind | None: read for kind, read in _READERS.items()}
 _READERS[Facts] = _facts
@@ -157,6 +191,7 @@ _WRITERS: dict[Any, Callable[[Any], Any]] = {
     datetime | None: _microseconds,
     Phase | None: Phase.document,
     Parts | None: Parts.document,
+    Overall | None: asdict,
 }
 for _cls in (Progress, TaskInfo):
     _READERS[_cls], _WRITERS[_cls] = _Codec(_cls).read, _Codec(_cls).write

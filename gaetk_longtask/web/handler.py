@@ -12,10 +12,12 @@ from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
 from gaetk_longtask.config import Config
+from gaetk_longtask.execution.attempts import Errand, Execute, ExecutePart, Join, SplitUp
 from gaetk_longtask.execution.checkpoints import Checkpoints
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
+from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.reporter import Reporter
 from gaetk_longtask.runtime import TaskOptions
 from gaetk_longtask.web import deliveries, visits
@@ -167,10 +169,10 @@ class LongRunningTaskHandler(WorkCalls, View):
         """Make the task's result of the results of all parts; return it or yield it in pieces.
 
         `results` loads each result when it is accessed, by index, slice or iteration. A result that was yielded is a
-        `YieldedResult`. By default, the result is the list of all results, which together must not be larger than a
-        result may be (32 MiB).
+        `YieldedResult`. By default, the task's result is the list of all results, which together must not be larger
+        than a result may be (32 MiB).
         """
-        return list(results)
+        return [each.read() if isinstance(each, YieldedResult) else each for each in results]
 
     def render_status(self, display: StatusPage, task: TaskInfo) -> ResponseReturnValue:
         """Return the waiting page."""
@@ -227,9 +229,9 @@ class LongRunningTaskHandler(WorkCalls, View):
 
         The class's ``decorators`` apply to visitors only. The queue's requests are checked by the execute key.
         """
-        check_work(cls, base=LongRunningTaskHandler)
         cls._read_methods()  # again: a hook or an attribute may have been set after the class was made
         check_hooks(cls)
+        check_work(cls, base=LongRunningTaskHandler)
         check_attributes(cls)
         make_handler = functools.partial(cls, *class_args, **class_kwargs)
         guarded: Any = super().as_view(name, *class_args, **class_kwargs)
@@ -264,11 +266,20 @@ class LongRunningTaskHandler(WorkCalls, View):
             and all(type(text) is str for text in (cls.title, *cls.phases, *cls.facts.values()))
         )
 
-    def _work(self, task: LongTask, parameters: Any, reporter: Reporter, checkpoints: Checkpoints) -> Any:
+    def _work(self, task: LongTask, errand: Errand, reporter: Reporter, checkpoints: Checkpoints) -> Any:
         self.task, self._reporter, self._checkpoints = task, reporter, checkpoints
         request.environ[PARENT] = task  # of the tasks that this one starts
         self.resumed_from = checkpoints.resumed_from
-        return self.execute_task(parameters)
+        match errand:
+            case Execute(parameters=parameters):
+                return self.execute_task(parameters)
+            case SplitUp(parameters=parameters):
+                return self.split_task(parameters)
+            case ExecutePart(parameters=parameters, part=part, given=given):
+                self.part = part
+                return self.execute_part(parameters, given)
+            case Join(parameters=parameters, results=results):
+                return self.join_parts(parameters, results)
 
     def _tell(self, task: LongTask) -> None:
         self.task = request.environ[PARENT] = task

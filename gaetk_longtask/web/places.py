@@ -20,7 +20,7 @@ from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
 from gaetk_longtask.info import job_url
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.queues import EMULATOR_VARIABLE, LONGEST_URI
-from gaetk_longtask.store import new_token
+from gaetk_longtask.units import new_token
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.problems import ProblemError
 from gaetk_longtask.web.requests import JobName, has_possible_host, path_of, quoted_path

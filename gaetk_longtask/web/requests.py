@@ -14,7 +14,9 @@ from werkzeug.datastructures import LanguageAccept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from gaetk_longtask.foreign import ForeignPieces
+from gaetk_longtask.info import PART_FIELD
 from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, Delivery
+from gaetk_longtask.splits import Address
 from gaetk_longtask.web.headers import encode_file_name
 from gaetk_longtask.web.languages.catalogues import SOURCE
 from gaetk_longtask.web.languages.language import Language, Languages
@@ -168,6 +170,7 @@ def delivery_of(request: Request) -> Delivery | None:
         execute_key=key,
         task_name=request.headers.get("X-AppEngine-TaskName", ""),
         retry_count=int(retries) if re.fullmatch(r"[0-9]{1,9}", retries) else 0,
+        part=Address.parse(request.args[PART_FIELD]) if PART_FIELD in request.args else None,
         endpoint=request.endpoint or "",
         healing=HEALING_HEADER in request.headers,
     )

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Any, assert_never
@@ -24,6 +25,7 @@ from gaetk_longtask.progress.guarded import GuardedProgressStore
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
+from gaetk_longtask.transitions import works_in_parts
 from gaetk_longtask.web import forms
 from gaetk_longtask.web.answers import GONE, Answers, unpressed
 from gaetk_longtask.web.current import current_runtime
@@ -181,11 +183,23 @@ class _Visit:
         self._task, snapshot = task, self._answers.snapshot(task)
         if known is None:
             self._runtime.progress.add(snapshot, seconds=_READ_AHEAD_SECONDS)
-        elif known.order == snapshot.order:
-            return known  # its progress is newer than the entity's
-        elif known.order < snapshot.order:  # it has missed a transition
+        elif known.state == snapshot.state:
+            return self._known_better(known, task)
+        elif known.state < snapshot.state:  # it has missed a transition
             self._runtime.store.publish(task)
         return snapshot
+
+    def _known_better(self, known: Snapshot, task: LongTask) -> Snapshot:
+        """Return a snapshot whose progress is newer than that of the entity.
+
+        If the parts of the task are silent, it is published without a heartbeat, so that the next polls read no entity
+        before the task is due.
+        """
+        if not works_in_parts(task) or known.beat_at is None:
+            return known
+        known = replace(known, beat_at=None, beat_seconds=0, due_at=task.due_at)
+        self._runtime.progress.write(known)
+        return known
 
     def _query(self, snapshot: Snapshot) -> Any:
         if self._answers.as_json:

@@ -45,7 +45,7 @@ class DictStore(ProgressStore):
 
     def write(self, snapshot: Snapshot) -> Written:
         assert_type(snapshot.info, TaskInfo)
-        assert_type(snapshot.order, tuple[int, int])
+        assert_type(snapshot.order, tuple[float, ...])
         stored = self.read(snapshot.info.id)
         if stored is not None and stored.order > snapshot.order:
             return Written.OUTDATED

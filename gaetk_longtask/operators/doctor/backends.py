@@ -23,7 +23,7 @@ from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import CloudTasksQueue
-from gaetk_longtask.store import new_token
+from gaetk_longtask.units import new_token
 
 #: For one call.
 SECONDS = 10.0

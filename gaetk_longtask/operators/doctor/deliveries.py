@@ -20,7 +20,7 @@ from gaetk_longtask.info import job_url
 from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked, ok, one_line, problem
 from gaetk_longtask.operators.doctor.subject import HandlerRule, Subject
 from gaetk_longtask.queues import KEY_HEADER, CloudTasksQueue, QueueRequest, cloud_task
-from gaetk_longtask.store import new_token
+from gaetk_longtask.units import new_token
 from gaetk_longtask.web.deliveries import NO_SUCH_TASK
 from gaetk_longtask.web.requests import QUEUE_HEADER, JobName
 

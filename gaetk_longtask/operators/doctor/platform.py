@@ -10,7 +10,7 @@ from gaetk_longtask.operators.doctor.findings import LOGIN, Finding, not_checked
 from gaetk_longtask.operators.doctor.subject import Subject
 from gaetk_longtask.queues import EMULATOR_VARIABLE
 
-_KINDS = ("LongTask", "LongTaskChunk", "LongTaskProgress", "LongTaskTraceback")
+_KINDS = ("LongTask", "LongTaskChunk", "LongTaskPart", "LongTaskProgress", "LongTaskTraceback")
 
 
 def check_services(subject: Subject) -> Iterator[Finding]:

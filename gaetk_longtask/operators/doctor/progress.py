@@ -23,7 +23,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore, Written
 from gaetk_longtask.progress.urls import without_password
 from gaetk_longtask.status import Status
-from gaetk_longtask.store import new_token
+from gaetk_longtask.units import new_token
 
 _DELETE_SECONDS = 10.0
 _TRIED_TASKS = 8

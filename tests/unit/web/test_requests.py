@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
-from gaetk_longtask.store import new_token
+from gaetk_longtask.units import new_token
 from gaetk_longtask.web.requests import (
     JobName,
     delivery_of,

@@ -1,0 +1,1 @@
+"""A task that is done in parts, by several requests at the same time."""

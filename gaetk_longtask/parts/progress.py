@@ -1,0 +1,144 @@
+"""The news of a task in parts: each lane has its own, and whoever finds those of the task old adds them all up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from gaetk_longtask.info import Progress
+from gaetk_longtask.models import LongTask
+from gaetk_longtask.parts.transitions import with_parts
+from gaetk_longtask.progress.estimate import Estimator
+from gaetk_longtask.progress.snapshot import Overall, Snapshot
+from gaetk_longtask.progress.stores import ProgressStore, Written
+from gaetk_longtask.splits import Split, lane_id
+from gaetk_longtask.status import Status
+
+#: How old the news of a task may become, unless the store's own interval is longer.
+_FRESH_SECONDS = 1.0
+#: How often Datastore is asked about lanes without news: at most once in so many seconds.
+_ASK_EVERY_SECONDS = 60.0
+
+#: Returns how many parts of some lanes are done, as Datastore knows it.
+DoneInLanes = Callable[[Sequence[int]], Mapping[int, int]]
+
+
+class LaneProgress(ProgressStore):
+    """Where an attempt at a part reports to: writes the news of its lane and, when they are old, those of the task."""
+
+    def __init__(
+        self,
+        store: ProgressStore,
+        task: LongTask,
+        split: Split,
+        *,
+        done_in_lanes: DoneInLanes,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.interval_seconds = store.interval_seconds
+        self._store = store
+        self._task = task
+        self._split = split
+        self._done_in_lanes = done_in_lanes
+        self._clock = clock
+        self._beat_seconds = max(_FRESH_SECONDS, store.interval_seconds)
+
+    def write(self, snapshot: Snapshot) -> Written:
+        """Store the news of a lane. They are outdated as soon as the task does not want its parts any more."""
+        written = self._store.write(snapshot)
+        if written is not Written.YES:
+            return written
+        told = self._store.read(self._task.id)
+        if told is not None and (told.fence > snapshot.fence or told.info.status is not Status.STARTED):
+            return Written.OUTDATED
+        if told is None or self._is_old(told):
+            self._store.write(self._sum(snapshot))
+        return written
+
+    def _is_old(self, told: Snapshot) -> bool:
+        if told.beat_at is None:
+            return True
+        return (self._clock() - told.beat_at).total_seconds() >= self._beat_seconds
+
+    def _sum(self, own: Snapshot) -> Snapshot:
+        """Return the news of the task, from those of all lanes."""
+        lanes = {lane_id(self._task.id, lane): lane for lane in self._split.used_lanes()}
+        found = self._store.read_many([self._task.id, *lanes])
+        told = found.pop(self._task.id, None)
+        # An earlier run of the same parts may have said what is done; what was done of a part then is lost.
+        news = {lanes[name]: each for name, each in found.items() if each.fence >= self._split.run and name in lanes}
+        before = told.overall if told is not None and told.fence >= self._split.run else None
+        done = list(before.done) if before and len(before.done) == self._split.lanes else [0] * self._split.lanes
+        for lane, each in news.items():
+            done[lane] = max(done[lane], self._done(each))
+        now = self._clock()
+        asked_at = before.asked_at if before else 0.0
+        silent = [lane for lane in self._split.used_lanes() if lane not in news]
+        if silent and now.timestamp() - asked_at >= _ASK_EVERY_SECONDS:
+            asked_at = now.timestamp()
+            for lane, known in self._done_in_lanes(silent).items():
+                done[lane] = max(done[lane], known)
+        working = [
+            each
+            for lane, each in news.items()
+            if each.fence == own.fence and each.info.status is Status.STARTED and done[lane] == self._before(each)
+        ]
+        last = told.info.progress if told is not None and told.fence == own.fence else self._task.progress
+        reached = sum(done) + sum(_share(each.info.progress) for each in working)
+        progress = self._progress(last, working, reached=reached, done=sum(done))
+        estimator = Estimator()
+        moment = now.timestamp()
+        if before is not None and told is not None and told.fence == own.fence:
+            estimator.resume(before.points, self._split.count + 1, before.at)
+        estimator.update((progress.share or 0.0) * (self._split.count + 1), self._split.count + 1, moment)
+        points, _ = estimator.points(moment)
+        return Snapshot(
+            info=replace(self._task.info, progress=replace(progress, eta_seconds=estimator.seconds_left(moment))),
+            fence=own.fence,
+            beat_at=now,
+            beat_seconds=self._beat_seconds,
+            overall=Overall(done=done, points=[list(each) for each in points], at=moment, asked_at=asked_at),
+        )
+
+    def _progress(self, last: Progress, working: Sequence[Snapshot], *, reached: float, done: int) -> Progress:
+        """Return the progress of the task; its bar never goes back."""
+        most = last.parts.done if last.parts is not None else 0
+        share = max(last.share or 0.0, reached / (self._split.count + 1))
+        said = [each for each in working if not each.info.progress.initial]
+        progress = replace(with_parts(last, self._split, max(most, done)), share=share)
+        if not said:
+            return progress
+        # Of the part that comes first: the message of whoever reports would change all the time.
+        message = min(said, key=lambda each: each.part or 0).info.progress.message
+        return replace(progress, message=message, initial=False)
+
+    def _done(self, news: Snapshot) -> int:
+        return self._before(news) + (news.info.status is Status.DONE)
+
+    def _before(self, news: Snapshot) -> int:
+        return self._split.before(news.part or 0)
+
+    def for_reporter(self) -> ProgressStore:
+        """Return the store for a thread that the current request starts."""
+        return LaneProgress(
+            self._store.for_reporter(),
+            self._task,
+            self._split,
+            done_in_lanes=self._done_in_lanes,
+            clock=self._clock,
+        )
+
+    def read(self, task_id: str) -> Snapshot | None:
+        """Return what the store has."""
+        return self._store.read(task_id)
+
+    def add(self, snapshot: Snapshot, *, seconds: int) -> None:
+        """Store the snapshot if there is none."""
+        self._store.add(snapshot, seconds=seconds)
+
+
+def _share(progress: Progress) -> float:
+    if progress.share is not None:
+        return max(0.0, min(1.0, progress.share))
+    return max(0.0, min(1.0, progress.step / progress.total_steps)) if progress.total_steps > 0 else 0.0

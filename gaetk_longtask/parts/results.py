@@ -1,0 +1,65 @@
+"""The results of a task's parts, as ``join_parts`` gets them: each is loaded when it is accessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from gaetk_longtask.exceptions import DamagedDataError
+from gaetk_longtask.models import LongTaskPart
+from gaetk_longtask.payloads.serializers import Serializer
+from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.splits import Split
+from gaetk_longtask.status import Status
+
+
+class DamagedPartError(DamagedDataError):
+    """The result of a part is missing, incomplete or changed."""
+
+
+class OpenPart(BaseException):  # not an error: it ends the join, as `HandedOver` does
+    """A part is not done, although the join has begun."""
+
+
+class PartResults(Sequence[Any]):
+    """The results of all parts, in the order of ``split_task``. It keeps none of them in memory.
+
+    Accessing one raises `DamagedDataError` if it can't be read any more.
+    """
+
+    def __init__(
+        self, runtime: Runtime, task_id: str, split: Split, serializer: Serializer, numbers: range | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._task_id = task_id
+        self._split = split
+        self._serializer = serializer
+        self._numbers = range(split.count) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> PartResults: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Load one result, or return a slice that loads each result when it is accessed."""
+        if isinstance(index, slice):
+            return PartResults(self._runtime, self._task_id, self._split, self._serializer, self._numbers[index])
+        return self._load(self._numbers[index])
+
+    def _load(self, number: int) -> Any:
+        name = self._split.name(self._task_id, number)
+        with self._runtime.ndb_context():
+            part = LongTaskPart.load(name)
+            if part is None:
+                raise DamagedPartError(f"Part {number} of {self._task_id[:8]} is missing.")
+            if part.status is not Status.DONE:
+                raise OpenPart
+            try:
+                return self._runtime.load_result(part, self._serializer)
+            except DamagedDataError as exc:
+                raise DamagedPartError(f"The result of part {number} can't be read: {exc}") from exc

@@ -1,0 +1,101 @@
+"""Looks after the parts of a task: enqueues the first open part of each lane, if nothing else would.
+
+It is the net below the deliveries of parts, which follow up themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from gaetk_longtask import limits
+from gaetk_longtask.events import Event
+from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.models import LongTask, LongTaskPart
+from gaetk_longtask.parts import transitions
+from gaetk_longtask.parts.following import begin_join, enqueue_parts, fail_by, request_for_part
+from gaetk_longtask.parts.store import PartStore
+from gaetk_longtask.queues import HEALING_HEADER
+from gaetk_longtask.runtime import Runtime
+from gaetk_longtask.splits import Split, lane_in, number_in
+from gaetk_longtask.starting import send
+from gaetk_longtask.status import Status
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tended:
+    """What has come of it."""
+
+    certain: bool = True  #: False if it is not certain that every lane goes on
+    ended: LongTask | None = None  #: the task, if it has failed because one of its parts had
+
+
+def begin(runtime: Runtime, task: LongTask, split: Split) -> bool:
+    """Enqueue the first part of each lane after a split; return whether all of that is certain."""
+    names = (split.name(task.id, number) for number in range(min(split.lanes, split.count)))
+    return enqueue_parts(runtime, task, split, names)
+
+
+def tend(runtime: Runtime, task: LongTask, split: Split, *, healing: bool = False, early: bool = False) -> Tended:
+    """Look after the parts of a task whose `due_at` the caller has moved on.
+
+    With `healing`, the caller is no delivery that would be repeated, and what is enqueued replaces what was enqueued so
+    before. With `early`, parts that wait for a second attempt are enqueued as well.
+    """
+    store = PartStore(runtime, task, split)
+    firsts = store.firsts_open(split.used_lanes())
+    open_parts = sum(
+        split.size(lane) - (split.before(number_in(firsts[lane])) if lane in firsts else split.size(lane))
+        for lane in split.used_lanes()
+    )
+    note = partial(transitions.note, run=split.run, fence=task.fence, open_parts=open_parts)
+    if open_parts != split.open_at_last_tend:
+        runtime.store.change(task.id, note)
+    if not firsts:
+        return Tended(certain=begin_join(runtime, task, split))
+    parts = store.load(list(firsts.values()))
+    for part in parts:
+        if part.status is Status.FAILED and part.task_fence == task.fence:
+            return Tended(ended=fail_by(runtime, task, part))
+    now = runtime.clock()
+    waiting = [part for part in parts if _waits(part, task, now, early=early)]
+    if not healing:
+        return Tended(certain=enqueue_parts(runtime, task, split, [part.id for part in waiting]))
+    stands_still = open_parts >= split.open_at_last_tend
+    if any(_is_overdue(part, now, stands_still=stands_still) for part in waiting):
+        runtime.store.tell(Event.HEALED, task)
+    _heal(runtime, task, split, waiting)
+    return Tended()
+
+
+def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) -> bool:
+    """Return whether a part that comes next in its lane is worked on by nobody, as far as its entity tells."""
+    if part.task_fence < task.fence or part.status is Status.READY or (early and not limits.is_leased(part)):
+        return True
+    handed_over = part.status is Status.STARTED and part.lease_until is None
+    return handed_over or part.due_at is None or part.due_at <= now
+
+
+def _is_overdue(part: LongTaskPart, now: datetime, *, stands_still: bool) -> bool:
+    if part.status is Status.READY:  # since it was stored, but it comes when its lane has come to it
+        return stands_still
+    return part.due_at is None or part.due_at <= now
+
+
+def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTaskPart]) -> None:
+    """Enqueue parts in place of what was enqueued for their lanes by the last healing."""
+    for part in parts:
+        lane = lane_in(part.id)
+        name, before = (f"heal-{task.id}-{lane}-{number}" for number in (task.healings, task.healings - 1))
+        request = request_for_part(task, split, number_in(part.id))
+        request = replace(request, version=None, name=name, replaces=before if task.healings > 1 else None)
+        request = replace(request, headers={**request.headers, HEALING_HEADER: str(task.healings)})
+        try:
+            send(runtime, request)
+        except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
+            log.warning("a part of %s is not certainly enqueued, healed when due: %s", task.id[:8], exc)
