@@ -264,7 +264,7 @@ def fail(
 ) -> Effect | None:
     """Record that an attempt failed: `error`, or `failed` for good.
 
-    With `forget`, nothing is left to resume; with `forget_parts`, a retry splits the task anew.
+    With `forget`, nothing is left to resume; with `forget_parts`, a retry splits the task again.
     """
     if not owns(task, fence):
         return None

@@ -58,7 +58,7 @@ def _kind_of_attempt(task: LongTask, options: TaskOptions) -> type[Attempt[LongT
 
 
 def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> Reply:
-    """Answer a delivery of a task whose parts are at work: it enqueues the parts that nobody works on.
+    """Answer a delivery of a task whose parts are at work: it enqueues the parts that no attempt works on.
 
     It does so if the task is due, after a retry, and when the delivery that has split the task comes again.
     """
@@ -90,7 +90,7 @@ def _deliver_part(
         return objecting(objection, task, delivery)
     split = Split.of(task)
     if split is None or split.run != address.run or address.number >= split.count:
-        return Reply(code=200, reason="the task was split anew")
+        return Reply(code=200, reason="the task was split again")
     store = PartStore(runtime, task, split)
     if task.status is not Status.STARTED or not transitions.works_in_parts(task):
         part = store.get(split.name(task.id, address.number))

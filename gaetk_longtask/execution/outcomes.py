@@ -26,7 +26,7 @@ class Failed:
     error: str | None = None  #: the message for the visitor, if the author has written one
     permanent: bool = False  #: another attempt would not help
     forget: bool = False  #: the stored state can't be read: a retry begins from the start
-    forget_parts: bool = False  #: what the parts have stored can't be read: a retry splits the task anew
+    forget_parts: bool = False  #: what the parts have stored can't be read: a retry splits the task again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

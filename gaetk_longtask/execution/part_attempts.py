@@ -126,7 +126,7 @@ class PartAttempt(Attempt[LongTaskPart]):
         return self._units.news(self._unit, beat_seconds=beat_seconds)
 
     def _time_left(self) -> TimeLeft:
-        # Nobody is shown how much of a part is left; the task's time left follows from the pace of all lanes.
+        # How much of a part is left is not shown. The task's time left follows from the pace of all lanes.
         clock = self._runtime.clock
         return TimeLeft(requested_at=self._unit.requested_at, clock=clock, phases=Phases(clock=clock), compares=False)
 

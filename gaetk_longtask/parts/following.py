@@ -31,7 +31,7 @@ def follow_up(runtime: Runtime, task_id: str, part: LongTaskPart, *, again: bool
     task = runtime.store.get(task_id)
     split = Split.of(task) if task is not None else None
     if task is None or split is None or split.name(task_id, number_in(part.id)) != part.id:
-        return Followed()  # deleted, or split anew
+        return Followed()  # deleted, or split again
     if part.status is Status.FAILED:
         return _fail(runtime, task, part)
     if task.status is not Status.STARTED:  # it has ended, or was retried: its own delivery looks after the lanes

@@ -1,4 +1,4 @@
-"""The news of a task in parts: each lane has its own, and whoever finds those of the task old adds them all up."""
+"""The news of a task in parts: each lane has its own, and the attempt that finds those of the task old adds all up."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class LaneProgress(ProgressStore):
         progress = replace(with_parts(last, self._split, max(most, done)), share=share)
         if not said:
             return progress
-        # Of the part that comes first: the message of whoever reports would change all the time.
+        # Of the part that comes first: the message of the attempt that reports would change all the time.
         message = min(said, key=lambda each: each.part or 0).info.progress.message
         return replace(progress, message=message, initial=False)
 

@@ -74,7 +74,7 @@ def tend(runtime: Runtime, task: LongTask, split: Split, *, healing: bool = Fals
 
 
 def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) -> bool:
-    """Return whether a part that comes next in its lane is worked on by nobody, as far as its entity tells."""
+    """Return whether a part that comes next in its lane is without an attempt, as far as its entity tells."""
     if part.task_fence < task.fence or part.status is Status.READY or (early and not limits.is_leased(part)):
         return True
     handed_over = part.status is Status.STARTED and part.lease_until is None

@@ -78,7 +78,7 @@ def reopen(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
 def fail_by_part(
     task: LongTask, now: datetime, *, part: LongTaskPart, fence: int, forget_parts: bool, raised: Raised | None
 ) -> Effect | None:
-    """Fail a task one of whose parts has failed for good. With `forget_parts`, a retry splits it anew."""
+    """Fail a task one of whose parts has failed for good. With `forget_parts`, a retry splits it again."""
     if not owns(task, fence) or not works_in_parts(task):
         return None
     adopt(task, part, number_in(part.id))

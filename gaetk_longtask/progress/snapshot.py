@@ -23,7 +23,7 @@ MISSED_BEATS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overall:
-    """What the news of a task in parts carry for whoever reports next."""
+    """What the news of a task in parts carry for the attempt that reports next."""
 
     done: list[int]  #: how many parts are done in each lane
     points: list[list[float]]  #: the pace so far, see `Estimator.points`
