@@ -67,9 +67,7 @@ def url_of(task: LongTask) -> str:
 
 
 def result_of(client: FlaskClient, task: LongTask) -> str:
-    return client.get(
-        f"/letters?_longtaskjob=showresult&_longtaskid={task.id}", headers={"Accept": "application/json"}
-    ).text
+    return client.get(f"/letters?_longtaskjob=showresult&_longtaskid={task.id}", headers=JSON).text
 
 
 def parts_of(app: Flask) -> list[LongTaskPart]:
