@@ -95,7 +95,7 @@ def page(
         return ids, results.cursor_after().urlsafe().decode() if results.has_next() else None
 
 
-def parts(ids: list[str], properties: list[str]) -> list[LongTask]:
+def loaded(ids: list[str], properties: list[str]) -> list[LongTask]:
     """Return those tasks that still exist, in the order of their ids, with nothing but these properties."""
     found = {task.id: task for task in LongTask.load_all(ids, properties=properties) if task is not None}
     return [found[task_id] for task_id in ids if task_id in found]
@@ -120,7 +120,7 @@ def snapshots(runtime: Runtime, ids: list[str]) -> list[Snapshot]:
 
     One read of the tasks, and one of the progress store for those that have not ended.
     """
-    found = [task for task in parts(ids, _TOLD) if not task.purged]
+    found = [task for task in loaded(ids, _TOLD) if not task.purged]
     alive = [task.id for task in found if _lives(task)]
     news = runtime.progress.read_many(alive) if alive else {}
     return [_later(Snapshot.of(task, now=runtime.clock()), news.get(task.id)) for task in found]

@@ -17,6 +17,7 @@ from gaetk_longtask.failures import failures_of, tracebacks
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import overview
+from gaetk_longtask.operators.open_parts import OpenPart
 from gaetk_longtask.operators.overview import Row
 from gaetk_longtask.progress.snapshot import Snapshot
 
@@ -70,6 +71,26 @@ def failures(task: LongTask) -> list[dict[str, Any]]:
         del facts["has_traceback"]
         documents.append(facts)
     return documents
+
+
+def parts(found: list[OpenPart]) -> list[dict[str, Any]]:
+    """Return the JSON documents of the parts that come next in their lanes."""
+    return [asdict(part) | {"status": part.status.value, "started_at": _iso(part.started_at)} for part in found]
+
+
+def print_parts(found: list[OpenPart]) -> None:
+    """Print the parts that come next in their lanes."""
+    if found:
+        click.echo("\nopen parts:")
+        columns = ["PART", "LANE", "STATUS", "ATTEMPTS", "REASON"]
+        print_table(
+            columns,
+            [[part.number, part.lane, part.status, part.attempts, _short(part.reason)] for part in found],
+        )
+
+
+def _short(reason: str | None) -> str:
+    return textwrap.shorten(reason or "", 100, placeholder="…")
 
 
 def print_failures(documents: list[dict[str, Any]]) -> None:
@@ -142,7 +163,7 @@ def print_rows(rows: list[Row], now: datetime) -> None:
         "PROGRESS": [said(row.live) for row in rows],
         "TITLE": [row.title or "" for row in rows],
         "USER": [row.created_by or "" for row in rows],
-        "REASON": [textwrap.shorten(row.reason or "", 100, placeholder="…") for row in rows],
+        "REASON": [_short(row.reason) for row in rows],
         "NOTE": ["task_ended has not returned yet" if row.untold else "" for row in rows],
     }
     shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL or any(cells)}

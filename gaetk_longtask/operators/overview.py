@@ -138,7 +138,7 @@ def tasks(runtime: Runtime, wanted: Filter, *, cursor: str | None = None, limit:
 
 def rows(runtime: Runtime, ids: list[str]) -> list[Row]:
     """Return the rows of these tasks; one read of the tasks, and one of the progress store."""
-    listed = listing.parts(ids, _SHOWN)  # one may have been deleted meanwhile
+    listed = listing.loaded(ids, _SHOWN)  # one may have been deleted meanwhile
     alive = [task.id for task in listed if not task.status.ended]
     news = runtime.progress.read_many(alive) if alive else {}
     return [Row.of(task, news.get(task.id)) for task in listed]

@@ -36,6 +36,12 @@ _EVENTS = {
 #: A thousand parts that expire in the same moment would be a hot spot.
 _SPREAD = timedelta(days=1)
 _AT_ONCE = 500  #: keys in one request
+#: What says how a part is: all but its payloads, which may be large.
+_SHOWN = [
+    prop._name  # noqa: SLF001  # of NDB, whose names of stored properties are there
+    for prop in (LongTaskPart._properties or {}).values()  # noqa: SLF001  # the same
+    if not prop._name.endswith(("_blob", "_manifest"))  # noqa: SLF001  # the same
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,13 +148,8 @@ class PartStore(Units[LongTaskPart]):
         return self.split.size(lane) if first is None else self.split.before(number_in(first))
 
     def load(self, names: Sequence[str]) -> list[LongTaskPart]:
-        """Return the parts of these names that there are; one request."""
-        return [part for part in LongTaskPart.load_all(names) if part is not None]
-
-    def failed(self, limit: int) -> list[LongTaskPart]:
-        """Return parts that have failed for good: of those that are open in all lanes, at most `limit`."""
-        names = [key.id() for key in self._open(None).fetch(limit, keys_only=True)]
-        return [part for part in self.load(names) if part.status is Status.FAILED]
+        """Return the parts of these names that there are, without what is stored for them and by them; one request."""
+        return [part for part in LongTaskPart.load_all(names, properties=_SHOWN) if part is not None]
 
     def _open(self, lane: int | None) -> Any:
         first, last = (

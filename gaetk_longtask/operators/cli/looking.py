@@ -13,6 +13,7 @@ from gaetk_longtask import listing
 from gaetk_longtask.operators import cli_output as output
 from gaetk_longtask.operators import overview
 from gaetk_longtask.operators.cli.group import command, filter_of, filters, note_unknown, task_id
+from gaetk_longtask.operators.open_parts import open_parts
 from gaetk_longtask.operators.overview import Row
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.web import endpoints
@@ -50,14 +51,17 @@ def _show(runtime: Runtime, *, task_id: str, with_parameters: bool, as_json: boo
     row = Row.of(task, listing.latest(runtime, task))
     facts = output.document(row) | output.details(task)
     failures = output.failures(task)
+    parts = open_parts(runtime, task)
     if with_parameters:
         facts["parameters"] = overview.parameters(runtime, task, endpoints.serializer(task.endpoint))
     if as_json:
-        output.print_json(facts | {"failed_attempts": failures})
+        more = {"open_parts": output.parts(parts)} if task.parts else {}
+        output.print_json(facts | more | {"failed_attempts": failures})
         return
     for name, value in (facts | output.particulars(row.live)).items():
         if value is not None:
             click.echo(f"{name.replace('_', ' ')}: {output.printable(value)}")
+    output.print_parts(parts)
     output.print_failures(failures)
 
 
