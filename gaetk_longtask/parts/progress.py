@@ -43,6 +43,7 @@ class LaneProgress(ProgressStore):
         self._done_in_lanes = done_in_lanes
         self._clock = clock
         self._beat_seconds = max(_FRESH_SECONDS, store.interval_seconds)
+        self._floor = 0.0  #: the longest bar that was told while this attempt worked; the store may have lost it
 
     def write(self, snapshot: Snapshot) -> Written:
         """Store the news of a lane. They are outdated as soon as the task does not want its parts any more."""
@@ -52,6 +53,8 @@ class LaneProgress(ProgressStore):
         told = self._store.read(self._task.id)
         if told is not None and (told.fence > snapshot.fence or told.info.status is not Status.STARTED):
             return Written.OUTDATED
+        if told is not None:
+            self._floor = max(self._floor, told.info.progress.share or 0.0)
         if told is None or self._is_old(told):
             self._store.write(self._sum(snapshot))
         return written
@@ -73,7 +76,7 @@ class LaneProgress(ProgressStore):
         for lane, each in news.items():
             done[lane] = max(done[lane], self._done(each))
         now = self._clock()
-        asked_at = before.asked_at if before else 0.0
+        asked_at = before.asked_at if before else self._task.started_at.timestamp()
         silent = [lane for lane in self._split.used_lanes() if lane not in news]
         if silent and now.timestamp() - asked_at >= _ASK_EVERY_SECONDS:
             asked_at = now.timestamp()
@@ -104,7 +107,7 @@ class LaneProgress(ProgressStore):
     def _progress(self, last: Progress, working: Sequence[Snapshot], *, reached: float, done: int) -> Progress:
         """Return the progress of the task; its bar never goes back."""
         most = last.parts.done if last.parts is not None else 0
-        share = max(last.share or 0.0, reached / (self._split.count + 1))
+        share = max(last.share or 0.0, self._floor, reached / (self._split.count + 1))
         said = [each for each in working if not each.info.progress.initial]
         progress = replace(with_parts(last, self._split, max(most, done)), share=share)
         if not said:
