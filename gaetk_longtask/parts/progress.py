@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gaetk_longtask.info import Progress
@@ -22,6 +22,16 @@ _ASK_EVERY_SECONDS = 60.0
 
 #: Returns how many parts of some lanes are done, as Datastore knows it.
 DoneInLanes = Callable[[Sequence[int]], Mapping[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heard:
+    """What the lanes of a task have said."""
+
+    told: Snapshot | None  #: the news of the task in this run, as the last attempt has told them
+    done: list[int]  #: how many parts are done in each lane
+    working: list[Snapshot]  #: the news of parts that are at work
+    asked_at: float  #: when Datastore was asked about silent lanes, in Unix seconds
 
 
 class LaneProgress(ProgressStore):
@@ -56,7 +66,7 @@ class LaneProgress(ProgressStore):
         if told is not None:
             self._floor = max(self._floor, told.info.progress.share or 0.0)
         if told is None or self._is_old(told):
-            self._store.write(self._sum(snapshot))
+            self._store.write(self._sum(snapshot.fence, self._listen(snapshot.fence)))
         return written
 
     def _is_old(self, told: Snapshot) -> bool:
@@ -64,60 +74,66 @@ class LaneProgress(ProgressStore):
             return True
         return (self._clock() - told.beat_at).total_seconds() >= self._beat_seconds
 
-    def _sum(self, own: Snapshot) -> Snapshot:
-        """Return the news of the task, from those of all lanes."""
+    def _listen(self, fence: int) -> _Heard:
+        """Read what all lanes have said; ask Datastore about silent ones, but seldom."""
         lanes = {lane_id(self._task.id, lane): lane for lane in self._split.used_lanes()}
         found = self._store.read_many([self._task.id, *lanes])
         told = found.pop(self._task.id, None)
         # An earlier run of the same parts may have said what is done; what was done of a part then is lost.
-        news = {lanes[name]: each for name, each in found.items() if each.fence >= self._split.run and name in lanes}
-        before = told.overall if told is not None and told.fence >= self._split.run else None
+        run = self._split.run
+        news = {lanes[name]: each for name, each in found.items() if name in lanes and each.fence >= run}
+        before = told.overall if told is not None and told.fence >= run else None
         done = list(before.done) if before and len(before.done) == self._split.lanes else [0] * self._split.lanes
         for lane, each in news.items():
-            done[lane] = max(done[lane], self._done(each))
-        now = self._clock()
+            done[lane] = max(done[lane], self._before(each) + (each.info.status is Status.DONE))
+        now = self._clock().timestamp()
         asked_at = before.asked_at if before else self._task.started_at.timestamp()
         silent = [lane for lane in self._split.used_lanes() if lane not in news]
-        if silent and now.timestamp() - asked_at >= _ASK_EVERY_SECONDS:
-            asked_at = now.timestamp()
+        if silent and now - asked_at >= _ASK_EVERY_SECONDS:
+            asked_at = now
             for lane, known in self._done_in_lanes(silent).items():
                 done[lane] = max(done[lane], known)
         working = [
             each
             for lane, each in news.items()
-            if each.fence == own.fence and each.info.status is Status.STARTED and done[lane] == self._before(each)
+            if each.fence == fence and each.info.status is Status.STARTED and done[lane] == self._before(each)
         ]
-        last = told.info.progress if told is not None and told.fence == own.fence else self._task.progress
-        reached = sum(done) + sum(_share(each.info.progress) for each in working)
-        progress = self._progress(last, working, reached=reached, done=sum(done))
-        estimator = Estimator()
+        current = told if told is not None and told.fence == fence else None
+        return _Heard(told=current, done=done, working=working, asked_at=asked_at)
+
+    def _sum(self, fence: int, heard: _Heard) -> Snapshot:
+        """Return the news of the task, from those of all lanes."""
+        now, told, steps = self._clock(), heard.told, self._split.count + 1
         moment = now.timestamp()
-        if before is not None and told is not None and told.fence == own.fence:
-            estimator.resume(before.points, self._split.count + 1, before.at)
-        estimator.update((progress.share or 0.0) * (self._split.count + 1), self._split.count + 1, moment)
+        progress = self._progress(told.info.progress if told is not None else self._task.progress, heard)
+        estimator = Estimator()
+        if told is not None and told.overall is not None:
+            estimator.resume(told.overall.points, steps, told.overall.at)
+        estimator.update((progress.share or 0.0) * steps, steps, moment)
         points, _ = estimator.points(moment)
         return Snapshot(
             info=replace(self._task.info, progress=replace(progress, eta_seconds=estimator.seconds_left(moment))),
-            fence=own.fence,
+            fence=fence,
             beat_at=now,
             beat_seconds=self._beat_seconds,
-            overall=Overall(done=done, points=[list(each) for each in points], at=moment, asked_at=asked_at),
+            overall=Overall(
+                done=heard.done, points=[list(each) for each in points], at=moment, asked_at=heard.asked_at
+            ),
         )
 
-    def _progress(self, last: Progress, working: Sequence[Snapshot], *, reached: float, done: int) -> Progress:
+    def _progress(self, last: Progress, heard: _Heard) -> Progress:
         """Return the progress of the task; its bar never goes back."""
-        most = last.parts.done if last.parts is not None else 0
+        done = sum(heard.done)
+        reached = done + sum(_share(each.info.progress) for each in heard.working)
         share = max(last.share or 0.0, self._floor, reached / (self._split.count + 1))
-        said = [each for each in working if not each.info.progress.initial]
+        most = last.parts.done if last.parts is not None else 0
         progress = replace(with_parts(last, self._split, max(most, done)), share=share)
+        said = [each for each in heard.working if not each.info.progress.initial]
         if not said:
             return progress
         # Of the part that comes first: the message of the attempt that reports would change all the time.
         message = min(said, key=lambda each: each.part or 0).info.progress.message
         return replace(progress, message=message, initial=False)
-
-    def _done(self, news: Snapshot) -> int:
-        return self._before(news) + (news.info.status is Status.DONE)
 
     def _before(self, news: Snapshot) -> int:
         return self._split.before(news.part or 0)
