@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.models import LongTaskPart
+from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.serializers import Serializer
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.splits import Split
@@ -24,7 +25,7 @@ class OpenPart(BaseException):  # not an error: it ends the join, as `HandedOver
 class PartResults(Sequence[Any]):
     """The results of all parts, in the order of ``split_task``. It keeps none of them in memory.
 
-    Accessing one raises `DamagedDataError` if it can't be read any more.
+    Accessing one raises `DamagedDataError` if it can't be read any more. An NDB context must be active.
     """
 
     def __init__(
@@ -51,15 +52,24 @@ class PartResults(Sequence[Any]):
             return PartResults(self._runtime, self._task_id, self._split, self._serializer, self._numbers[index])
         return self._load(self._numbers[index])
 
+    def __iter__(self) -> Iterator[Any]:
+        """Load one result after the other, and request the next few while the caller uses one."""
+        begun = ((number, LongTaskPart.begin_load_all([self._name(number)])) for number in self._numbers)
+        for number, load in chunks.ahead(begun):
+            yield self._value(number, load()[0])
+
     def _load(self, number: int) -> Any:
-        name = self._split.name(self._task_id, number)
-        with self._runtime.ndb_context():
-            part = LongTaskPart.load(name)
-            if part is None:
-                raise DamagedPartError(f"Part {number} of {self._task_id[:8]} is missing.")
-            if part.status is not Status.DONE:
-                raise OpenPart
-            try:
-                return self._runtime.load_result(part, self._serializer)
-            except DamagedDataError as exc:
-                raise DamagedPartError(f"The result of part {number} can't be read: {exc}") from exc
+        return self._value(number, LongTaskPart.load(self._name(number)))
+
+    def _name(self, number: int) -> str:
+        return self._split.name(self._task_id, number)
+
+    def _value(self, number: int, part: LongTaskPart | None) -> Any:
+        if part is None:
+            raise DamagedPartError(f"Part {number} of {self._task_id[:8]} is missing.")
+        if part.status is not Status.DONE:
+            raise OpenPart
+        try:
+            return self._runtime.load_result(part, self._serializer)
+        except DamagedDataError as exc:
+            raise DamagedPartError(f"The result of part {number} can't be read: {exc}") from exc

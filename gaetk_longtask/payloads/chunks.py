@@ -247,7 +247,7 @@ def extend(task_id: str, expires_at: datetime) -> None:
 
 def _in_chunks(stored: Sequence[Block], task_id: str) -> Iterator[tuple[Block, Buffer]]:
     requests = (stored[batch] for batch in _requests(stored))
-    for blocks, load in _ahead((blocks, _begin_load(blocks, task_id)) for blocks in requests):
+    for blocks, load in ahead((blocks, _begin_load(blocks, task_id)) for blocks in requests):
         for block, chunk in zip(blocks, load(), strict=True):
             if chunk is None:
                 raise DamagedDataError(_missing(block, task_id))
@@ -258,7 +258,7 @@ def _begin_load(blocks: Sequence[Block], task_id: str) -> Callable[[], list[Any]
     return LongTaskChunk.begin_load_all([_name(task_id, block) for block in blocks])
 
 
-def _ahead(begun: Iterator[T]) -> Iterator[T]:
+def ahead(begun: Iterator[T]) -> Iterator[T]:
     """Yield what an iterator of requests yields, and let it begin `AT_ONCE` of them before the first one is needed."""
     under_way = deque(islice(begun, AT_ONCE))
     while under_way:
