@@ -29,6 +29,13 @@ class ProgressDocument(TypedDict):
     phase: NotRequired[PhaseDocument | None]
 
 
+class PartsDocument(TypedDict):
+    """How far a task is that is done in parts."""
+
+    done: int
+    total: int
+
+
 class LinksDocument(TypedDict):
     """The links in a status document; None if not possible now."""
 
@@ -47,6 +54,7 @@ class StatusDocument(TypedDict):
     title: str | None
     progress: ProgressDocument
     facts: NotRequired[dict[str, float | str]]
+    parts: NotRequired[PartsDocument]
     attempt: int
     elapsed_seconds: float
     created_at: str

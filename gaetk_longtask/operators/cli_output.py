@@ -123,6 +123,7 @@ def particulars(news: Snapshot | None) -> dict[str, str | None]:
     phase, facts = progress.phase, progress.facts
     return {
         "progress": said(news),
+        "parts": f"{progress.parts.done} of {progress.parts.total} done" if progress.parts else None,
         "phase": f"{phase.name} ({phase.number} of {phase.count})" if phase else None,
         "facts": ", ".join(f"{name} {value}" for name, value in facts.items()) or None,
     }

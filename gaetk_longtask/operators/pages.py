@@ -23,6 +23,7 @@ from gaetk_longtask.failures import Cause, Failure, failures_of, tracebacks
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.operators import many_pages, overview
 from gaetk_longtask.operators.access import METHODS, OperatorPage, Refresh, for_operators
+from gaetk_longtask.operators.open_parts import OpenPart, open_parts
 from gaetk_longtask.operators.overview import Row, Statistics
 from gaetk_longtask.payloads.manifests import Field
 from gaetk_longtask.progress.snapshot import Snapshot
@@ -69,6 +70,7 @@ class TaskPage(OperatorPage):
     status: StatusPage
     max_attempts: int | None  #: None if the application has no such handler
     attempts: int
+    parts: list[OpenPart]  #: the first one of each lane that is not done, if the work is done in parts
     failures: list[tuple[Failure, str | None]]  #: attempts that ended badly, with tracebacks, the latest first
     parameters: dict[str, str] | None  #: short texts by name; None unless requested
     trouble: str | None  #: why the parameters can't be shown
@@ -80,6 +82,7 @@ class TaskPage(OperatorPage):
             Cause.PERMANENT: self.gettext("The work gave up for good"),
             Cause.SERIALIZATION: self.gettext("The result can't be stored"),
             Cause.DAMAGED: self.gettext("Stored data is damaged"),
+            Cause.DAMAGED_INPUT: self.gettext("Stored data is damaged"),
             Cause.DIED: self.gettext("The worker died"),
             Cause.DEADLINE: self.gettext("The time limit was exceeded"),
             Cause.NO_PROGRESS: self.gettext("Handed over without progress"),
@@ -168,6 +171,7 @@ def _task(runtime: Runtime, task_id: str) -> ResponseReturnValue:
         status=_status_page(runtime, live, handler, phases=handler.phases if handler else ()),
         max_attempts=handler.max_attempts if handler else None,
         attempts=Row.of(task, live).attempts,
+        parts=open_parts(runtime, task),
         failures=[(failure, texts.get(failure.reference)) for failure in reversed(failures_of(task))],
         parameters=parameters,
         trouble=trouble,

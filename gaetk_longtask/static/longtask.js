@@ -15,7 +15,7 @@
   const ENDED = ["finished", "failed", "cancelled", "expired", "unknown"];
 
   // For markup without data-elapsed and so on, if it is English. In other languages, only the values are shown.
-  const ENGLISH = { elapsed: "{} so far", left: "about {} left", usual: "usually takes about {}", phase: "Now: {}" };
+  const ENGLISH = { elapsed: "{} so far", left: "about {} left", usual: "usually takes about {}", phase: "Now: {}", parts: "Parts done: {done} of {total}" };
 
   // Why there is no news.
   class NoNews extends Error {}
@@ -53,6 +53,10 @@
     if (round(seconds) < 60) return units(seconds, "second", words, lang);
     if (round(seconds / 60) < 120) return units(seconds / 60, "minute", words, lang);
     return units(seconds / 3600, "hour", words, lang);
+  }
+  function inParts(pattern = "{done}/{total}", parts, lang) {
+    const shown = (name) => () => format(parts[name], lang, { useGrouping: "auto" });
+    return pattern.replace("{done}", shown("done")).replace("{total}", shown("total"));
   }
   function estimate(seconds, words, lang) {
     if (seconds < 60) return duration(Math.max(5, 5 * round(seconds / 5)), words, lang);
@@ -292,7 +296,7 @@
       }
     }
 
-    function update({ progress, elapsed_seconds: elapsed, facts = {} }) {
+    function update({ progress, elapsed_seconds: elapsed, facts = {}, parts }) {
       const lang = card().closest("[lang]")?.lang || "en";
       const words = { ...(/^en\b/i.test(lang) ? ENGLISH : {}), ...root.dataset, ...card().dataset };
       const inPercent = (pattern, value) =>
@@ -303,6 +307,7 @@
       if (!known && left !== null) usual ??= elapsed + left;
       put("message", progress.message);
       put("percent", share);
+      put("parts", parts ? inParts(words.parts, parts, lang) : "");
       put("elapsed", elapsed < 1 ? "" : fill(words.elapsed, duration(elapsed, words, lang)));
       if (left === null) put("left", "");
       else if (known) put("left", fill(words.left, estimate(left, words, lang)));

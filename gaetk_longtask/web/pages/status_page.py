@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from markupsafe import Markup
 
-from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.info import Parts, TaskInfo
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.status import Status
 from gaetk_longtask.web.languages.language import Language
@@ -112,6 +112,19 @@ class StatusPage(Page):
     def percent(self) -> int | None:
         """The progress from 0 to 100; None if unknown."""
         return self.task.progress.percent
+
+    @property
+    def parts(self) -> Parts | None:
+        """How many parts are done, and how many there are; None if the work is one piece, or not split yet."""
+        return self.task.progress.parts
+
+    @property
+    def parts_done(self) -> str:
+        """The same in words; empty if there are none."""
+        if self.parts is None:
+            return ""
+        done, total = self.language.number(self.parts.done), self.language.number(self.parts.total)
+        return self.gettext("Parts done: %(done)s of %(total)s", done=done, total=total)
 
     @property
     def refresh(self) -> int | None:
@@ -290,6 +303,8 @@ class StatusPage(Page):
             "error": self._error(),
             "links": {"self": links.self, "result": links.result, "cancel": links.cancel, "retry": links.retry},
         }
+        if self.parts is not None:
+            document["parts"] = self.parts.document()
         if self.facts:
             document["facts"] = {each.name: each.value for each in self.facts if each.value is not None}
         return document
