@@ -120,9 +120,9 @@ class TaskRunner:
         """Deliver the oldest task that is due once; it stays in the queue unless the answer is 2xx."""
         return self.queue.deliver(self._postman)
 
-    def deliver_again(self) -> TestResponse:
-        """Deliver the latest delivery a second time, as Cloud Tasks sometimes does."""
-        return self.queue.deliver_again(self._postman)
+    def deliver_again(self, *, renamed: bool = False) -> TestResponse:
+        """Deliver the latest delivery a second time, see `InMemoryQueue.deliver_again`."""
+        return self.queue.deliver_again(self._postman, renamed=renamed)
 
     def deliver_all(self) -> None:
         """Deliver until no task is due; what fails is retried as often as the library allows."""

@@ -105,15 +105,18 @@ class InMemoryQueue:
             self._try_again(task)
         return response
 
-    def deliver_again(self, client: FlaskClient) -> TestResponse:
+    def deliver_again(self, client: FlaskClient, *, renamed: bool = False) -> TestResponse:
         """Deliver the latest delivery a second time, as Cloud Tasks sometimes does.
+
+        If it is `renamed`, it comes under another name, as if the request had been enqueued twice.
 
         Raises:
             AssertionError: nothing was delivered yet.
         """
         if not self.delivered:
             raise AssertionError("Nothing was delivered yet, so nothing can be delivered again. Call deliver first.")
-        return self._send(self.delivered[-1], client)
+        latest = self.delivered[-1]
+        return self._send(replace(latest, name=secrets.token_hex(8)) if renamed else latest, client)
 
     def _now(self) -> datetime:
         return datetime.now(UTC) if self.clock is None else self.clock()
@@ -131,12 +134,13 @@ class InMemoryQueue:
         return client.get(task.request.uri.removeprefix(root), headers=task.headers)
 
     def deliver_all(self, client: FlaskClient, *, at_most: int = 100) -> None:
-        """Deliver until no task is due; raise `AssertionError` after `at_most` deliveries."""
-        for _ in range(at_most):
-            if self._next() is None:
-                return
-            self.deliver(client)
-        raise AssertionError(f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries.")
+        """Deliver until no task is due; raise `AssertionError` if `at_most` deliveries in a row have failed."""
+        failed = 0
+        while self._next() is not None:
+            failed = 0 if 200 <= self.deliver(client).status_code < 300 else failed + 1
+            if failed == at_most:
+                message = f"The queue still holds {len(self.tasks)} tasks after {at_most} deliveries that have failed."
+                raise AssertionError(message)
 
 
 class InMemoryProgressStore(ProgressStore):
