@@ -66,8 +66,7 @@ def tend(runtime: Runtime, task: LongTask, split: Split, *, healing: bool = Fals
     waiting = [part for part in parts if _waits(part, task, now, early=early)]
     if not healing:
         return Tended(certain=enqueue_parts(runtime, task, split, [part.id for part in waiting]))
-    stands_still = open_parts >= split.open_at_last_tend
-    if any(_is_overdue(part, now, stands_still=stands_still) for part in waiting):
+    if waiting:
         runtime.store.tell(Event.HEALED, task)
     _heal(runtime, task, split, waiting)
     return Tended()
@@ -79,12 +78,6 @@ def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) ->
         return True
     handed_over = part.status is Status.STARTED and part.lease_until is None
     return handed_over or part.due_at is None or part.due_at <= now
-
-
-def _is_overdue(part: LongTaskPart, now: datetime, *, stands_still: bool) -> bool:
-    if part.status is Status.READY:  # since it was stored, but it comes when its lane has come to it
-        return stands_still
-    return part.due_at is None or part.due_at <= now
 
 
 def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTaskPart]) -> None:
