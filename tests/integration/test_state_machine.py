@@ -10,10 +10,10 @@ import itertools
 import json
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import grpc
@@ -96,6 +96,35 @@ class Lines(Work):
         self.told.add((task.id, task.fence))
 
 
+class Parts(Work):
+    """Works in parts whose results identify them, and joins these results."""
+
+    parallel = 2
+    execute_task = LongRunningTaskHandler.execute_task
+
+    def split_task(self, parameters: dict[str, Any]) -> Iterator[int]:
+        for number in range(PIECES):
+            yield number
+            self._pass_by(2 * PIECES - 2)
+
+    def execute_part(self, parameters: dict[str, Any], part: int) -> bytes:
+        assert isinstance(self.task, LongTask)
+        self.clock.advance(self.pace)
+        self._pass_by(part)
+        self.checkpoint(part)
+        return piece_of(self.task.id, part, self.task.fence)
+
+    def join_parts(self, parameters: dict[str, Any], results: Sequence[bytes]) -> bytes:
+        first = results[0]
+        self._pass_by(2 * PIECES - 1)
+        return first + b"".join(results[1:])
+
+    def _pass_by(self, place: int) -> None:
+        assert isinstance(self.task, LongTask)
+        if Work.at == place:
+            Work.on_the_way(self.task)
+
+
 def result_of(task_id: str, fence: int) -> bytes:
     return random.Random(f"{task_id} {fence}").randbytes(BIG if fence % 2 else 100)
 
@@ -144,6 +173,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.app.add_url_rule("/work", view_func=Work.as_view("work"))
         self.app.add_url_rule("/lines", view_func=Lines.as_view("lines"))
+        self.app.add_url_rule("/parts", view_func=Parts.as_view("parts"))
         Work.clock = self.clock
         self.services: Runtime = self.app.extensions[EXTENSION]
         self.tasks: list[str] = []
@@ -151,6 +181,8 @@ class Machine(RuleBasedStateMachine):
         #: The highest fence seen of each task, and the result of each run.
         self.fences: dict[str, int] = {}
         self.results: dict[tuple[str, int], Any] = {}
+        #: The longest bar seen of each run of a task in parts.
+        self.bars: dict[tuple[str, datetime], float] = {}
         Work.on_the_way, Work.at, Work.pace = nothing, 0, timedelta(0)
         Lines.on_the_end = nothing
         Lines.told.clear()
@@ -181,7 +213,7 @@ class Machine(RuleBasedStateMachine):
             self.queue.tasks.append(queued)
 
     @precondition(lambda self: len(self.tasks) < 3)
-    @rule(uncertain=st.booleans(), endpoint=st.sampled_from(["work", "lines"]))
+    @rule(uncertain=st.booleans(), endpoint=st.sampled_from(["work", "lines", "parts"]))
     def start(self, uncertain: bool, endpoint: str) -> None:
         if uncertain:
             self.queue.errors = [EnqueueUncertainError("no answer")]
@@ -259,9 +291,10 @@ class Machine(RuleBasedStateMachine):
         Lines.on_the_end = nothing
 
     @precondition(lambda self: self.delivered)
-    @rule(data=st.data())
-    def duplicate(self, data: st.DataObject) -> None:
-        self._deliver(data.draw(st.sampled_from(self.delivered)))
+    @rule(data=st.data(), renamed=st.booleans())
+    def duplicate(self, data: st.DataObject, renamed: bool) -> None:
+        queued = data.draw(st.sampled_from(self.delivered))
+        self._deliver(replace(queued, name="copy", retry_count=0) if renamed else queued)
 
     @rule(code=LOSSES)
     def lose_the_reply_of_the_next_commit(self, code: grpc.StatusCode) -> None:
@@ -317,6 +350,8 @@ class Machine(RuleBasedStateMachine):
             assert (task.id, task.fence) in Lines.told, "an end counts as told, and is not"
         if task.state_manifest is not None:
             self._check_state(task)
+        if task.endpoint == "parts":
+            self._check_bar(task)
         if not task.status.has_result:
             return
         manifest = self.results.setdefault((task.id, task.fence), task.result_manifest)
@@ -332,8 +367,19 @@ class Machine(RuleBasedStateMachine):
                 return
             numbers, fences = zip(*numbers_in(result, task.id), strict=True)
             assert numbers == tuple(range(PIECES)), "a piece is lost, or there twice"
-            assert list(fences) == sorted(fences)
-            assert fences[-1] <= task.fence
+            assert max(fences) <= task.fence
+            if task.endpoint == "parts":
+                assert min(fences) >= task.parts["run"], "the result of another run"
+            else:
+                assert list(fences) == sorted(fences)
+
+    def _check_bar(self, task: LongTask) -> None:
+        news = self.services.progress.read(task.id)
+        progress = task.progress if news is None or news.fence < task.fence else news.info.progress
+        if progress.parts is not None and not task.status.ended:
+            run = task.id, task.requested_at
+            assert (progress.share or 0.0) >= self.bars.get(run, 0.0), "the bar has gone back"
+            self.bars[run] = progress.share or 0.0
 
     def _check_state(self, task: LongTask) -> None:
         assert not task.status.has_result
