@@ -44,6 +44,7 @@ days_of = list
 read = str
 """,
     "own-page.md": "from gaetk_longtask import LongRunningTaskHandler",
+    "parts.md": "from gaetk_longtask import LongRunningTaskHandler",
     "progress.md": AN_APP,
     "tutorial.md": AN_APP,
 }
