@@ -7,7 +7,7 @@ import io
 import re
 from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -22,8 +22,8 @@ from .models import Invoice
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
-class IntrastatReport(LongRunningTaskHandler):
-    """Adds up quantity and value per day and country. The parameter ``month`` names the month (``2010-12``).
+class _Report(LongRunningTaskHandler):
+    """Quantity and value per day and country. The parameter ``month`` names the month (``2010-12``).
 
     Cancellations (invoice numbers that start with ``C``) have negative quantities. They lower the totals of the day of
     the cancellation, not of the day of the sale. The report lists all countries, also those that do not belong in an
@@ -41,6 +41,16 @@ class IntrastatReport(LongRunningTaskHandler):
             return None
         return f"INTRASTAT report for {first_day:%B %Y}"
 
+    def display_result(self, parameters: dict[str, Any], result: str) -> Response:
+        """Return the report as a file to download."""
+        response = Response(result, content_type="text/csv; charset=utf-8")
+        response.headers.set("Content-Disposition", "attachment", filename=f"intrastat-{parameters['month']}.csv")
+        return response
+
+
+class IntrastatReport(_Report):
+    """The report of a month, made by one worker."""
+
     def execute_task(self, parameters: dict[str, Any]) -> str:
         """Return the report as CSV."""
         days = days_of_month(parameters.get("month", ""))
@@ -51,11 +61,26 @@ class IntrastatReport(LongRunningTaskHandler):
         self.log_progress("Formatting", len(days), len(days) + 1)
         return to_csv(rows)
 
-    def display_result(self, parameters: dict[str, Any], result: str) -> Response:
-        """Return the report as a file to download."""
-        response = Response(result, content_type="text/csv; charset=utf-8")
-        response.headers.set("Content-Disposition", "attachment", filename=f"intrastat-{parameters['month']}.csv")
-        return response
+
+class IntrastatReportInParts(_Report):
+    """The same report, made by several workers: each day is a part."""
+
+    def split_task(self, parameters: dict[str, Any]) -> list[date]:
+        """Return the days of the month."""
+        return days_of_month(parameters.get("month", ""))
+
+    def execute_part(self, parameters: dict[str, Any], part: date) -> list[tuple[str, int, Decimal]]:
+        """Return country, quantity and value of each row of a day."""
+        self.log_progress(f"Adding up {part.day} {part:%B %Y}")
+        return [(row.country, row.quantity, row.value) for row in totals(part, Invoice.of_day(part))]
+
+    def join_parts(self, parameters: dict[str, Any], results: Sequence[list[tuple[str, int, Decimal]]]) -> str:
+        """Return the report as CSV."""
+        return to_csv(
+            ReportRow(day=day, country=country, quantity=quantity, value=value)
+            for day, rows in zip(days_of_month(parameters["month"]), results, strict=True)
+            for country, quantity, value in rows
+        )
 
 
 class Sale(Protocol):

@@ -49,6 +49,7 @@ def test_nothing_is_wrong_with_the_sample_application(
         "headers of our pages",
         "delivery to import",
         "delivery to intrastat",
+        "delivery to intrastat-in-parts",
         "delivery to count",
         "way through default to default",
         "entrypoint in app.yaml",
