@@ -179,9 +179,12 @@ def put(entity: ndb.Model) -> None:
         _write([{"upsert": _to_protobuf(entity)}])
 
 
-def put_all_once(entities: Sequence[ndb.Model]) -> None:
-    """Write several entities in one call, outside of any transaction. It is not repeated, whatever it raises."""
-    _commit([{"upsert": _to_protobuf(entity)} for entity in entities])
+def insert_all_once(entities: Sequence[ndb.Model]) -> None:
+    """Write several new entities in one call, outside of any transaction. It is not repeated, whatever it raises.
+
+    A call that comes late can't overwrite them.
+    """
+    _commit([{"insert": _to_protobuf(entity)} for entity in entities])
 
 
 def delete(keys: Sequence[ndb.Key]) -> None:

@@ -86,8 +86,8 @@ class PartStore(Units[LongTaskPart]):
         return part
 
     def store(self, parts: Sequence[LongTaskPart]) -> None:
-        """Store new parts in one request, once: a write that comes late must not reset a part that works."""
-        datastore_calls.put_all_once(parts)
+        """Store new parts in one request, once. If it is not certain that they are stored, the attempt has to end."""
+        datastore_calls.insert_all_once(parts)
 
     def claim(self, delivery: Delivery, number: int, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
         """Claim a part for an attempt; one read, and one write if the state changes."""

@@ -41,6 +41,11 @@ def piece(number: int, index: int) -> bytes:
     return noise(1_000 * number + index, 20_000 + 1_000 * index)
 
 
+def part_count(number: int) -> int:
+    """Return how many parts a task in parts has: from 3 to 20."""
+    return 3 + number * 5 % 18
+
+
 def slow_seconds(number: int) -> float:
     """Return a duration from 1 to 5 seconds."""
     return 1 + number * 7 % 41 / 10
@@ -125,6 +130,33 @@ class Echo(LongRunningTaskHandler):
         return parameters["file"]
 
 
+class Parts(Telling):
+    """Works in parts: long and short ones, some that yield, have checkpoints or fail at random."""
+
+    parallel = 3
+
+    def split_task(self, parameters: Any) -> Iterator[int]:
+        for index in range(part_count(parameters["number"])):
+            time.sleep(0.02)
+            yield index
+
+    def execute_part(self, parameters: Any, part: int) -> Any:
+        data = piece(parameters["number"], part)
+        seconds = slow_seconds(part) / 4
+        for step in self.track(range(10), f"part {part}", start=self.resumed_from or 0):
+            time.sleep(seconds / 10)
+            if part % 5 == 0:
+                self.checkpoint(step + 1)
+        if part % 4 == 1 and not secrets.randbelow(5):
+            message = "Not this time."
+            raise OSError(message)
+        return (data[start : start + 5_000] for start in range(0, len(data), 5_000)) if part % 3 == 2 else data
+
+    def join_parts(self, parameters: Any, results: Any) -> Iterator[bytes]:
+        for result in self.track(results, "Joining"):
+            yield from [result] if isinstance(result, bytes) else result
+
+
 class Flaky(Telling):
     """Fails in half of its attempts, at random."""
 
@@ -166,7 +198,7 @@ class Thief(LongRunningTaskHandler):
         return "stolen"
 
 
-HANDLERS = (Quick, Slow, Large, Yielding, Upload, Echo, Flaky, Hopeless)
+HANDLERS = (Quick, Slow, Large, Yielding, Parts, Upload, Echo, Flaky, Hopeless)
 
 app = Flask(__name__)
 LongTaskManager(app, clock=now)

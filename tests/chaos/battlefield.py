@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -33,6 +34,8 @@ from tests.chaos.visitors import ask
 PROJECT = "chaos"
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
+#: A client skips a memcached that was down for five seconds, see `MemcacheProgressStore`.
+_NOTICED_SECONDS = 8.0
 
 # Like the project's own queue.yaml, but with shorter pauses between retries, so that a run ends within minutes. When
 # the queue has reached its limit, six threads are left for visitors.
@@ -213,12 +216,18 @@ class Battlefield:
         self.memcached = Process("memcached", command)
         host = f"127.0.0.1:{self._memcached_port}"
         self.memcached.wait_until_ready(lambda: answers(host), timeout_seconds=_START_SECONDS)
+        self._memcached_since = time.monotonic()
 
     def stop_memcached(self) -> None:
         """Stop memcached. All its data is lost."""
         if self.memcached is not None:
             self.memcached.stop()
             self.memcached = None
+
+    def settled_memcached(self) -> Process | None:
+        """Return memcached if it has run for so long that every worker has noticed; else None."""
+        settled = time.monotonic() - self._memcached_since >= _NOTICED_SECONDS
+        return self.memcached if settled else None
 
     def run_early(self) -> bool:
         """Let the queue deliver a task again, even if it is running. Return False if the queue is empty."""

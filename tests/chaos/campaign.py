@@ -57,6 +57,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     laws: list[str] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
+    steps_back: list[str] = field(default_factory=list)
     seconds: float = 0.0
     quiet_seconds: float = 0.0
 
@@ -75,6 +76,7 @@ class Outcome:
             ("**wrong results and responses**", f"**{len(self.wrong)}**"),
             ("**forbidden state changes**", f"**{len(self.laws)}**"),
             ("**ends that `task_ended` was not told**", f"**{len(self.untold)}**"),
+            ("**steps back of the bar of a task in parts**", f"**{len(self.steps_back)}**"),
         ]
         lines = [f"| seed {self.seed} | number |", "|---|---:|", *(f"| {what} | {number} |" for what, number in rows)]
         return "\n".join(lines)
@@ -82,7 +84,7 @@ class Outcome:
     def complaints(self) -> list[str]:
         """Return everything that went wrong as text."""
         named = (("lost", self.lost), ("stuck", self.stuck), ("twice", self.committed_twice), ("wrong", self.wrong))
-        named += (("law", self.laws), ("untold", self.untold))
+        named += (("law", self.laws), ("untold", self.untold), ("bar", self.steps_back))
         return [f"{name}: {one}" for name, ones in named for one in ones]
 
 
@@ -100,7 +102,7 @@ class Campaign:
         self._rngs = {name: random.Random(rng.random()) for name in ("visitors", "kill", "memcached", "grpc", "early")}
         rng = self._rngs["visitors"]
         self._visitors = [
-            Visitor(field_.urls, kind, number, rng, self._all_over)
+            Visitor(field_.urls, kind, number, rng, self._all_over, memcached=field_.settled_memcached)
             for number, kind in enumerate(kinds(plan.tasks, rng), start=1)
         ]
         self._starts = [rng.uniform(0, plan.fire_seconds * 2 / 3) for _ in self._visitors]
@@ -229,6 +231,7 @@ class Campaign:
             elif (kind == "hopeless") != (task.status.value == "failed") and task_id in by_id:
                 outcome.wrong.append(f"{who}: wrong final status")
         outcome.committed_twice = history.committed_twice()
+        outcome.steps_back = [f"{visitor} {back}" for visitor in self._visitors for back in visitor.bar.steps_back]
         outcome.laws = history.broken_laws()
         told, told_ends = field_.told(), history.told_ends()
         outcome.untold = [*history.untold(), *(task_id for task_id, fence in told_ends if not told[task_id, fence])]
@@ -254,6 +257,8 @@ class Campaign:
             "tasks cancelled by their visitors": sum(visitor.cancels for visitor in self._visitors),
             "tasks retried by their visitors": sum(visitor.retries for visitor in self._visitors),
             "polls": sum(visitor.polls for visitor in self._visitors),
+            "looks at bars of tasks in parts": sum(visitor.bar.looks for visitor in self._visitors),
+            "results of parts": len(history.parts_done),
             "tasks that failed for good: those that always fail, and flaky ones that no visitor watches": sum(
                 task.status.value == "failed" for task in stored.values()
             ),

@@ -41,6 +41,8 @@ class History:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: defaultdict[str, list[State]] = defaultdict(list)
+        #: How often a result of each part was committed, by the name of the part.
+        self.parts_done: Counter[str] = Counter()
 
     def heard(self, method: str, request: bytes, reply: bytes) -> None:
         """Record a call that was carried out."""
@@ -52,9 +54,12 @@ class History:
             if operation == "delete":
                 continue
             written = getattr(mutation, operation)
-            if written.key.path[-1].kind != "LongTask":
+            fields, kind = written.properties, written.key.path[-1].kind
+            if kind == "LongTaskPart" and fields["status"].string_value == "done":
+                with self._lock:
+                    self.parts_done[written.key.path[-1].name] += 1
+            if kind != "LongTask":
                 continue
-            fields = written.properties
             state = State(
                 version=result.version,
                 status=fields["status"].string_value,
@@ -102,8 +107,8 @@ class History:
         return [task_id for task_id in self.task_ids() if self.of(task_id)[-1].untold]
 
     def committed_twice(self) -> list[str]:
-        """Return the tasks with more than one result in one run."""
-        found = []
+        """Return the tasks with more than one result in one run, and the parts with more than one result."""
+        found = [name for name, number in self.parts_done.items() if number > 1]
         for task_id in self.task_ids():
             states = self.of(task_id)
             befores = [None, *states]

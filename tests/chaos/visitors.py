@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -16,8 +16,9 @@ from tests.chaos import app
 
 #: The share of visitors for each kind of task, in per cent.
 KINDS = {
-    "quick": 26,
-    "slow": 20,
+    "quick": 16,
+    "slow": 15,
+    "parts": 15,
     "large": 13,
     "yielding": 13,
     "upload": 10,
@@ -88,6 +89,8 @@ def expected(kind: str, number: int) -> bytes:
             return app.noise(number, app.large_size(number))
         case "yielding":
             return b"".join(app.piece(number, index) for index in range(app.PIECES))
+        case "parts":
+            return b"".join(app.piece(number, index) for index in range(app.part_count(number)))
         case "upload":
             return app.digest(app.noise(number, _UPLOAD_BYTES)).encode()
         case _:
@@ -109,12 +112,57 @@ def kinds(number: int, rng: random.Random) -> list[str]:
     return drawn
 
 
+class Bar:
+    """The bar of one task, as a visitor sees it who looks all the time. It must not go back within a run.
+
+    Only what memcached has lost is forgiven: what was seen is compared while the same memcached runs and every worker has
+    noticed it. Without it, a worker knows the durable state alone.
+    """
+
+    def __init__(self, memcached: Callable[[], object]) -> None:
+        self._memcached = memcached  #: what identifies the running memcached; None while there is none
+        self._since: object = None
+        self._longest = 0
+        self.steps_back: list[str] = []
+        self.looks = 0
+
+    def look(self, url: str) -> None:
+        """Ask for the status document once."""
+        before = self._memcached()
+        answer = ask("GET", url)
+        after = self._memcached()
+        if answer is None or answer.status != 200 or before is None or before is not after:
+            return
+        self.see(answer.json, before)
+
+    def see(self, document: Mapping[str, Any], memcached: object) -> None:
+        """Compare the bar of a document with that of the one before."""
+        self.looks += 1
+        percent = document["progress"]["percent"] or 0
+        if memcached is not self._since:
+            self._since, self._longest = memcached, 0
+        if document["done"] or document["status"] == "ready":  # the next run begins
+            self._longest = 0
+        elif percent < self._longest:
+            self.steps_back.append(f"from {self._longest} % back to {percent} %: {document}")
+        else:
+            self._longest = percent
+
+
 class Visitor:
     """A visitor who wants one result and does not give up."""
 
     def __init__(
-        self, sites: Sequence[str], kind: str, number: int, rng: random.Random, stopped: threading.Event
+        self,
+        sites: Sequence[str],
+        kind: str,
+        number: int,
+        rng: random.Random,
+        stopped: threading.Event,
+        *,
+        memcached: Callable[[], object] = lambda: None,
     ) -> None:
+        """Visit one of the `sites`. `memcached` returns what identifies the running memcached."""
         self.kind = kind
         self.number = number
         self.task_id: str | None = None
@@ -125,6 +173,7 @@ class Visitor:
         #: Responses that must never occur.
         self.complaints: list[str] = []
         self.ended = False
+        self.bar = Bar(memcached)
         self._sites = sites[:1] if kind in ONLY_FIRST else sites
         self._will_cancel = rng.random() < 0.05
         self._delays = [rng.uniform(0.2, 1.0) for _ in range(16)]
@@ -135,6 +184,8 @@ class Visitor:
         if self._stopped.wait(after_seconds):
             return
         url = self._start()
+        if url and self.kind == "parts":
+            threading.Thread(target=self._watch_bar, args=(url,), daemon=True).start()
         while url and not self._stopped.is_set():
             document = self._poll(url)
             if document is None:
@@ -144,6 +195,11 @@ class Visitor:
                 return
             else:
                 self._stopped.wait(document["poll_after_seconds"] or 0.2)
+
+    def _watch_bar(self, url: str) -> None:
+        first = self._sites[0] + url[url.index("/", 8) :]  # the other instance can't reach memcached
+        while not self.ended and not self._stopped.wait(0.1):
+            self.bar.look(first)
 
     @property
     def _site(self) -> str:
