@@ -115,8 +115,8 @@ def kinds(number: int, rng: random.Random) -> list[str]:
 class Bar:
     """The bar of one task, as a visitor sees it who looks all the time. It must not go back within a run.
 
-    Only what memcached has lost is forgiven: what was seen is compared while the same memcached runs and every worker has
-    noticed it. Without it, a worker knows the durable state alone.
+    Only what memcached has lost is forgiven: what was seen is compared while the same memcached runs, and every worker
+    has noticed it. Without memcached, a worker knows the durable state alone.
     """
 
     def __init__(self, memcached: Callable[[], object]) -> None:

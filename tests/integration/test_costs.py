@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -81,6 +81,10 @@ class Progress(InMemoryProgressStore):
         self._counts["progress reads"] += 1
         return super().read(task_id)
 
+    def read_many(self, task_ids: Sequence[str]) -> dict[str, Snapshot]:
+        self._counts["progress reads"] += 1 - len(task_ids)  # one round trip
+        return super().read_many(task_ids)
+
     def write(self, snapshot: Snapshot) -> Written:
         self._counts["progress writes"] += 1
         self._counts["progress reads"] -= 1  # the in-memory store reads to compare
@@ -106,6 +110,21 @@ class Phased(Work):
     """A task with phases."""
 
     phases = ("Reading", "Storing")
+
+
+class InParts(LongRunningTaskHandler):
+    """A task of 12 parts, 4 at the same time."""
+
+    parallel = 4
+
+    def split_task(self, parameters: dict[str, Any]) -> range:
+        return range(12)
+
+    def execute_part(self, parameters: dict[str, Any], part: int) -> int:
+        return part
+
+    def join_parts(self, parameters: dict[str, Any], results: Any) -> str:
+        return str(sum(results))
 
 
 class Joined(Work):
@@ -175,6 +194,7 @@ def stage(ndb_client: ndb.Client, clock: ManualClock) -> Iterator[Stage]:
     LongTaskManager(app, ndb_client=ndb_client, queue=queue, progress=Progress(meter), clock=clock)
     app.add_url_rule("/work", view_func=Work.as_view("work"))
     app.add_url_rule("/phased", view_func=Phased.as_view("phased"))
+    app.add_url_rule("/parts", view_func=InParts.as_view("parts"))
     app.add_url_rule("/told", view_func=Told.as_view("told"))
     app.add_url_rule("/joined", view_func=Joined.as_view("joined"))
     yield Stage(app=app, queue=queue, clock=clock, meter=meter)
@@ -187,6 +207,53 @@ def whole_run(stage: Stage, url: str = "/work") -> None:
         stage.deliver()
         stage.client.get(url)
         stage.job(url, "showresult")
+
+
+def run_in_parts(stage: Stage) -> None:
+    with stage.counted():
+        url = stage.start("/parts")
+        stage.queue.deliver_all(stage.client)
+        stage.client.get(url)
+        stage.job(url, "showresult")
+
+
+def splitting(stage: Stage) -> None:
+    stage.start("/parts")
+    with stage.counted():
+        stage.deliver()
+
+
+def part(stage: Stage) -> None:
+    stage.start("/parts")
+    stage.deliver()
+    stage.deliver()
+    with stage.counted():
+        stage.deliver()
+
+
+def last_part_of_a_row(stage: Stage) -> None:
+    stage.start("/parts")
+    for _ in range(9):
+        stage.deliver()
+    with stage.counted():
+        stage.deliver()
+
+
+def last_part(stage: Stage) -> None:
+    stage.start("/parts")
+    for _ in range(12):
+        stage.deliver()
+    with stage.counted():
+        stage.deliver()
+
+
+def join(stage: Stage) -> None:
+    stage.start("/parts")
+    for _ in range(13):
+        stage.deliver()
+    with stage.counted():
+        stage.deliver()
+    assert not stage.queue.tasks
 
 
 def start(stage: Stage) -> None:
@@ -501,6 +568,12 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "a purge that finds one": working_purge,
     "how long such tasks usually take": typical,
     "an undisturbed run of a class with phases": run_in_phases,
+    "an undisturbed run in 12 parts": run_in_parts,
+    "the attempt that splits": splitting,
+    "a part that": part,
+    "the last part of a row": last_part_of_a_row,
+    "the last part of all": last_part,
+    "the join": join,
     "an operator's list": operators_list,
     "a visitor's own list": own_list,
     "a task that failed twice": failed_task,
