@@ -8,6 +8,7 @@ import pytest
 from google.cloud.datastore_v1.types import datastore
 
 from tests.chaos.history import History
+from tests.chaos.visitors import Bar
 
 FIRST_RUN, SECOND_RUN = 1_000, 2_000
 
@@ -28,11 +29,13 @@ class Datastore:
         run: int = FIRST_RUN,
         leased: bool = False,
         untold: bool = False,
+        kind: str = "LongTask",
+        name: str = "task",
     ) -> None:
         request = datastore.CommitRequest.pb()()
         written = request.mutations.add().upsert
         path = written.key.path.add()
-        path.kind, path.name = "LongTask", "task"
+        path.kind, path.name = kind, name
         written.properties["status"].string_value = status
         written.properties["fence"].integer_value = fence
         written.properties["requested_at"].timestamp_value.FromSeconds(run)
@@ -136,3 +139,28 @@ def test_a_forbidden_state_change_is_found(
         store.commit(status, fence, result=result)
 
     assert any(complaint in found for found in store.history.broken_laws())
+
+
+def test_a_second_result_of_a_part_is_found(store: Datastore) -> None:
+    for name, status in (("task.1", "started"), ("task.1", "done"), ("task.2", "done"), ("task.2", "done")):
+        store.commit(status, 1, kind="LongTaskPart", name=name)
+
+    assert store.history.committed_twice() == ["task.2"]
+    assert store.history.task_ids() == []
+
+
+def looked(*seen: tuple[str, int | None, str]) -> list[str]:
+    """Return the steps back of a bar that was seen with a status, a percentage and a memcached."""
+    bar = Bar(lambda: None)
+    for status, percent, memcached in seen:
+        done = status in ("done", "failed")
+        bar.see({"status": status, "done": done, "progress": {"percent": percent}}, memcached)
+    return bar.steps_back
+
+
+def test_a_bar_that_goes_back_within_a_run_is_found() -> None:
+    assert looked(("started", 10, "a"), ("started", 10, "a"), ("started", 20, "a")) == []
+    assert len(looked(("started", 10, "a"), ("started", 9, "a"))) == 1
+    assert looked(("started", 50, "a"), ("failed", 50, "a"), ("ready", None, "a"), ("started", 0, "a")) == []
+    assert looked(("started", 50, "a"), ("started", 0, "b"), ("started", 1, "b")) == []
+    assert len(looked(("started", 50, "a"), ("started", 5, "b"), ("started", 1, "b"))) == 1
