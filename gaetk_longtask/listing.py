@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from gaetk_longtask.models import INFO_PROPERTIES, LongTask
 from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.status import Status
+from gaetk_longtask.transitions import works_in_parts
 
 #: The default number of tasks in a list.
 PAGE = 25
@@ -30,7 +31,7 @@ LONGEST = 1000
 #: Datastore's limit for an indexed string, in bytes.
 _LONGEST_NAME = 1500
 #: The stored properties that a `Snapshot` is made of.
-_TOLD = [*INFO_PROPERTIES, "fence", "due_at", "end_untold", "purged"]
+_TOLD = [*INFO_PROPERTIES, "fence", "due_at", "end_untold", "purged", "parts"]
 
 
 def check_name(name: str, what: str) -> None:
@@ -103,7 +104,19 @@ def loaded(ids: list[str], properties: list[str]) -> list[LongTask]:
 
 def latest(runtime: Runtime, task: LongTask) -> Snapshot:
     """Return the latest snapshot of a task that has just been read."""
-    return _later(Snapshot.of(task, now=runtime.clock()), runtime.progress.read(task.id) if _lives(task) else None)
+    return _later(durable(runtime, task), runtime.progress.read(task.id) if _lives(task) else None)
+
+
+def durable(runtime: Runtime, task: LongTask) -> Snapshot:
+    """Return the snapshot of a task that has just been read, without the progress store.
+
+    While the parts of a task work, the entity does not say how much is done, so neither does this.
+    """
+    snapshot = Snapshot.of(task, now=runtime.clock())
+    if not works_in_parts(task):
+        return snapshot
+    progress = replace(snapshot.info.progress, share=None, parts=None)
+    return replace(snapshot, info=replace(snapshot.info, progress=progress))
 
 
 def tasks(runtime: Runtime, wanted: Filter, *, limit: int = PAGE) -> list[TaskInfo]:
@@ -123,7 +136,7 @@ def snapshots(runtime: Runtime, ids: list[str]) -> list[Snapshot]:
     found = [task for task in loaded(ids, _TOLD) if not task.purged]
     alive = [task.id for task in found if _lives(task)]
     news = runtime.progress.read_many(alive) if alive else {}
-    return [_later(Snapshot.of(task, now=runtime.clock()), news.get(task.id)) for task in found]
+    return [_later(durable(runtime, task), news.get(task.id)) for task in found]
 
 
 def read_cursor(text: str) -> ndb.Cursor:

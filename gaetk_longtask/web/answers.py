@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Request, Response, redirect, url_for
 from werkzeug.routing import BuildError
 
+from gaetk_longtask import listing
 from gaetk_longtask.exceptions import EnqueueRefusedError, describe_type
 from gaetk_longtask.info import PARTIAL
 from gaetk_longtask.models import LongTask
@@ -65,7 +66,7 @@ class Answers:
 
     def snapshot(self, task: LongTask) -> Snapshot:
         """Return the snapshot of a stored task."""
-        return Snapshot.of(task, now=self._runtime.clock())
+        return listing.durable(self._runtime, task)
 
     def page(self, snapshot: Snapshot, parameters: Any = GONE) -> StatusPage:
         """Return the data of the waiting page; the `parameters` are needed for a task that can be started again."""

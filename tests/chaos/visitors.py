@@ -138,11 +138,13 @@ class Bar:
     def see(self, document: Mapping[str, Any], memcached: object) -> None:
         """Compare the bar of a document with that of the one before."""
         self.looks += 1
-        percent = document["progress"]["percent"] or 0
+        percent = document["progress"]["percent"]
         if memcached is not self._since:
             self._since, self._longest = memcached, 0
         if document["done"] or document["status"] == "ready":  # the next run begins
             self._longest = 0
+        elif percent is None:  # the worker has not reached memcached, and does not know
+            return
         elif percent < self._longest:
             self.steps_back.append(f"from {self._longest} % back to {percent} %: {document}")
         else:

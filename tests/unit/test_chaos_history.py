@@ -162,5 +162,6 @@ def test_a_bar_that_goes_back_within_a_run_is_found() -> None:
     assert looked(("started", 10, "a"), ("started", 10, "a"), ("started", 20, "a")) == []
     assert len(looked(("started", 10, "a"), ("started", 9, "a"))) == 1
     assert looked(("started", 50, "a"), ("failed", 50, "a"), ("ready", None, "a"), ("started", 0, "a")) == []
+    assert looked(("started", 50, "a"), ("started", None, "a"), ("started", 50, "a")) == []
     assert looked(("started", 50, "a"), ("started", 0, "b"), ("started", 1, "b")) == []
     assert len(looked(("started", 50, "a"), ("started", 5, "b"), ("started", 1, "b"))) == 1

@@ -1,4 +1,4 @@
-"""Checks whether instances have the memory for their threads, and threads for visitors besides those for tasks."""
+"""Checks whether instances have the memory for their threads, and enough threads for visitors, tasks and parts."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def judge(subject: Subject, check: str, content: dict[str, Any], gunicorn: Gunic
     at_once = gunicorn.serves_at_once or concurrent_requests(content)
     yield from _judge_memory(check, content, gunicorn.workers, at_once)
     yield from _judge_threads(subject, check, content, at_once)
+    yield from _judge_parts(subject, check, content, at_once)
 
 
 def _judge_memory(check: str, content: dict[str, Any], workers: int, at_once: int) -> Iterator[Finding]:
@@ -74,6 +75,31 @@ def _judge_threads(subject: Subject, check: str, content: dict[str, Any], at_onc
             f"In queue.yaml, set max_concurrent_requests so that all queues together stay well below {threads}; or "
             "allow more instances or threads.",
         )
+
+
+def _judge_parts(subject: Subject, check: str, content: dict[str, Any], at_once: int) -> Iterator[Finding]:
+    """Judge whether as many parts of one task can be at work as its handler wants."""
+    instances = _instances(content)
+    service = str(content.get("service", "default"))
+    in_parts = [rule for rule in subject.rules if rule.service == service and rule.options.parallel]
+    for endpoint, options in {rule.endpoint: rule.options for rule in in_parts}.items():
+        parallel = options.parallel or 0
+        limits = _dispatches(subject, {options.queue})
+        if limits is not None and limits[0] < parallel:
+            yield problem(
+                check,
+                f"{endpoint} works on {parallel} parts of a task at the same time (parallel), but the queue "
+                f"{options.queue} runs only {limits[0]} tasks at a time.",
+                f"In queue.yaml, set max_concurrent_requests of {options.queue} to more than {parallel}; or set "
+                f"parallel to at most {limits[0]}.",
+            )
+        elif instances is not None and instances * at_once < parallel:
+            yield problem(
+                check,
+                f"{endpoint} works on {parallel} parts of a task at the same time (parallel), but there are only "
+                f"{instances} instances with {at_once} threads each.",
+                f"Allow more instances or threads, or set parallel to less than {instances * at_once}.",
+            )
 
 
 def _instances(content: dict[str, Any]) -> int | None:

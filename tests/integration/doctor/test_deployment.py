@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from gaetk_longtask import LongRunningTaskHandler
 from gaetk_longtask.operators.doctor import Outcome
 from tests.integration.doctor.planting import (
     ENTRYPOINT,
     HEADERS,
     Doctor,
+    Plant,
     Planted,
     in_entrypoint,
     in_yaml,
@@ -32,6 +35,23 @@ def dispatched_elsewhere(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
 def a_config_file_that_limits(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
     (directory / "gunicorn.conf.py").write_text("import os\nlimit_request_line = 1000\n")
     return make()
+
+
+def many_parts(parallel: int, *, instances: int = 10) -> Plant:
+    def split_task(handler: Any, parameters: Any) -> list[Any]:
+        raise AssertionError("the doctor starts no work")
+
+    def execute_part(handler: Any, parameters: Any, part: Any) -> None:
+        raise AssertionError("the doctor starts no work")
+
+    methods = {"split_task": split_task, "execute_part": execute_part, "parallel": parallel}
+    report = type("Report", (LongRunningTaskHandler,), methods)
+
+    def plant(patch: pytest.MonkeyPatch, directory: Path) -> Flask:
+        in_yaml("app.yaml", "max_instances: 10", f"max_instances: {instances}")(patch, directory)
+        return make(report)
+
+    return plant
 
 
 PLANTED: dict[str, Planted] = {
@@ -79,6 +99,8 @@ PLANTED: dict[str, Planted] = {
         {ENTRYPOINT},
         "max_concurrent_requests",
     ),
+    "more parts than the queue runs": (many_parts(41), {ENTRYPOINT}, "set parallel to at most 40"),
+    "more parts than threads": (many_parts(40, instances=4), {ENTRYPOINT}, "set parallel to less than 32"),
     "few instances": (in_yaml("app.yaml", "max_instances: 10", "max_instances: 5"), {ENTRYPOINT}, "well below 40"),
     "workers that end": (in_entrypoint("--timeout 0", "--timeout 0 --max-requests 50"), {ENTRYPOINT}, "--max-requests"),
     "http in URLs": (in_entrypoint("--forwarded-allow-ips '*'", ""), {HEADERS}, "LONGTASK_BASE_URL"),
@@ -97,6 +119,12 @@ PLANTED: dict[str, Planted] = {
     "no sweep": (in_yaml("cron.yaml", "/_longtask/sweep", "/_longtask/swep"), {"cron"}, "gcloud app deploy cron.yaml"),
     "another service by dispatch.yaml": (dispatched_elsewhere, {"dispatch of report"}, "service = 'reports'"),
 }
+
+
+def test_parts_that_queue_and_instances_can_give_are_well(
+    doctor: Doctor, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not problems(doctor(many_parts(40)(monkeypatch, directory)))
 
 
 @pytest.mark.parametrize("name", PLANTED)

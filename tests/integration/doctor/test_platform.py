@@ -87,7 +87,7 @@ def test_a_service_or_version_that_is_not_deployed_is_found(
 @pytest.mark.parametrize("state", ["ACTIVE", "CREATING"])
 def test_ttl_policies_are_well(google: tuple[dict[str, Any], AdminApi], state: str) -> None:
     documents, admin = google
-    for kind in ("LongTask", "LongTaskChunk", "LongTaskProgress", "LongTaskTraceback"):
+    for kind in ("LongTask", "LongTaskChunk", "LongTaskPart", "LongTaskProgress", "LongTaskTraceback"):
         documents[f"{FIELDS}/{kind}/fields/expires_at"] = {"ttlConfig": {"state": state}}
     [found] = check_ttl(subject(make(), admin))
     assert found.outcome is Outcome.OK
@@ -97,7 +97,7 @@ def test_ttl_policies_are_well(google: tuple[dict[str, Any], AdminApi], state: s
 @pytest.mark.parametrize("field", [{}, {"ttlConfig": {"state": "NEEDS_REPAIR"}}], ids=str)
 def test_a_missing_ttl_policy_is_found(google: tuple[dict[str, Any], AdminApi], field: dict[str, Any]) -> None:
     documents, admin = google
-    for kind in ("LongTask", "LongTaskChunk", "LongTaskTraceback"):
+    for kind in ("LongTask", "LongTaskChunk", "LongTaskPart", "LongTaskTraceback"):
         documents[f"{FIELDS}/{kind}/fields/expires_at"] = {"ttlConfig": {"state": "ACTIVE"}}
     documents[f"{FIELDS}/LongTaskProgress/fields/expires_at"] = field
     [found] = check_ttl(subject(make(), admin))

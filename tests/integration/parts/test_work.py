@@ -326,6 +326,19 @@ def test_a_task_is_done_in_parts_although_the_progress_store_is_down(
     assert result_of(client, task) == "ABCDEFGH"
 
 
+def test_without_news_the_page_does_not_claim_to_know_how_much_is_done(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, progress: InMemoryProgressStore
+) -> None:
+    for _ in range(3):
+        queue.deliver(client)
+    progress.stored.clear()
+    document = polled(client, url_of(task))
+    assert (document["progress"]["percent"], "parts" in document) == (None, False)
+    queue.deliver(client)
+    document = polled(client, url_of(task))
+    assert document["progress"]["percent"] > 0
+
+
 def test_events_tell_of_the_split_each_part_and_the_join(
     client: FlaskClient, task: LongTask, queue: InMemoryQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
