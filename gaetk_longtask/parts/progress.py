@@ -87,7 +87,9 @@ class LaneProgress(ProgressStore):
         for lane, each in news.items():
             done[lane] = max(done[lane], self._before(each) + (each.info.status is Status.DONE))
         now = self._clock().timestamp()
-        asked_at = before.asked_at if before else self._task.started_at.timestamp()
+        # The news of the split say that nothing is done. Without any news, the store has lost them.
+        has_begun = told is not None and told.fence >= run and told.info.progress.parts is not None
+        asked_at = before.asked_at if before else now if has_begun else 0.0
         silent = [lane for lane in self._split.used_lanes() if lane not in news]
         if silent and now - asked_at >= _ASK_EVERY_SECONDS:
             asked_at = now
