@@ -107,7 +107,7 @@ class Battlefield:
         )
         started.callback(self.datastore.stop)
 
-        self._memcached_port = free_port()
+        self.memcached_port = free_port()
         self.memcached: Process | None = None
         started.callback(self.stop_memcached)
         self.start_memcached()
@@ -137,7 +137,7 @@ class Battlefield:
 
     def start_app(self) -> None:
         """Start gunicorn, and wait until it answers requests."""
-        self.apps = [self._gunicorn(self.port, self._workers, f"127.0.0.1:{self._memcached_port}")]
+        self.apps = [self._gunicorn(self.port, self._workers, f"127.0.0.1:{self.memcached_port}")]
         if self._with_cut_off:
             nowhere = f"127.0.0.1:{free_port()}"
             self.apps.append(self._gunicorn(self._cut_off_port, 1, nowhere, {MOVED_VARIABLE: "yes"}))
@@ -210,11 +210,11 @@ class Battlefield:
         program = shutil.which("memcached")
         if program is None:
             raise MissingPieceError("memcached is not installed; apt install memcached, or brew install memcached")
-        command = [program, "-l", "127.0.0.1", "-p", str(self._memcached_port), "-m", "64", "-U", "0"]
+        command = [program, "-l", "127.0.0.1", "-p", str(self.memcached_port), "-m", "64", "-U", "0"]
         if os.geteuid() == 0:
             command += ["-u", "nobody"]
         self.memcached = Process("memcached", command)
-        host = f"127.0.0.1:{self._memcached_port}"
+        host = f"127.0.0.1:{self.memcached_port}"
         self.memcached.wait_until_ready(lambda: answers(host), timeout_seconds=_START_SECONDS)
         self._memcached_since = time.monotonic()
 
