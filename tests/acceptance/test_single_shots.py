@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gaetk_longtask.dev.processes import MissingPieceError
+from gaetk_longtask.models import LongTaskPart
 from tests.chaos.app import noise
 from tests.chaos.battlefield import Battlefield
 from tests.chaos.visitors import Answer, ask, upload, wait_for
@@ -99,6 +100,63 @@ def test_a_killed_worker_is_replaced_within_three_seconds_of_the_next_delivery(f
     deliveries = [one for one in field.deliveries.record if task.id in one.path and one.began > killed_at]
     assert taken_over_at - deliveries[0].began < 3
     assert task.statuses == ["ready", "started", "started", "done"]
+
+
+def parts_of(field: Battlefield, task: Task) -> list[LongTaskPart]:
+    """Return the parts of a task as they are stored."""
+    with field.ndb_client().context():
+        return [part for part in LongTaskPart.query(namespace="") if part.id.startswith(task.id)]
+
+
+def wait_for_percent(task: Task, percent: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        answer = ask("GET", task.url)
+        if answer is not None and answer.status == 200 and (answer.json["progress"]["percent"] or 0) >= percent:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no progress")
+
+
+def test_parts_whose_worker_is_killed_are_taken_over_within_three_seconds_while_the_others_go_on(
+    field: Battlefield,
+) -> None:
+    for _ in range(5):  # until both workers have some of the parts
+        task = Task(field, ask("GET", f"{field.url}/rowing/1?seconds=4"))
+        wait_for_percent(task, 44)  # half of the parts; the join is the ninth step
+        killed_at, offset = time.monotonic(), time.time() - time.monotonic()
+        field.kill(field.workers()[0])
+        assert task.collect() == b"0 1 2 3 4 5 6 7"
+        disturbed = [part for part in parts_of(field, task) if part.fence > 1]
+        if 0 < len(disturbed) < 8:
+            break
+    else:
+        raise AssertionError("one of the workers never had a part")
+    for part in disturbed:
+        address = f"_longtaskid={task.id}&_longtaskpart=1.{int(part.id[-4:])}"
+        later = [one.began for one in field.deliveries.record if address in one.path and one.began > killed_at]
+        assert part.failures == 1
+        assert part.started_at.timestamp() - (min(later) + offset) < 3
+
+
+def test_a_cancel_stops_eight_working_parts_at_once(field: Battlefield) -> None:
+    task = Task(field, ask("GET", f"{field.url}/rowing/1?seconds=30"))
+    wait_for_percent(task, 2)
+    cancelled_at = time.monotonic()
+    answer = ask("POST", task.url.replace("=query", "=cancel"))
+    assert answer is not None
+    assert answer.json["status"] == "cancelled"
+    deadline = cancelled_at + 20
+    ended: list[float] = []
+    while len(ended) < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        ended = [
+            one.ended
+            for one in field.deliveries.record
+            if f"{task.id}&_longtaskpart=" in one.path and one.ended > cancelled_at
+        ]
+    assert len(ended) == 8
+    assert max(ended) - cancelled_at < 3, "not by memcached: the lease is renewed once a minute"
 
 
 def test_a_slow_worker_is_not_replaced(field: Battlefield) -> None:

@@ -157,6 +157,23 @@ class Parts(Telling):
             yield from [result] if isinstance(result, bytes) else result
 
 
+class Rowing(LongRunningTaskHandler):
+    """Works in eight parts at the same time, each of ``seconds``, step by step."""
+
+    parallel = 8
+
+    def split_task(self, parameters: Any) -> range:
+        return range(8)
+
+    def execute_part(self, parameters: Any, part: int) -> int:
+        for _ in self.track(range(100), f"part {part}"):
+            time.sleep(float(parameters["seconds"]) / 100)
+        return part
+
+    def join_parts(self, parameters: Any, results: Any) -> str:
+        return " ".join(map(str, results))
+
+
 class Flaky(Telling):
     """Fails in half of its attempts, at random."""
 
@@ -198,7 +215,7 @@ class Thief(LongRunningTaskHandler):
         return "stolen"
 
 
-HANDLERS = (Quick, Slow, Large, Yielding, Parts, Upload, Echo, Flaky, Hopeless)
+HANDLERS = (Quick, Slow, Large, Yielding, Parts, Rowing, Upload, Echo, Flaky, Hopeless)
 
 app = Flask(__name__)
 LongTaskManager(app, clock=now)
