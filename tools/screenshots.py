@@ -42,7 +42,7 @@ LOOKS = {
 LEFT_OUT = {"failed-explained", "damaged", "unpressed", "problem"}
 TEXT = "Invoices in March: 283\nCancelled: 4\n\nLargest: 581234, 1,204.50 pounds\nSmallest: 581301, 0.85 pounds\n"
 #: States in which the script offers a notification, because the work takes long.
-LONG = {"working", "working-in-phases", "second-attempt"}
+LONG = {"working", "working-in-phases", "working-in-parts", "second-attempt"}
 #: The states that are shown in all languages.
 SPOKEN = ("working-in-phases", "failed")
 TRANSLATIONS = Path(gaetk_longtask.__path__[0], "translations")

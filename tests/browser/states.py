@@ -8,7 +8,7 @@ from datetime import timedelta
 from playwright.sync_api import Page
 
 from gaetk_longtask import LongTaskManager, Status
-from gaetk_longtask.info import Phase
+from gaetk_longtask.info import Parts, Phase
 from tests.browser.stage import Stage
 
 FACTS = {"imported": 12_480, "file": "invoices-2026-03.csv"}
@@ -20,6 +20,12 @@ IN_PHASES = {
     "phase": Phase(name="Checking", number=2, count=3),
     "share": 0.42,
     "facts": FACTS,
+}
+IN_PARTS = {
+    "message": "Reading 2026-03",
+    "parts": Parts(done=3, total=12),
+    "share": 0.29,
+    "eta_seconds": 128,
 }
 WORKING = {"message": "Reading the invoices of March", "step": 120, "total_steps": 283, "eta_seconds": 128}
 
@@ -96,6 +102,7 @@ STATES: dict[str, Callable[[Stage], str]] = {
     "working-in-phases": lambda stage: stage.page(
         stage.task(Status.STARTED, endpoint="import", **IN_PHASES), endpoint="import"
     ),
+    "working-in-parts": lambda stage: stage.page(stage.task(Status.STARTED, **IN_PARTS)),
     "trying-again": lambda stage: stage.page(stage.task(Status.ERROR)),
     "second-attempt": _second_attempt,
     "finished": lambda stage: stage.page(stage.task(Status.FINISHED)),

@@ -18,6 +18,7 @@ TITLES = {
     "waiting": REPORT,
     "starting-later": REPORT,
     "working-in-phases": "42% – Importing invoices",
+    "working-in-parts": f"29% – {REPORT}",
     "working": f"42% – {REPORT}",
     "working-without-steps": REPORT,
     "trying-again": f"30% – Trying again – {REPORT}",
