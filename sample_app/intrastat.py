@@ -76,6 +76,7 @@ class IntrastatReportInParts(_Report):
 
     def join_parts(self, parameters: dict[str, Any], results: Sequence[list[tuple[str, int, Decimal]]]) -> str:
         """Return the report as CSV."""
+        self.log_progress("Formatting")
         return to_csv(
             ReportRow(day=day, country=country, quantity=quantity, value=value)
             for day, rows in zip(days_of_month(parameters["month"]), results, strict=True)

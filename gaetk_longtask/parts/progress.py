@@ -31,6 +31,7 @@ class _Heard:
     told: Snapshot | None  #: the news of the task in this run, as the last attempt has told them
     done: list[int]  #: how many parts are done in each lane
     working: list[Snapshot]  #: the news of parts that are at work
+    ended: list[Snapshot]  #: the news of parts that have ended, and after which no other part of the lane has begun
     asked_at: float  #: when Datastore was asked about silent lanes, in Unix seconds
 
 
@@ -95,13 +96,13 @@ class LaneProgress(ProgressStore):
             asked_at = now
             for lane, known in self._done_in_lanes(silent).items():
                 done[lane] = max(done[lane], known)
+        now_here = [(lane, each) for lane, each in news.items() if each.fence == fence]
         working = [
-            each
-            for lane, each in news.items()
-            if each.fence == fence and each.info.status is Status.STARTED and done[lane] == self._before(each)
+            each for lane, each in now_here if each.info.status is Status.STARTED and done[lane] == self._before(each)
         ]
+        ended = [each for _, each in now_here if each.info.status.ended]
         current = told if told is not None and told.fence == fence else None
-        return _Heard(told=current, done=done, working=working, asked_at=asked_at)
+        return _Heard(told=current, done=done, working=working, ended=ended, asked_at=asked_at)
 
     def _sum(self, fence: int, heard: _Heard) -> Snapshot:
         """Return the news of the task, from those of all lanes."""
@@ -130,12 +131,10 @@ class LaneProgress(ProgressStore):
         share = max(last.share or 0.0, self._floor, reached / (self._split.count + 1))
         most = last.parts.done if last.parts is not None else 0
         progress = replace(with_parts(last, self._split, max(most, done)), share=share)
-        said = [each for each in heard.working if not each.info.progress.initial]
-        if not said:
-            return progress
-        # Of the part that comes first: the message of the attempt that reports would change all the time.
-        message = min(said, key=lambda each: each.part or 0).info.progress.message
-        return replace(progress, message=message, initial=False)
+        # Of the part that comes first: the message of the attempt that reports would change all the time. Where parts
+        # are short, none may have said anything yet; then that of the one that came last.
+        said = _spoken(heard.working)[:1] or _spoken(heard.ended)[-1:]
+        return replace(progress, message=said[0].info.progress.message, initial=False) if said else progress
 
     def _before(self, news: Snapshot) -> int:
         return self._split.before(news.part or 0)
@@ -157,6 +156,11 @@ class LaneProgress(ProgressStore):
     def add(self, snapshot: Snapshot, *, seconds: int) -> None:
         """Store the snapshot if there is none."""
         self._store.add(snapshot, seconds=seconds)
+
+
+def _spoken(news: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return the news whose work has reported a message, in the order of the parts."""
+    return sorted((each for each in news if not each.info.progress.initial), key=lambda each: each.part or 0)
 
 
 def _share(progress: Progress) -> float:
