@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, Protocol
 
@@ -15,12 +14,13 @@ from google.cloud import ndb
 from gaetk_longtask import exceptions, transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError, PermanentTaskFailure, SerializationError, TaskCancelled
+from gaetk_longtask.execution.authors_code import WorkError, authors_code, of_author
 from gaetk_longtask.execution.checkpoints import Checkpoints
+from gaetk_longtask.execution.errands import Errand, Execute, Work
 from gaetk_longtask.execution.outcomes import Committed, Done, Failed, HandedOver, Lost, Outcome
 from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.failures import Cause, Raised, new_reference
 from gaetk_longtask.foreign import must_pass, stands_for
-from gaetk_longtask.info import Part
 from gaetk_longtask.limits import LEASE
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.ownership import Ownership
@@ -39,56 +39,11 @@ from gaetk_longtask.units import Units
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Execute:
-    """Call ``execute_task``."""
-
-    parameters: Any
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitUp:
-    """Call ``split_task``."""
-
-    parameters: Any
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExecutePart:
-    """Call ``execute_part``."""
-
-    parameters: Any
-    part: Part
-    given: Any  #: what ``split_task`` returned for the part
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Join:
-    """Call ``join_parts``."""
-
-    parameters: Any
-    results: Sequence[Any]
-
-
-Errand = Execute | SplitUp | ExecutePart | Join  #: what an attempt asks of the author's code
-
-#: Runs an errand for a task; returns what the author's code returns, may raise anything.
-Work = Callable[[LongTask, Errand, Reporter, Checkpoints], Any]
-
-
 class ReportException(Protocol):
     """Passes an exception to the application's error reporting."""
 
     def __call__(self, exc: BaseException, **fields: object) -> None:
         """Log the exception with these fields, and send Flask's signal."""
-
-
-class _WorkError(Exception):
-    """The author's code raised an exception."""
-
-    def __init__(self, cause: BaseException) -> None:
-        super().__init__()
-        self.cause = cause
 
 
 class Attempt(Generic[Unit]):
@@ -241,7 +196,7 @@ class Attempt(Generic[Unit]):
         except BaseException as exc:
             if must_pass(exc):
                 raise
-            return self._outcome_of(exc.cause if isinstance(exc, _WorkError) else exc)
+            return self._outcome_of(exc.cause if isinstance(exc, WorkError) else exc)
 
     def _outcome_of(self, exc: BaseException) -> Outcome:
         """Return what an exception of the author's code, or of a serializer, means for the attempt."""
@@ -276,7 +231,7 @@ class Attempt(Generic[Unit]):
         try:
             with authors_code():
                 generator.close()
-        except _WorkError as exc:
+        except WorkError as exc:
             match stands_for(exc.cause):
                 case PermanentTaskFailure() | TaskCancelled():
                     log.warning("an unfinished generator of %s was closed: %s", self._task.id[:8], exc.cause)
@@ -369,25 +324,3 @@ class Attempt(Generic[Unit]):
         self._reporter.stop()
         if self._ownership.lost is None and self._reporter.has_news:
             self._reporter.beat()
-
-
-@contextmanager
-def authors_code() -> Iterator[None]:
-    """Wrap whatever the author's code raises, so that it is not taken for an error of ours."""
-    try:
-        yield
-    except BaseException as exc:
-        if must_pass(exc):
-            raise
-        raise _WorkError(exc) from exc
-
-
-def of_author(pieces: Iterator[object]) -> Iterator[object]:
-    """Iterate over the author's generator, and wrap its errors."""
-    while True:
-        with authors_code():
-            try:
-                piece = next(pieces)
-            except StopIteration:
-                return
-        yield piece

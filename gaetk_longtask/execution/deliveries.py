@@ -9,7 +9,8 @@ from functools import partial
 
 from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
-from gaetk_longtask.execution.attempts import Attempt, ReportException, Work
+from gaetk_longtask.execution.attempts import Attempt, ReportException
+from gaetk_longtask.execution.errands import Work
 from gaetk_longtask.execution.part_attempts import JoinAttempt, PartAttempt, SplitAttempt, followed
 from gaetk_longtask.execution.replies import Reply, objecting
 from gaetk_longtask.models import LongTask, LongTaskPart, WorkUnit

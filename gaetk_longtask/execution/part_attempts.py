@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 from gaetk_longtask.exceptions import DamagedDataError, LongTaskError, describe_type
-from gaetk_longtask.execution.attempts import Attempt, Errand, ExecutePart, Join, SplitUp, of_author
+from gaetk_longtask.execution.attempts import Attempt
+from gaetk_longtask.execution.authors_code import of_author
 from gaetk_longtask.execution.checkpoints import Checkpoints
+from gaetk_longtask.execution.errands import Errand, ExecutePart, Join, SplitUp
 from gaetk_longtask.execution.outcomes import Committed, Failed, Outcome
 from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.failures import Cause

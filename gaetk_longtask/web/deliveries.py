@@ -11,8 +11,8 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import SecurityError
 
 from gaetk_longtask.execution import replies, telling
-from gaetk_longtask.execution.attempts import Work
 from gaetk_longtask.execution.deliveries import deliver
+from gaetk_longtask.execution.errands import Work
 from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.queues import Delivery
 from gaetk_longtask.runtime import Runtime

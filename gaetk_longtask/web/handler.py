@@ -12,8 +12,8 @@ from flask.typing import ResponseReturnValue, RouteCallable
 from flask.views import View
 
 from gaetk_longtask.config import Config
-from gaetk_longtask.execution.attempts import Errand, Execute, ExecutePart, Join, SplitUp
 from gaetk_longtask.execution.checkpoints import Checkpoints
+from gaetk_longtask.execution.errands import Errand, Execute, ExecutePart, Join, SplitUp
 from gaetk_longtask.info import TaskInfo
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.serializers import JSONSerializer, Serializer
