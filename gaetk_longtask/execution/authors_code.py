@@ -1,4 +1,4 @@
-"""Tells what the author's code raises from errors of our own."""
+"""The boundary to the code of the author: whatever it raises is wrapped, so that it is not taken for an error of ours."""
 
 from __future__ import annotations
 
