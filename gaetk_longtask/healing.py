@@ -13,6 +13,7 @@ from gaetk_longtask.queues import HEALING_HEADER
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.splits import Split
 from gaetk_longtask.starting import enqueue_untold, request_for, send
+from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import works_in_parts
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     healed = runtime.store.heal(task_id, early=early)
     if healed is None:
         return None
-    if works_in_parts(healed):
+    if works_in_parts(healed) and healed.status is Status.STARTED:
         return _tend(runtime, healed, early=early)
     # At most one of these deliveries is in the queue: each replaces the one before.
     name, before = (f"heal-{task_id}-{number}" for number in (healed.healings, healed.healings - 1))

@@ -82,7 +82,7 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
     if not task.status.ended and limits.is_too_old(task, now):
         record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
-    in_parts = works_in_parts(task)
+    in_parts = works_in_parts(task) and task.status is Status.STARTED
     pause = limits.pause(task.heals)
     task.due_at = now + (min(pause, limits.LONGEST_TENDING) if in_parts else pause)
     task.heals += 1

@@ -1,4 +1,4 @@
-"""The boundary to the code of the author: whatever it raises is wrapped, so that it is not taken for an error of ours."""
+"""The boundary to the code of the author: what it raises is wrapped, so that it is not taken for an error of ours."""
 
 from __future__ import annotations
 

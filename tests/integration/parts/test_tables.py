@@ -665,6 +665,25 @@ def test_a_poll_heals_as_well(client: FlaskClient, task: LongTask, queue: InMemo
     assert numbers_in(queue) == [0, 1, 2]
 
 
+def test_a_retry_whose_delivery_is_lost_is_healed(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    letters: type[Letters],
+) -> None:
+    letters.do = fail_at("d", PermanentTaskFailure("no d"))
+    queue.deliver_all(client)
+    letters.do = Letters.do
+    press(client, url_of(task), "retry")
+    queue.tasks.clear()
+    clock.advance(timedelta(minutes=2))
+    sweep(app)
+    queue.deliver_all(client)
+    assert result_of(client, task) == ALL
+
+
 def test_healing_again_and_again_leaves_one_delivery_for_each_lane(
     app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:
