@@ -32,8 +32,8 @@ from gaetk_longtask.splits import MOST_PARTS, Split, Stage, number_in, part_name
 from gaetk_longtask.starting import hand_on, send_certainly
 from gaetk_longtask.status import Status
 
-#: Parts in one request to Datastore: its limits are 500 entities and 10 MiB.
-_BATCH, _BATCH_BYTES = 500, 5_000_000
+#: Parts in one request to Datastore: its limits are 500 entities and 10 MiB, and 4 MiB in the Cloud SDK's emulators.
+_BATCH, _BATCH_BYTES = 500, 2_000_000
 _NO_PARTS = (str, bytes, bytearray, Mapping)  #: can be iterated over, but hardly are the parts that were meant
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -285,6 +286,15 @@ def test_a_thousand_parts_are_accepted(make_app: Callable[..., Flask], queue: In
     assert load(app, task).status is Status.DONE
     answer = app.test_client().get(f"/thousand?_longtaskjob=showresult&_longtaskid={task.id}", headers=JSON)
     assert answer.json == sum(range(1000))
+
+
+def test_the_input_of_parts_may_be_large(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    letters.letters = [random.Random(number).randbytes(250_000).hex() for number in range(12)]
+    letters.do = lambda handler, text: text[:4]
+    queue.deliver_all(client)
+    assert result_of(client, task) == "".join(text[:4] for text in letters.letters)
 
 
 def test_split_task_must_not_call_checkpoint(make_app: Callable[..., Flask], queue: InMemoryQueue) -> None:
