@@ -20,6 +20,8 @@ _FRESH_SECONDS = 1.0
 #: How often Datastore is asked about lanes without news: at most once in so many seconds.
 _ASK_EVERY_SECONDS = 60.0
 
+_INSTANT = 0.001  #: in seconds
+
 #: Returns how many parts of some lanes are done, as Datastore knows it.
 DoneInLanes = Callable[[Sequence[int]], Mapping[int, int]]
 
@@ -113,7 +115,7 @@ class LaneProgress(ProgressStore):
         if told is not None and told.overall is not None:
             estimator.resume(told.overall.points, steps, told.overall.at)
         estimator.update((progress.share or 0.0) * steps, steps, moment)
-        points, _ = estimator.points(moment)
+        points, _ = estimator.points(moment + _INSTANT)  # the last one is among them
         return Snapshot(
             info=replace(self._task.info, progress=replace(progress, eta_seconds=estimator.seconds_left(moment))),
             fence=fence,
