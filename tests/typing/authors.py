@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
@@ -28,6 +28,25 @@ from gaetk_longtask import (
     YieldedResult,
     is_queue_request,
 )
+
+
+class InParts(LongRunningTaskHandler):
+    """Works in parts."""
+
+    parallel = 4
+
+    def split_task(self, parameters: dict[str, Any]) -> list[str]:
+        return ["2026-01", "2026-02"]
+
+    def execute_part(self, parameters: dict[str, Any], part: str) -> dict[str, int]:
+        if self.part is not None:
+            assert_type(self.part.number, int)
+            assert_type(self.part.total, int)
+        return {part: 1}
+
+    def join_parts(self, parameters: dict[str, Any], results: Sequence[dict[str, int]]) -> Iterator[str]:
+        for result in results:
+            yield str(result)
 
 
 class Report(LongRunningTaskHandler):

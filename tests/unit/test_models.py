@@ -12,6 +12,7 @@ from google.cloud.ndb import model
 from gaetk_longtask import LongTask, Status
 from gaetk_longtask.datastore import calls as datastore_calls
 from gaetk_longtask.info import Progress, TaskInfo
+from gaetk_longtask.models import LongTaskPart
 from tests.unit.conftest import ID, NOW, info_of
 
 
@@ -77,3 +78,9 @@ def test_an_entity_is_written_as_ndb_would_write_it() -> None:
 def test_the_progress_is_stored_under_its_old_name() -> None:
     assert "progress" in LongTask._properties
     assert "progress_stored" not in LongTask._properties
+
+
+def test_nothing_of_a_part_is_indexed_but_whether_it_is_open_and_when_it_expires() -> None:
+    properties = LongTaskPart._properties or {}
+    assert {name for name, prop in properties.items() if prop._indexed} == {"open", "expires_at"}
+    assert not LongTaskPart._default_indexed
