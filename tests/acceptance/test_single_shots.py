@@ -118,9 +118,10 @@ def wait_for_percent(task: Task, percent: int) -> None:
     raise AssertionError("no progress")
 
 
-def test_parts_whose_worker_is_killed_are_taken_over_within_three_seconds_while_the_others_go_on(
+def test_parts_whose_worker_is_killed_are_taken_over_by_the_next_deliveries_while_the_others_go_on(
     field: Battlefield,
 ) -> None:
+    """On an idle machine it takes less than three seconds. Their leases would last for two minutes."""
     for _ in range(5):  # until both workers have some of the parts
         task = Task(field, ask("GET", f"{field.url}/rowing/1?seconds=4"))
         wait_for_percent(task, 44)  # half of the parts; the join is the ninth step
@@ -136,7 +137,7 @@ def test_parts_whose_worker_is_killed_are_taken_over_within_three_seconds_while_
         address = f"_longtaskid={task.id}&_longtaskpart=1.{int(part.id[-4:])}"
         later = [one.began for one in field.deliveries.record if address in one.path and one.began > killed_at]
         assert part.failures == 1
-        assert part.started_at.timestamp() - (min(later) + offset) < 3
+        assert part.started_at.timestamp() - (min(later) + offset) < 15
 
 
 def test_a_cancel_stops_eight_working_parts_at_once(field: Battlefield) -> None:
@@ -156,7 +157,7 @@ def test_a_cancel_stops_eight_working_parts_at_once(field: Battlefield) -> None:
             if f"{task.id}&_longtaskpart=" in one.path and one.ended > cancelled_at
         ]
     assert len(ended) == 8
-    assert max(ended) - cancelled_at < 3, "not by memcached: the lease is renewed once a minute"
+    assert max(ended) - cancelled_at < 10, "not by memcached: the lease is renewed once a minute"
 
 
 def test_a_slow_worker_is_not_replaced(field: Battlefield) -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 import gaetk_longtask
 from gaetk_longtask import Status
-from gaetk_longtask.info import Phase
+from gaetk_longtask.info import Parts, Phase
 from gaetk_longtask.web.languages.language import Language
 from tests.browser.clocks import let_poll
 from tests.browser.stage import Stage
@@ -46,11 +46,15 @@ WORDS = {
     "data-seconds": "1:{} s",
     "data-minutes": "1:{} min",
     "data-hours": "1:{} h",
+    "data-parts": "{done}/{total} done",
     "data-phase": "On to {}",
     "data-title": "The report",
     "data-name": "Our report",
     "data-milestone": "Now {} of 100",
 }
+
+
+PARTS = Parts(done=3, total=12)
 
 
 def element(name: str) -> str:
@@ -124,9 +128,9 @@ def test_the_manual_lists_the_names_and_attributes_that_the_library_uses() -> No
 @pytest.mark.parametrize("without", ["", *NAMES])
 def test_all_other_elements_work_if_one_is_missing(page: Page, stage: Stage, logged: list[str], without: str) -> None:
     words = {"message": WORKING["message"], "percent": "42 of 100"}
-    words |= {"left": "2 min to go", "elapsed": "for 1 min", "fact-imported": "120"}
+    words |= {"left": "2 min to go", "elapsed": "for 1 min", "fact-imported": "120", "parts": "3/12 done"}
     task_id = open_task(page, stage, without)
-    stage.report(task_id, seconds=60, facts={"imported": 120}, **WORKING)
+    stage.report(task_id, seconds=60, facts={"imported": 120}, parts=PARTS, **WORKING)
     let_poll(page)
     for name in NAMES.keys() - {without}:
         found = page.locator(f"[data-lt={name}]")
@@ -162,13 +166,15 @@ def test_a_missing_attribute_has_the_effect_that_the_manual_says(page: Page, sta
 
     stage.requests.clear()
     task_id = open_task(page, stage, without)
-    stage.report(task_id, seconds=60, **WORKING)
+    stage.report(task_id, seconds=60, parts=PARTS, **WORKING)
     let_poll(page)
     one, two, three = (says("data-minutes", f"{n} min", f"{n} minute{'s' * (n > 1)}") for n in (1, 2, 3))
     percent = says("data-percent", "42 of 100", "42%")
     expect(page.locator("[data-lt=percent]")).to_have_text(percent, timeout=SOON)
     expect(page.locator("[data-lt=elapsed]")).to_have_text(says("data-elapsed", f"for {one}", f"{one} so far"))
     expect(page.locator("[data-lt=left]")).to_have_text(says("data-left", f"{two} to go", f"about {two} left"))
+    parts = says("data-parts", "3/12 done", "Parts done: 3 of 12")
+    expect(page.locator("[data-lt=parts]")).to_have_text(parts)
     expect(page).to_have_title(f"{percent} – {says('data-title', 'The report', 'Our shop')}")
     fetched = sum("text/html" in accept for path, accept in stage.requests if path.startswith("/own"))
     assert fetched == (2 if without in ("data-status", "data-attempt") else 1)
