@@ -209,10 +209,10 @@ def test_a_task_whose_parts_work_is_looked_after_every_fifteen_minutes_at_least(
 
 def test_the_join_begins_once() -> None:
     task = a_task(heals=3)
-    assert events(rules.join(task, NOW, run=1, fence=1)) == (Event.JOINING,)
+    assert events(rules.join(task, NOW + SECOND, run=1, fence=1)) == (Event.JOINING,)
     found = split_of(task)
     assert (found.stage, found.open_at_last_tend, task.heals) == (Stage.JOINING, 0, 0)
-    assert (task.lease_until, task.due_at) == (None, NOW + READY_PATIENCE)
+    assert (task.lease_until, task.due_at) == (None, NOW + SECOND + READY_PATIENCE)
     assert task.progress.share == pytest.approx(8 / 9)
     assert rules.join(task, NOW, run=1, fence=1) is None
 
