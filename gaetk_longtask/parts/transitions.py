@@ -84,6 +84,8 @@ def fail_by_part(
     adopt(task, part, number_in(part.id))
     if forget_parts:
         task.parts = None
+        set_stored(task, "state", None)  # of a join that has met an open part
+        set_stored(task, "result", None)
     end(task, Status.FAILED, now)
     return Effect(events=(Event.FAILED,), raised=raised)
 
@@ -128,7 +130,10 @@ def claim(
         part.permanent = False
         part.lease_until = part.ended_at = None
         part.requested_at = task.requested_at
-    return take(part, now, delivery=delivery, max_attempts=max_attempts, worker=worker)
+    effect = take(part, now, delivery=delivery, max_attempts=max_attempts, worker=worker)
+    # Also of a part that it has ended, so that it follows up when it comes again.
+    part.delivered_by, part.delivery_retries = delivery.task_name, delivery.retry_count
+    return effect
 
 
 def with_parts(progress: Progress, split: Split, done: int) -> Progress:
