@@ -168,14 +168,21 @@ class PartAttempt(Attempt[LongTaskPart]):
 class JoinAttempt(Attempt[LongTask]):
     """Makes the task's result of the results of its parts."""
 
+    _results: PartResults | None = None
+
     def _share(self) -> float | None:
         return self._task.progress.share
 
     def _errand(self, parameters: Any) -> Errand:
         split = Split.of(self._task)
         assert split is not None  # noqa: S101  # such a task is joined
-        results = PartResults(self._runtime, self._task.id, split, self._options.serializer)
-        return Join(parameters=parameters, results=results)
+        self._results = PartResults(self._runtime, self._task.id, split, self._options.serializer)
+        return Join(parameters=parameters, results=self._results)
+
+    def _commit(self, outcome: Outcome) -> Reply:
+        if self._results is not None and self._results.open_parts:  # even if the author's code caught it
+            return self._reopen()
+        return super()._commit(outcome)
 
     def _outcome_of(self, exc: BaseException) -> Outcome:
         cause = stands_for(exc)

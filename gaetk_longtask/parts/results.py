@@ -29,8 +29,16 @@ class PartResults(Sequence[Any]):
     """
 
     def __init__(
-        self, runtime: Runtime, task_id: str, split: Split, serializer: Serializer, numbers: range | None = None
+        self,
+        runtime: Runtime,
+        task_id: str,
+        split: Split,
+        serializer: Serializer,
+        numbers: range | None = None,
+        open_parts: set[int] | None = None,
     ) -> None:
+        #: The parts that were accessed and are not done; also of all slices.
+        self.open_parts: set[int] = set() if open_parts is None else open_parts
         self._runtime = runtime
         self._task_id = task_id
         self._split = split
@@ -49,7 +57,8 @@ class PartResults(Sequence[Any]):
     def __getitem__(self, index: int | slice) -> Any:
         """Load one result, or return a slice that loads each result when it is accessed."""
         if isinstance(index, slice):
-            return PartResults(self._runtime, self._task_id, self._split, self._serializer, self._numbers[index])
+            numbers = self._numbers[index]
+            return PartResults(self._runtime, self._task_id, self._split, self._serializer, numbers, self.open_parts)
         return self._load(self._numbers[index])
 
     def __iter__(self) -> Iterator[Any]:
@@ -68,6 +77,7 @@ class PartResults(Sequence[Any]):
         if part is None:
             raise DamagedPartError(f"Part {number} of {self._task_id[:8]} is missing.")
         if part.status is not Status.DONE:
+            self.open_parts.add(number)
             raise OpenPart
         try:
             return self._runtime.load_result(part, self._serializer)

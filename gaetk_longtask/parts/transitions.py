@@ -44,7 +44,9 @@ def resume(task: LongTask, now: datetime, *, delivery: Delivery) -> Effect | Non
 def note(task: LongTask, now: datetime, *, run: int, fence: int, open_parts: int) -> Effect | None:
     """Remember how many parts are open. If there are fewer than before, the task is looked after sooner again."""
     found = Split.of(task)
-    if found is None or found.run != run or not owns(task, fence) or found.open_at_last_tend == open_parts:
+    if found is None or found.run != run or found.stage is not Stage.WORKING or not owns(task, fence):
+        return None  # another look may have let the join begin meanwhile
+    if found.open_at_last_tend == open_parts:
         return None
     if open_parts < found.open_at_last_tend:
         task.heals = 0
