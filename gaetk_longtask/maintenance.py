@@ -124,7 +124,8 @@ def _remove(runtime: Runtime, task: LongTask | None, *, works: bool = False) -> 
         log.error("%s is deleted, and task_ended has never returned for its end", task.id[:8])
     while chunks.delete_some(task.id):
         pass
-    while task.parts and parts.delete_some(task.id):
+    may_have_parts = task.parts or not task.status.has_result  # a split that has not ended well may have stored some
+    while may_have_parts and parts.delete_some(task.id):
         pass
     runtime.store.end_purge(task.id, works=works)
 

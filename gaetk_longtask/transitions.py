@@ -324,8 +324,9 @@ def retry(
     task.error = task.error_reference = None
     task.permanent = False
     task.progress_stored = replace(task.progress, facts={}).stored()
-    if now - task.created_at > limits.LATE_RETRY:  # the parts might expire before the join
+    if task.parts and now - task.created_at > limits.LATE_RETRY:  # the parts might expire before the join
         task.parts = None
+        set_stored(task, "state", None)  # that of the join
     if task.state_manifest is None:  # else the next attempt resumes from it
         if not task.parts:  # else those that are done stay done
             task.progress_stored = dict(STARTING)

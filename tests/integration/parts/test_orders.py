@@ -370,7 +370,6 @@ def test_a_cancel_during_the_split_ends_it_and_no_part_works(
     assert (load(app, task).status, load(app, task).parts) == (Status.CANCELLED, None)
 
 
-@pytest.mark.xfail(strict=True, reason="a late retry keeps the state and the bar of the join")
 def test_after_a_late_retry_of_a_join_the_new_split_begins_with_an_empty_bar_and_without_its_state(
     app: Flask,
     client: FlaskClient,
@@ -436,7 +435,6 @@ def test_work_that_swallows_everything_does_not_join_without_a_part(
 # Deletion.
 
 
-@pytest.mark.xfail(strict=True, reason="only the parts of a task that was split are deleted with it")
 @pytest.mark.parametrize("how", ["delete", "purge"])
 def test_with_a_task_whose_split_has_failed_the_parts_that_it_had_stored_are_deleted(
     app: Flask,
