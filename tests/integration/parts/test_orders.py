@@ -422,7 +422,7 @@ def test_work_that_swallows_everything_does_not_join_without_a_part(
         return "".join(found)
 
     letters.join = join
-    while Split.of(load(app, task)) is None or Split.of(load(app, task)).stage is Stage.WORKING:  # type: ignore[union-attr]
+    while Split.of(load(app, task)) is None or Split.of(load(app, task)).stage is Stage.WORKING:  # type: ignore[union-attr]  # of the test
         queue.deliver(client)
     reopened = parts_of(app)[3]
     with services_of(app).ndb_context():
