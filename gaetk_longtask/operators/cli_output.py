@@ -32,8 +32,9 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 def document(row: Row) -> dict[str, Any]:
     """Return the JSON document of a task in a list."""
-    facts = row.live.info.progress.facts if row.live else {}
-    optional = {"facts": dict(facts), "untold": row.untold}
+    progress = row.live.info.progress if row.live else Progress()
+    parts = progress.parts.document() if progress.parts else None
+    optional = {"facts": dict(progress.facts), "parts": parts, "untold": row.untold}
     return {
         "id": row.id,
         "status": row.status.value,
@@ -87,6 +88,11 @@ def print_parts(found: list[OpenPart]) -> None:
             columns,
             [[part.number, part.lane, part.status, part.attempts, _short(part.reason)] for part in found],
         )
+
+
+def _parts_done(row: Row) -> str:
+    parts = row.live.info.progress.parts if row.live else None
+    return f"{parts.done} of {parts.total}" if parts else ""
 
 
 def _short(reason: str | None) -> str:
@@ -150,7 +156,7 @@ def print_table(head: list[str], rows: Iterable[list[object]]) -> None:
 
 
 #: The columns that a list only has if a row has a value.
-_OPTIONAL = ("TITLE", "USER", "REASON", "NOTE")
+_OPTIONAL = ("PARTS", "TITLE", "USER", "REASON", "NOTE")
 
 
 def print_rows(rows: list[Row], now: datetime) -> None:
@@ -162,6 +168,7 @@ def print_rows(rows: list[Row], now: datetime) -> None:
         "AGE": [span(now - row.created_at) for row in rows],
         "ATTEMPTS": [row.attempts for row in rows],
         "PROGRESS": [said(row.live) for row in rows],
+        "PARTS": [_parts_done(row) for row in rows],
         "TITLE": [row.title or "" for row in rows],
         "USER": [row.created_by or "" for row in rows],
         "REASON": [_short(row.reason) for row in rows],

@@ -52,6 +52,8 @@ def test_the_command_line_shows_the_first_open_part_of_each_row(
     ]
     found = json.loads(invoke("show", task.id, "--json").output)
     assert [part["number"] for part in found["open_parts"]] == [2, 3, 5]
+    assert found["parts"] == {"done": 1, "total": 8}
+    assert "1 of 8" in invoke("list").output
 
 
 def test_a_part_that_has_failed_is_shown_with_its_reason_and_reference(
