@@ -19,6 +19,7 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import ConfigurationError, DamagedDataError, EnqueueRefusedError, LongTaskError
 from gaetk_longtask.healing import heal
 from gaetk_longtask.info import TaskInfo
+from gaetk_longtask.limits import READY_PATIENCE
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.guarded import GuardedProgressStore
@@ -193,11 +194,13 @@ class _Visit:
         """Return a snapshot whose progress is newer than that of the entity.
 
         If the parts of the task are silent, it is published without a heartbeat, so that the next polls read no entity
-        before the task is due.
+        before the task is due, but for a minute at most: an instance that can't reach the store may end the task.
         """
         if not works_in_parts(task) or known.beat_at is None:
             return known
-        known = replace(known, beat_at=None, beat_seconds=0, due_at=task.due_at)
+        soon = self._runtime.clock() + READY_PATIENCE
+        due_at = soon if task.due_at is None else min(task.due_at, soon)
+        known = replace(known, beat_at=None, beat_seconds=0, due_at=due_at)
         self._runtime.progress.write(known)
         return known
 
