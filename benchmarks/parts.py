@@ -94,7 +94,7 @@ def _run(field: Battlefield, path: str) -> float:
 
 
 def _operations(field: Battlefield, lanes: int, *, quick: bool) -> dict[str, float]:
-    """Return how many writes and reads memcached gets a second while so many parts work, and nobody polls."""
+    """Return how many writes and reads memcached gets a second while so many parts work, and no page is open."""
     warm_up, counted = (1.0, 2.0) if quick else (_WARM_UP_SECONDS, _COUNTED_SECONDS)
     answer = ask("GET", f"{field.url}/waiting/{lanes}?parts={lanes}&seconds={warm_up + counted + 2}")
     assert answer is not None, lanes

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.parts.tending import tend
-from gaetk_longtask.queues import HEALING_HEADER
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.splits import Split
-from gaetk_longtask.starting import enqueue_untold, request_for, send
-from gaetk_longtask.status import Status
-from gaetk_longtask.transitions import works_in_parts
+from gaetk_longtask.starting import enqueue_untold, request_again, request_for, send
+from gaetk_longtask.transitions import parts_are_at_work
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +31,12 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     healed = runtime.store.heal(task_id, early=early)
     if healed is None:
         return None
-    if works_in_parts(healed) and healed.status is Status.STARTED:
-        return _tend(runtime, healed, early=early)
-    # At most one of these deliveries is in the queue: each replaces the one before.
-    name, before = (f"heal-{task_id}-{number}" for number in (healed.healings, healed.healings - 1))
-    request = replace(request_for(healed), version=None, name=name, replaces=before if healed.healings > 1 else None)
-    request = replace(request, headers={**request.headers, HEALING_HEADER: str(healed.healings)})
-    try:
-        send(runtime, request)
+    if parts_are_at_work(healed):
+        ended = tend(runtime, healed, healing=True, early=early).ended
+        enqueue_untold(runtime, ended)
+        return ended or healed
+    try:  # at most one of these deliveries is in the queue
+        send(runtime, request_again(request_for(healed), healed))
         runtime.store.tell(Event.ENQUEUED, healed)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task_id[:8], exc)
@@ -52,13 +46,3 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed
-
-
-def _tend(runtime: Runtime, task: LongTask, *, early: bool) -> LongTask:
-    """Look after the parts of a task; return the task as it is then."""
-    split = Split.of(task)
-    if split is None:
-        return task
-    ended = tend(runtime, task, split, healing=True, early=early).ended
-    enqueue_untold(runtime, ended)
-    return ended or task

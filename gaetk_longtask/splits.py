@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gaetk_longtask.models import LongTask
 
 MOST_PARTS = 1000
-_NAME = re.compile(r"(?P<task_id>[^.]+)\.(?P<run>\d+)\.(?P<lane>\d+)\.(?P<number>\d+)", re.ASCII)
 _ADDRESS = re.compile(r"([0-9]{1,9})\.([0-9]{1,4})", re.ASCII)
 
 
@@ -85,6 +84,10 @@ class Split:
     def before(self, number: int) -> int:
         """Return how many parts come before this one in its lane: each row has one part of each lane."""
         return number // self.lanes
+
+    def done(self, lane: int, first_open: str | None) -> int:
+        """Return how many parts of a lane are done, by the name of its first part that is not."""
+        return self.size(lane) if first_open is None else self.before(number_in(first_open))
 
     def range_of_lane(self, task_id: str, lane: int) -> tuple[str, str]:
         """Return two names that the names of all parts of a lane are between."""

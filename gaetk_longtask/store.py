@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,19 +18,11 @@ from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.splits import Split, lane_id
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Effect
-from gaetk_longtask.units import RETRIES, Change, Transaction, Units, new_token
+from gaetk_longtask.units import RETRIES, Change, Claim, Transaction, Units, new_token
 
 _EPOCH = datetime.fromtimestamp(0, UTC)  #: excludes tasks without a time: Datastore sorts them before every time
 
 _STATISTICS_SECONDS = 5  #: the timeout, in seconds, of a query whose answer is not essential
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """Whether a delivery may work."""
-
-    task: LongTask | None  #: the task after the transaction; None if there is none
-    objection: Objection | None  #: why not; None if the delivery's attempt owns the task now
 
 
 class TaskStore(Units[LongTask]):
@@ -67,7 +58,7 @@ class TaskStore(Units[LongTask]):
                     raise
         datastore_calls.call_on_commit(lambda: self._announce(task, Effect(events=(Event.CREATED,))))
 
-    def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
+    def claim(self, delivery: Delivery, *, max_attempts: int, silent_fence: int | None = None) -> Claim[LongTask]:
         """Claim the task for an attempt; one read, and one write if the state changes.
 
         `silent_fence` names an owner that has missed its beats, see `transitions.claim`.

@@ -82,7 +82,7 @@ def heal(task: LongTask, now: datetime, *, early: bool = False) -> Effect | None
     if not task.status.ended and limits.is_too_old(task, now):
         record(task, now, Cause.GIVEN_UP)
         return _give_up(task, now)
-    in_parts = works_in_parts(task) and task.status is Status.STARTED
+    in_parts = parts_are_at_work(task)
     pause = limits.pause(task.heals)
     task.due_at = now + (min(pause, limits.LONGEST_TENDING) if in_parts else pause)
     task.heals += 1
@@ -135,6 +135,8 @@ def take(
     task: WorkUnit, now: datetime, *, delivery: Delivery, max_attempts: int, worker: dict[str, str] | None = None
 ) -> Effect | None:
     """Do what a claim does, for a delivery that may."""
+    task.delivered_by = delivery.task_name  # also of what this ends, so that its delivery can follow up again
+    task.delivery_retries = delivery.retry_count
     if died := limits.is_leased(task):
         record(task, now, limits.cause_of_death(task, now))
         task.failures += 1
@@ -149,8 +151,6 @@ def take(
     task.fence += 1
     task.started_at = now
     task.lease_until = task.due_at = now + limits.lease(task)
-    task.delivered_by = delivery.task_name
-    task.delivery_retries = delivery.retry_count
     resumes = task.state_manifest is not None
     return Effect(events=(Event.CLAIMED, Event.RESUMED) if resumes else (Event.CLAIMED,), beats=True)
 
@@ -173,6 +173,11 @@ def works_in_parts(task: LongTask) -> bool:
     """Return whether the parts of a task are at work, or will be as soon as it is delivered after a retry."""
     split = Split.of(task)
     return split is not None and split.stage is Stage.WORKING and not task.status.ended
+
+
+def parts_are_at_work(task: LongTask) -> bool:
+    """Return whether the parts of a task are at work, and not only after the delivery of a retry."""
+    return task.status is Status.STARTED and works_in_parts(task)
 
 
 def owns(task: WorkUnit, fence: int) -> bool:

@@ -21,6 +21,7 @@ from gaetk_longtask.events import Event
 from gaetk_longtask.info import Progress
 from gaetk_longtask.limits import CHUNK_GRACE
 from gaetk_longtask.payloads.manifests import Stored
+from gaetk_longtask.queues import Objection
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Checkpoint, Effect, Transition, Unit
 
@@ -43,6 +44,14 @@ class Change(Generic[Unit]):
     def status(self) -> Status:
         """Its status; what was deleted counts as cancelled."""
         return self.task.status if self.task else Status.CANCELLED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim(Generic[Unit]):
+    """Whether a delivery may work."""
+
+    task: Unit | None  #: the task or part after the transaction; None if there is none
+    objection: Objection | None  #: why not; None if the delivery's attempt owns it now, or has ended it
 
 
 class Units(Generic[Unit]):

@@ -42,6 +42,16 @@ class Entity(ndb.Model):
         """Request several entities, and return a function that waits for them and returns them as `load_all` does."""
         return datastore_calls.begin_get([cls.key_of(name) for name in names])
 
+    @classmethod
+    def between(cls, first: str, last: str) -> Any:
+        """Return the query for the entities whose names lie between two names."""
+        return cls.query(cls.key > cls.key_of(first), cls.key < cls.key_of(last), namespace=NAMESPACE)
+
+    @classmethod
+    def below(cls, name: str) -> Any:
+        """Return the query for the entities whose names begin with a name and a dot."""
+        return cls.between(f"{name}.", f"{name}/")
+
     def insert(self) -> None:
         """Write the entity outside of any transaction; raise `AlreadyExists` if there is one."""
         datastore_calls.insert(self)

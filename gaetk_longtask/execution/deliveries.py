@@ -12,7 +12,7 @@ from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.execution.attempts import Attempt, ReportException
 from gaetk_longtask.execution.errands import Work
 from gaetk_longtask.execution.part_attempts import JoinAttempt, PartAttempt, SplitAttempt, followed
-from gaetk_longtask.execution.replies import Reply, objecting
+from gaetk_longtask.execution.replies import Reply, following, objecting
 from gaetk_longtask.models import LongTask, LongTaskPart, WorkUnit
 from gaetk_longtask.parts import tending
 from gaetk_longtask.parts.store import PartStore
@@ -68,11 +68,12 @@ def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> R
     else:
         again = task.delivered_by == delivery.task_name
         change = runtime.store.change(task.id, partial(transitions.heal, early=again))
-    task, split = change.task or task, Split.of(change.task) if change.task else None
-    if not change.applied or split is None or not transitions.works_in_parts(task):
-        return Reply(code=200, reason="the parts are at work", ended=task if change.applied else None)
-    tended = tending.tend(runtime, task, split)
-    return Reply(code=200 if tended.certain else 409, reason="the parts are at work", ended=tended.ended)
+    reason = "the parts are at work"
+    if not change.applied or change.task is None:
+        return Reply(code=200, reason=reason)
+    if not transitions.works_in_parts(change.task):  # it is too old
+        return Reply(code=200, reason=reason, ended=change.task)
+    return following(tending.tend(runtime, change.task), reason)
 
 
 def _deliver_part(
@@ -93,13 +94,13 @@ def _deliver_part(
     if split is None or split.run != address.run or address.number >= split.count:
         return Reply(code=200, reason="the task was split again")
     store = PartStore(runtime, task, split)
-    if task.status is not Status.STARTED or not transitions.works_in_parts(task):
+    if not transitions.parts_are_at_work(task):
         part = store.get(split.name(task.id, address.number))
         return _answer_ended(runtime, task, part, delivery)
     claim = store.claim(delivery, address.number, max_attempts=options.max_attempts)
-    if claim.objection is Objection.BUSY and claim.part and _part_is_silent(runtime, task, claim.part, delivery):
-        claim = store.claim(delivery, address.number, max_attempts=options.max_attempts, silent_fence=claim.part.fence)
-    part = claim.part
+    if claim.objection is Objection.BUSY and claim.task and _part_is_silent(runtime, task, claim.task, delivery):
+        claim = store.claim(delivery, address.number, max_attempts=options.max_attempts, silent_fence=claim.task.fence)
+    part = claim.task
     if part is None:
         return Reply(code=200, reason="there is no such part")
     if claim.objection is Objection.BUSY:

@@ -12,14 +12,14 @@ from gaetk_longtask.execution.authors_code import of_author
 from gaetk_longtask.execution.checkpoints import Checkpoints
 from gaetk_longtask.execution.errands import Errand, ExecutePart, Join, SplitUp
 from gaetk_longtask.execution.outcomes import Committed, Failed, Outcome
-from gaetk_longtask.execution.replies import Reply
+from gaetk_longtask.execution.replies import Reply, following
 from gaetk_longtask.failures import Cause
 from gaetk_longtask.foreign import stands_for
 from gaetk_longtask.info import Part
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.parts import tending, transitions
 from gaetk_longtask.parts.following import follow_up, request_for_part
-from gaetk_longtask.parts.results import DamagedPartError, OpenPart, PartResults
+from gaetk_longtask.parts.results import DamagedPartError, PartResults
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -180,34 +180,27 @@ class JoinAttempt(Attempt[LongTask]):
         return Join(parameters=parameters, results=self._results)
 
     def _commit(self, outcome: Outcome) -> Reply:
-        if self._results is not None and self._results.open_parts:  # even if the author's code caught it
+        if self._results is not None and self._results.open_parts:  # even if the author's code caught `OpenPart`
             return self._reopen()
         return super()._commit(outcome)
 
     def _outcome_of(self, exc: BaseException) -> Outcome:
         cause = stands_for(exc)
-        match cause:
-            case OpenPart():
-                return Committed(reply=self._reopen)
-            case DamagedPartError():
-                return Failed(cause=cause, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True)
-            case _:
-                return super()._outcome_of(exc)
+        if isinstance(cause, DamagedPartError):
+            return Failed(cause=cause, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True)
+        return super()._outcome_of(exc)
 
     def _reopen(self) -> Reply:
         """Let the parts that are not done be worked on; the join begins again after them."""
         self._reporter.stop()
         reopen = partial(transitions.reopen, fence=self._task.fence)
         change = self._runtime.store.change(self._task.id, reopen)
-        split = Split.of(change.task) if change.task is not None else None
-        if not change.applied or change.task is None or split is None:
+        if not change.applied or change.task is None:
             return self._leave()
-        tended = tending.tend(self._runtime, change.task, split)
-        return Reply(code=200 if tended.certain else 409, reason="a part is not done", ended=tended.ended)
+        return following(tending.tend(self._runtime, change.task), "a part is not done")
 
 
 def followed(runtime: Runtime, task: LongTask, part: LongTaskPart, *, again: bool = False) -> Reply:
     """Do what follows after a part has ended, and return the reply to its delivery."""
-    result = follow_up(runtime, task.id, part, again=again)
     reason = "done" if part.status is Status.DONE else "failed for good"
-    return Reply(code=200 if result.certain else 409, reason=reason, ended=result.ended)
+    return following(follow_up(runtime, task.id, part, again=again), reason)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gaetk_longtask import transitions
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.models import LongTask
+from gaetk_longtask.parts.following import Followed
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.runtime import Runtime
 
@@ -29,6 +30,11 @@ class Reply:
     code: int
     reason: str
     ended: LongTask | None = None  #: the task that has ended, if its handler may have yet to be told
+
+
+def following(followed: Followed, reason: str) -> Reply:
+    """Return the reply after a part has ended, or after a look at the parts: it is repeated unless all is certain."""
+    return Reply(code=200 if followed.certain else 409, reason=reason, ended=followed.ended)
 
 
 def objecting(objection: Objection, task: LongTask | None, delivery: Delivery) -> Reply:

@@ -83,15 +83,14 @@ def print_parts(found: list[OpenPart]) -> None:
     """Print the parts that come next in their lanes."""
     if found:
         click.echo("\nopen parts:")
-        columns = ["PART", "LANE", "STATUS", "ATTEMPTS", "REASON"]
         print_table(
-            columns,
+            ["PART", "LANE", "STATUS", "ATTEMPTS", "REASON"],
             [[part.number, part.lane, part.status, part.attempts, _short(part.reason)] for part in found],
         )
 
 
-def _parts_done(row: Row) -> str:
-    parts = row.live.info.progress.parts if row.live else None
+def _parts_done(news: Snapshot | None) -> str:
+    parts = news.info.progress.parts if news else None
     return f"{parts.done} of {parts.total}" if parts else ""
 
 
@@ -129,7 +128,7 @@ def particulars(news: Snapshot | None) -> dict[str, str | None]:
     phase, facts = progress.phase, progress.facts
     return {
         "progress": said(news),
-        "parts": f"{progress.parts.done} of {progress.parts.total} done" if progress.parts else None,
+        "parts": f"{_parts_done(news)} done" if progress.parts else None,
         "phase": f"{phase.name} ({phase.number} of {phase.count})" if phase else None,
         "facts": ", ".join(f"{name} {value}" for name, value in facts.items()) or None,
     }
@@ -168,7 +167,7 @@ def print_rows(rows: list[Row], now: datetime) -> None:
         "AGE": [span(now - row.created_at) for row in rows],
         "ATTEMPTS": [row.attempts for row in rows],
         "PROGRESS": [said(row.live) for row in rows],
-        "PARTS": [_parts_done(row) for row in rows],
+        "PARTS": [_parts_done(row.live) for row in rows],
         "TITLE": [row.title or "" for row in rows],
         "USER": [row.created_by or "" for row in rows],
         "REASON": [_short(row.reason) for row in rows],

@@ -189,8 +189,7 @@ def find(runtime: Runtime, text: str) -> LongTask:
     if task := runtime.store.get(text):
         return task
     # The tilde sorts after every character of an id.
-    first, last = LongTask.key_of(text), LongTask.key_of(f"{text}~")
-    queries = {"id": LongTask.query(LongTask.key > first, LongTask.key < last, namespace=NAMESPACE)}
+    queries = {"id": LongTask.between(text, f"{text}~")}
     names = f"id begins with {text}"
     if re.fullmatch(r"[0-9a-f]{8}", text.lower()):
         queries["reference"] = LongTask.query(LongTask.references == text.lower(), namespace=NAMESPACE)

@@ -13,27 +13,27 @@ from gaetk_longtask.parts import transitions
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.queues import QueueRequest
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.splits import Address, Split, Stage, lane_in, number_in
+from gaetk_longtask.splits import Address, Split, Stage, lane_in, number_in, run_in
 from gaetk_longtask.starting import hand_on, request_for, send_certainly
 from gaetk_longtask.status import Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Followed:
-    """What has followed."""
+    """What has followed after a part has ended, or after a look at the parts."""
 
     certain: bool = True  #: False if the delivery has to be repeated, because it is not certain what is enqueued
-    ended: LongTask | None = None  #: the task, if this part has failed it
+    ended: LongTask | None = None  #: the task, if it has failed by that
 
 
 def follow_up(runtime: Runtime, task_id: str, part: LongTaskPart, *, again: bool) -> Followed:
     """Do what follows after a part has ended. `again` says that an earlier delivery may have begun with it."""
     task = runtime.store.get(task_id)
     split = Split.of(task) if task is not None else None
-    if task is None or split is None or split.name(task_id, number_in(part.id)) != part.id:
+    if task is None or split is None or split.run != run_in(part.id):
         return Followed()  # deleted, or split again
     if part.status is Status.FAILED:
-        return _fail(runtime, task, part)
+        return fail_by(runtime, task, part)
     if task.status is not Status.STARTED:  # it has ended, or was retried: its own delivery looks after the lanes
         return Followed()
     if split.stage is Stage.JOINING:
@@ -65,7 +65,7 @@ def _enqueue_join(runtime: Runtime, task: LongTask) -> bool:
     return hand_on(runtime, task)
 
 
-def _fail(runtime: Runtime, task: LongTask, part: LongTaskPart) -> Followed:
+def fail_by(runtime: Runtime, task: LongTask, part: LongTaskPart) -> Followed:
     """Fail the task, if the part has failed in its present run."""
     if task.status.ended:
         return Followed(ended=task if _is_of(task, part) else None)
@@ -86,11 +86,6 @@ def _fail(runtime: Runtime, task: LongTask, part: LongTaskPart) -> Followed:
 def _is_of(task: LongTask, part: LongTaskPart) -> bool:
     """Return whether it was this part that has failed the task."""
     return task.status is Status.FAILED and bool(task.error_reference == part.error_reference)
-
-
-def fail_by(runtime: Runtime, task: LongTask, part: LongTaskPart) -> LongTask | None:
-    """Fail a task one of whose parts has failed; return it if it has ended by that."""
-    return _fail(runtime, task, part).ended
 
 
 def enqueue_parts(runtime: Runtime, task: LongTask, split: Split, names: Iterable[str]) -> bool:

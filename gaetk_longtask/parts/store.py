@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.splits import Split, lane_id, lane_in, number_in
 from gaetk_longtask.status import Status
 from gaetk_longtask.transitions import Checkpoint, Effect
-from gaetk_longtask.units import Units
+from gaetk_longtask.units import Claim, Units
 
 #: How events of a task are called when they happen to a part; the others are not worth a line for each part.
 _EVENTS = {
@@ -42,14 +42,6 @@ _SHOWN = [
     for prop in (LongTaskPart._properties or {}).values()  # noqa: SLF001  # the same
     if not prop._name.endswith(("_blob", "_manifest"))  # noqa: SLF001  # the same
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """Whether a delivery may work on a part."""
-
-    part: LongTaskPart | None  #: the part after the transaction; None if there is none
-    objection: Objection | None  #: why not; None if the delivery's attempt owns the part now, or has ended it
 
 
 class PartStore(Units[LongTaskPart]):
@@ -89,8 +81,10 @@ class PartStore(Units[LongTaskPart]):
         """Store new parts in one request, once. If it is not certain that they are stored, the attempt has to end."""
         datastore_calls.insert_all_once(parts)
 
-    def claim(self, delivery: Delivery, number: int, *, max_attempts: int, silent_fence: int | None = None) -> Claim:
-        """Claim a part for an attempt; one read, and one write if the state changes."""
+    def claim(
+        self, delivery: Delivery, number: int, *, max_attempts: int, silent_fence: int | None = None
+    ) -> Claim[LongTaskPart]:
+        """Claim a part for an attempt, or end it; one read, and one write if the state changes."""
         name = self.split.name(self.task.id, number)
         claim = partial(
             rules.claim,
@@ -103,11 +97,11 @@ class PartStore(Units[LongTaskPart]):
         change = self.change(name, claim)
         part = change.task
         if part is None:
-            return Claim(part=None, objection=Objection.ENDED)
+            return Claim(task=None, objection=Objection.ENDED)
         if change.applied:
-            return Claim(part=part, objection=None)
+            return Claim(task=part, objection=None)
         found = rules.objection(part, self._clock(), task=self.task, delivery=delivery, silent_fence=silent_fence)
-        return Claim(part=part, objection=found or Objection.BUSY)
+        return Claim(task=part, objection=found or Objection.BUSY)
 
     def renew(self, name: str, fence: int) -> Status | None:
         """Renew an attempt's lease, unless the task does not want its parts any more; one read more than a task's."""
@@ -142,10 +136,7 @@ class PartStore(Units[LongTaskPart]):
     def done_in_lanes(self, lanes: Sequence[int]) -> dict[int, int]:
         """Return how many parts are done, by lane; as expensive as `firsts_open`."""
         firsts = self.firsts_open(lanes)
-        return {lane: self._done(lane, firsts.get(lane)) for lane in lanes}
-
-    def _done(self, lane: int, first: str | None) -> int:
-        return self.split.size(lane) if first is None else self.split.before(number_in(first))
+        return {lane: self.split.done(lane, firsts.get(lane)) for lane in lanes}
 
     def load(self, names: Sequence[str]) -> list[LongTaskPart]:
         """Return the parts of these names that there are, without what is stored for them and by them; one request."""
@@ -155,9 +146,8 @@ class PartStore(Units[LongTaskPart]):
         first, last = (
             self.split.range_of_all(self.task.id) if lane is None else self.split.range_of_lane(self.task.id, lane)
         )
-        between = LongTaskPart.key > LongTaskPart.key_of(first), LongTaskPart.key < LongTaskPart.key_of(last)
-        query = LongTaskPart.query(LongTaskPart.open == True, *between, namespace=NAMESPACE)  # noqa: E712  # a filter
-        return query.order(LongTaskPart.key)
+        is_open = LongTaskPart.open == True  # noqa: E712  # a filter
+        return LongTaskPart.between(first, last).filter(is_open).order(LongTaskPart.key)
 
     def news(self, part: LongTaskPart, *, beat_seconds: float = 0) -> Snapshot:
         """Return the news of a part's lane."""
@@ -193,8 +183,7 @@ def delete_some(task_id: str) -> bool:
     """Delete some parts of a task that is being purged, of any run, with their tracebacks; False if there were none."""
     found = False
     for kind in (LongTaskPart, LongTaskTraceback):
-        first, last = kind.key_of(f"{task_id}."), kind.key_of(f"{task_id}/")
-        keys = kind.query(kind.key > first, kind.key < last, namespace=NAMESPACE).fetch(_AT_ONCE, keys_only=True)
+        keys = kind.below(task_id).fetch(_AT_ONCE, keys_only=True)
         datastore_calls.delete(keys)
         found = found or bool(keys)
     return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -16,23 +15,14 @@ from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.parts import transitions
-from gaetk_longtask.parts.following import begin_join, enqueue_parts, fail_by, request_for_part
+from gaetk_longtask.parts.following import Followed, begin_join, enqueue_parts, fail_by, request_for_part
 from gaetk_longtask.parts.store import PartStore
-from gaetk_longtask.queues import HEALING_HEADER
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.splits import Split, lane_in, number_in
-from gaetk_longtask.starting import send
+from gaetk_longtask.starting import request_again, send
 from gaetk_longtask.status import Status
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tended:
-    """What has come of it."""
-
-    certain: bool = True  #: False if it is not certain that every lane goes on
-    ended: LongTask | None = None  #: the task, if it has failed because one of its parts had
 
 
 def begin(runtime: Runtime, task: LongTask, split: Split) -> bool:
@@ -41,35 +31,34 @@ def begin(runtime: Runtime, task: LongTask, split: Split) -> bool:
     return enqueue_parts(runtime, task, split, names)
 
 
-def tend(runtime: Runtime, task: LongTask, split: Split, *, healing: bool = False, early: bool = False) -> Tended:
-    """Look after the parts of a task whose `due_at` the caller has moved on.
+def tend(runtime: Runtime, task: LongTask, *, healing: bool = False, early: bool = False) -> Followed:
+    """Look after the parts of a task whose parts are at work, and whose `due_at` the caller has moved on.
 
     With `healing`, the caller is no delivery that would be repeated, and what is enqueued replaces what was enqueued so
     before. With `early`, parts that wait for a second attempt are enqueued as well.
     """
+    split = Split.of(task)
+    assert split is not None  # noqa: S101  # its parts are at work
     store = PartStore(runtime, task, split)
     firsts = store.firsts_open(split.used_lanes())
-    open_parts = sum(
-        split.size(lane) - (split.before(number_in(firsts[lane])) if lane in firsts else split.size(lane))
-        for lane in split.used_lanes()
-    )
+    open_parts = split.count - sum(split.done(lane, firsts.get(lane)) for lane in split.used_lanes())
     note = partial(transitions.note, run=split.run, fence=task.fence, open_parts=open_parts)
     if open_parts != split.open_at_last_tend:
         runtime.store.change(task.id, note)
     if not firsts:
-        return Tended(certain=begin_join(runtime, task, split))
+        return Followed(certain=begin_join(runtime, task, split))
     parts = store.load(list(firsts.values()))
     for part in parts:
         if part.status is Status.FAILED and part.task_fence == task.fence:
-            return Tended(ended=fail_by(runtime, task, part))
+            return fail_by(runtime, task, part)
     now = runtime.clock()
     waiting = [part for part in parts if _waits(part, task, now, early=early)]
     if not healing:
-        return Tended(certain=enqueue_parts(runtime, task, split, [part.id for part in waiting]))
+        return Followed(certain=enqueue_parts(runtime, task, split, [part.id for part in waiting]))
     if waiting:
         runtime.store.tell(Event.HEALED, task)
     _heal(runtime, task, split, waiting)
-    return Tended()
+    return Followed()
 
 
 def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) -> bool:
@@ -83,12 +72,8 @@ def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) ->
 def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTaskPart]) -> None:
     """Enqueue parts in place of what was enqueued for their lanes by the last healing."""
     for part in parts:
-        lane = lane_in(part.id)
-        name, before = (f"heal-{task.id}-{lane}-{number}" for number in (task.healings, task.healings - 1))
         request = request_for_part(task, split, number_in(part.id))
-        request = replace(request, version=None, name=name, replaces=before if task.healings > 1 else None)
-        request = replace(request, headers={**request.headers, HEALING_HEADER: str(task.healings)})
         try:
-            send(runtime, request)
+            send(runtime, request_again(request, task, lane_in(part.id)))
         except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
             log.warning("a part of %s is not certainly enqueued, healed when due: %s", task.id[:8], exc)

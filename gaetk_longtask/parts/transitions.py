@@ -132,10 +132,7 @@ def claim(
         part.permanent = False
         part.lease_until = part.ended_at = None
         part.requested_at = task.requested_at
-    effect = take(part, now, delivery=delivery, max_attempts=max_attempts, worker=worker)
-    # Also of a part that it has ended, so that it follows up when it comes again.
-    part.delivered_by, part.delivery_retries = delivery.task_name, delivery.retry_count
-    return effect
+    return take(part, now, delivery=delivery, max_attempts=max_attempts, worker=worker)
 
 
 def with_parts(progress: Progress, split: Split, done: int) -> Progress:

@@ -267,8 +267,7 @@ def ahead(begun: Iterator[T]) -> Iterator[T]:
 
 
 def _chunks_of(task_id: str) -> Any:
-    first, last = LongTaskChunk.key_of(f"{task_id}."), LongTaskChunk.key_of(f"{task_id}/")
-    return LongTaskChunk.query(LongTaskChunk.key > first, LongTaskChunk.key < last, namespace=NAMESPACE)
+    return LongTaskChunk.below(task_id)
 
 
 def _missing(block: Block, task_id: str) -> str:
