@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask
+from gaetk_longtask import LongRunningTaskHandler, LongTask, maintenance
 from gaetk_longtask.models import LongTaskPart
-from gaetk_longtask.testing import InMemoryQueue
+from gaetk_longtask.testing import InMemoryQueue, ManualClock
 from tests.support import JSON, services_of
 
 
@@ -21,12 +22,13 @@ class Letters(LongRunningTaskHandler):
     max_attempts = 3
     letters: ClassVar[Any] = "abcdefgh"
     log: ClassVar[list[str]] = []
+    split: ClassVar[Callable[[Any], Any]] = lambda handler: handler.letters
     do: ClassVar[Callable[[Any, str], Any]] = lambda handler, letter: letter.upper()
     join: ClassVar[Callable[[Any, Any], Any]] = lambda handler, results: "".join(results)
 
     def split_task(self, parameters: Any) -> Iterator[str]:
         self.log.append("split")
-        yield from self.letters
+        yield from type(self).split(self)
 
     def execute_part(self, parameters: Any, part: str) -> Any:
         self.log.append(part)
@@ -57,3 +59,18 @@ def numbers_in(queue: InMemoryQueue) -> list[int | None]:
     """Return the numbers of the parts that a queue holds; None for a delivery of the task itself."""
     found = [each.request.uri.partition("_longtaskpart=")[2] for each in queue.tasks]
     return [int(each.partition(".")[2]) if each else None for each in found]
+
+
+def sweep(app: Flask) -> None:
+    """Enqueue what is due, as cron does."""
+    with services_of(app).ndb_context():
+        maintenance.sweep(services_of(app))
+
+
+def finish(app: Flask, client: FlaskClient, queue: InMemoryQueue, clock: ManualClock) -> None:
+    """Sweep and deliver, as cron and the queue do, for long enough."""
+    for _ in range(5):
+        queue.deliver_all(client)
+        clock.advance(timedelta(minutes=16))
+        sweep(app)
+    queue.deliver_all(client)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
@@ -10,6 +11,13 @@ from flask import Flask
 from gaetk_longtask import LongTask
 from tests.in_parts import Letters
 from tests.support import start
+
+
+@pytest.fixture(autouse=True)
+def _collect() -> Iterator[None]:
+    """Throw away what a crash has left behind half-way, before the next test begins."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -38,12 +37,6 @@ class Pair(LongRunningTaskHandler):
 
     def join_parts(self, parameters: Any, results: Sequence[Any]) -> Any:
         return type(self).join(self, results)
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture

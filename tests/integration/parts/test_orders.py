@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -16,7 +15,6 @@ from flask.testing import FlaskClient
 from google.cloud import ndb
 
 from gaetk_longtask import (
-    LongRunningTaskHandler,
     LongTask,
     LongTaskManager,
     PermanentTaskFailure,
@@ -26,74 +24,15 @@ from gaetk_longtask import (
 )
 from gaetk_longtask.exceptions import EnqueueRefusedError
 from gaetk_longtask.limits import LATE_RETRY
-from gaetk_longtask.models import LongTaskPart
 from gaetk_longtask.splits import Split, Stage
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, QueuedTask
-from tests.support import JSON, load, polled, press, services_of, start
+from tests.in_parts import Letters, finish, parts_of, result_of, url_of
+from tests.support import load, polled, press, services_of
 
 # A crash leaves ndb's generators behind half-way, and they complain when they are thrown away.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 ALL = "ABCDEFGH"
-
-
-class Letters(LongRunningTaskHandler):
-    """Each part is a letter, and its result the capital. The result has all of them, in order."""
-
-    parallel = 3
-    max_attempts = 3
-    keep_result = timedelta(days=30)
-    log: ClassVar[list[str]]
-    split: ClassVar[Callable[[Any], Any]] = lambda handler: "abcdefgh"
-    do: ClassVar[Callable[[Any, str], Any]] = lambda handler, letter: letter.upper()
-    join: ClassVar[Callable[[Any, Any], Any]] = lambda handler, results: "".join(results)
-
-    def split_task(self, parameters: Any) -> Any:
-        self.log.append("split")
-        yield from type(self).split(self)
-
-    def execute_part(self, parameters: Any, part: str) -> Any:
-        self.log.append(part)
-        return type(self).do(self, part)
-
-    def join_parts(self, parameters: Any, results: Sequence[Any]) -> Any:
-        self.log.append("join")
-        return type(self).join(self, results)
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def letters() -> type[Letters]:
-    """The handler of this test at ``/letters``."""
-    return type("Letters", (Letters,), {"log": []})
-
-
-@pytest.fixture
-def app(make_app: Callable[..., Flask], letters: type[Letters]) -> Flask:
-    return make_app(letters)
-
-
-@pytest.fixture
-def task(app: Flask) -> LongTask:
-    return start(app, "letters")
-
-
-def url_of(task: LongTask) -> str:
-    return f"/letters?_longtaskjob=query&_longtaskid={task.id}"
-
-
-def result_of(client: FlaskClient, task: LongTask) -> str:
-    return client.get(f"/letters?_longtaskjob=showresult&_longtaskid={task.id}", headers=JSON).text
-
-
-def parts_of(app: Flask) -> list[LongTaskPart]:
-    with services_of(app).ndb_context():
-        return LongTaskPart.query(namespace="").order(LongTaskPart.key).fetch()
 
 
 def send(client: FlaskClient, queued: QueuedTask) -> int:
@@ -108,16 +47,6 @@ def number_in(queued: QueuedTask) -> int | None:
 def steer_again(client: FlaskClient, task: LongTask) -> None:
     press(client, url_of(task), "cancel")
     press(client, url_of(task), "retry")
-
-
-def finish(app: Flask, client: FlaskClient, queue: InMemoryQueue, clock: ManualClock) -> None:
-    """Deliver and sweep, as the queue and cron do, for long enough."""
-    for _ in range(5):
-        queue.deliver_all(client)
-        clock.advance(timedelta(minutes=16))
-        with services_of(app).ndb_context():
-            maintenance.sweep(services_of(app))
-    queue.deliver_all(client)
 
 
 # Where the work is done.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,33 +19,13 @@ from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.splits import Split, Stage
 from gaetk_longtask.testing import Crash, Faults, InMemoryProgressStore, InMemoryQueue, ManualClock
-from tests.in_parts import Letters, numbers_in, parts_of, result_of, url_of
+from tests.in_parts import Letters, finish, numbers_in, parts_of, result_of, sweep, url_of
 from tests.support import load, polled, press, services_of, start
 
 # A crash leaves ndb's generators behind half-way, and they complain when they are thrown away.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 ALL = "ABCDEFGH"
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    yield
-    gc.collect()
-
-
-def sweep(app: Flask) -> None:
-    with services_of(app).ndb_context():
-        maintenance.sweep(services_of(app))
-
-
-def finish(app: Flask, client: FlaskClient, queue: InMemoryQueue, clock: ManualClock) -> None:
-    """Sweep and deliver, as cron and the queue do, for long enough."""
-    for _ in range(5):
-        queue.deliver_all(client)
-        clock.advance(timedelta(minutes=16))
-        sweep(app)
-    queue.deliver_all(client)
 
 
 def split_of(task: LongTask) -> Split:
