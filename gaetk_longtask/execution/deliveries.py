@@ -71,7 +71,7 @@ def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> R
     reason = "the parts are at work"
     if not change.applied or change.task is None:
         return Reply(code=200, reason=reason)
-    if not transitions.works_in_parts(change.task):  # it is too old
+    if not transitions.works_in_parts(change.task):  # it is too old, or its join has begun meanwhile
         return Reply(code=200, reason=reason, ended=change.task)
     return following(tending.tend(runtime, change.task), reason)
 
