@@ -78,6 +78,7 @@ def fail_by(runtime: Runtime, task: LongTask, part: LongTaskPart) -> Followed:
         fence=task.fence,
         forget_parts=latest is not None and latest.cause == Cause.DAMAGED_INPUT,
         raised=raised_in(part),
+        latest=runtime.progress.read(task.id),
     )
     change = runtime.store.change(task.id, fail)
     return Followed(ended=change.task if change.applied else None)

@@ -11,6 +11,7 @@ from gaetk_longtask.failures import Raised, adopt
 from gaetk_longtask.info import Parts, Progress
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.payloads.manifests import set_stored
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.splits import Split, Stage, number_in
 from gaetk_longtask.status import Status
@@ -78,11 +79,23 @@ def reopen(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
 
 
 def fail_by_part(
-    task: LongTask, now: datetime, *, part: LongTaskPart, fence: int, forget_parts: bool, raised: Raised | None
+    task: LongTask,
+    now: datetime,
+    *,
+    part: LongTaskPart,
+    fence: int,
+    forget_parts: bool,
+    raised: Raised | None,
+    latest: Snapshot | None = None,
 ) -> Effect | None:
-    """Fail a task one of whose parts has failed for good. With `forget_parts`, a retry splits it again."""
+    """Fail a task one of whose parts has failed for good, and keep the progress of its `latest` snapshot.
+
+    With `forget_parts`, a retry splits it again.
+    """
     if not owns(task, fence) or not works_in_parts(task):
         return None
+    if latest is not None and latest.fence == fence and latest.info.progress.parts is not None:
+        task.progress_stored = latest.info.progress.stored()
     adopt(task, part, number_in(part.id))
     if forget_parts:
         task.parts = None

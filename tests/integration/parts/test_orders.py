@@ -23,6 +23,7 @@ from gaetk_longtask import (
     maintenance,
 )
 from gaetk_longtask.exceptions import EnqueueRefusedError
+from gaetk_longtask.info import Parts
 from gaetk_longtask.limits import LATE_RETRY
 from gaetk_longtask.splits import Split, Stage
 from gaetk_longtask.testing import Crash, Faults, InMemoryQueue, ManualClock, QueuedTask
@@ -227,6 +228,45 @@ def test_a_part_that_has_failed_fails_its_task_only_by_its_own_delivery_or_the_n
     with services_of(app).ndb_context():
         maintenance.sweep(services_of(app))
     assert (load(app, task).status, load(app, task).error) == (Status.FAILED, "never")
+
+
+@pytest.mark.parametrize("how", ["its own delivery", "a sweep"])
+def test_when_a_part_has_failed_the_bar_stays_where_it_was_and_a_retry_goes_on_from_there(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    faults: Faults,
+    letters: type[Letters],
+    how: str,
+) -> None:
+    def do(handler: Any, letter: str) -> str:
+        clock.advance(timedelta(seconds=2))
+        if letter == "g":
+            raise PermanentTaskFailure("no g today")
+        return letter.upper()
+
+    letters.do = do
+    queue.deliver(client)
+    while "h" not in letters.log:
+        queue.deliver(client)
+    before = polled(client, url_of(task))
+    assert before["parts"]["done"] == 7
+    if how == "a sweep":
+        faults.crash(after=Status.FAILED)
+        with pytest.raises(Crash):
+            queue.deliver(client)
+        queue.tasks.clear()
+        clock.advance(timedelta(minutes=16))
+        with services_of(app).ndb_context():
+            maintenance.sweep(services_of(app))
+    queue.deliver_all(client)
+    failed = polled(client, url_of(task))
+    assert (failed["status"], failed["parts"]) == ("failed", before["parts"])
+    press(client, url_of(task), "retry")
+    again = polled(client, url_of(task))
+    assert (again["status"], load(app, task).progress.parts) == ("ready", Parts(done=7, total=8))
 
 
 # Two last parts.

@@ -38,25 +38,58 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.manifests import Stored
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.splits import number_in
+from gaetk_longtask.splits import part_name
 from gaetk_longtask.testing import Crash, Faults, InMemoryProgressStore, InMemoryQueue, ManualClock, QueuedTask
 from gaetk_longtask.testing import put_between as put_faults_between
 from gaetk_longtask.web.current import EXTENSION
 from tests.support import JSON
 
 PARTS, LANES = 5, 2
-#: What happens while an attempt works, one after the other.
-STEPS = ["cancel", "retry", "another delivery", "its own delivery again", "time", "checkpoint", "beat", "sweep"]
-#: How its work ends.
-ENDS = ["returns", "returns", "returns", "raises", "fails for good", "dies"]
+#: What may happen while an attempt works.
+STEPS = [
+    "cancel",
+    "retry",
+    "another delivery",
+    "its own delivery again",
+    "its own delivery again, which dies",
+    "time",
+    "checkpoint",
+    "beat",
+    "sweep",
+]
+
+
+LATEST = 6  #: as many deliveries can come again
+CALLS = st.sampled_from(["Commit", "BeginTransaction", "Lookup", "RunQuery"])
+#: One rule for all, so that most of what happens are deliveries.
+FAULTS: st.SearchStrategy[tuple[str, Any]] = st.one_of(
+    st.tuples(st.just("a worker dies at a write"), st.tuples(st.integers(0, 5), st.booleans())),
+    st.tuples(st.just("a reply is lost"), CALLS),
+    st.tuples(st.just("a request is lost"), CALLS),
+    st.tuples(
+        st.just("the queue refuses"),
+        st.lists(st.sampled_from([EnqueueUncertainError, EnqueueRefusedError]), min_size=1, max_size=3),
+    ),
+    st.tuples(st.just("the queue is purged"), st.none()),
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens during the work of one attempt."""
+    """What happens during the work of one attempt, one after the other, and how it ends."""
 
     steps: Sequence[str] = ()
     end: str = "returns"
+
+
+PLANS = st.one_of(
+    st.just(Plan()),
+    st.builds(Plan, st.lists(st.sampled_from(STEPS), max_size=5)),
+    st.builds(Plan, end=st.sampled_from(["raises", "fails for good", "dies"])),
+    st.builds(
+        Plan, st.lists(st.sampled_from(STEPS), max_size=5), st.sampled_from(["raises", "fails for good", "dies"])
+    ),
+)
 
 
 class Numbers(LongRunningTaskHandler):
@@ -123,20 +156,24 @@ class Machine(RuleBasedStateMachine):
         self.delivered: list[QueuedTask] = []
         self.made: list[list[Any]] = []  #: by all attempts at parts
         self.done: dict[str, Any] = {}  #: the fence and the manifest of each part that was done, by name
+        self.troubles: list[str] = []  #: what must not happen, noted where an exception would not reach the test
+        self._start()
+
+    def _start(self) -> None:
         self.results: dict[int, Any] = {}  #: the manifest of the result, by the fence of the task
         self.fence = 0
-        self.bars: dict[Any, float] = {}  #: the longest bar of each run
-        self.troubles: list[str] = []  #: what must not happen, noted where an exception would not reach the test
-        with self.app.app_context():
+        self.bars: dict[int, float] = {}  #: the longest bar of each split
+        with self.faults.resting(), self.app.app_context():
+            self.queue.errors.clear()
             self.task_id = LongTaskManager.start("numbers", {}).id
 
     # What the author's code does.
 
     def begin_part(self, task: LongTask, number: int, made: list[Any]) -> None:
         self.made.append(made)
-        done = [name for name in self.done if int(name.split(".")[1]) == made[1] and number_in(name) == number]
-        if done:
-            self.troubles.append(f"{done[0]} works although it was done")
+        name = part_name(task.id, made[1], LANES, number)
+        if name in self.done:
+            self.troubles.append(f"{name} works although it was done")
 
     def work(self, handler: Any, place: str) -> None:
         """Do what the plan says, once."""
@@ -149,9 +186,10 @@ class Machine(RuleBasedStateMachine):
                 case "another delivery":
                     if self.queue.tasks:
                         self._deliver_queued(0)
-                case "its own delivery again":
+                case "its own delivery again" | "its own delivery again, which dies":
                     assert own is not None
                     self.clock.advance(timedelta(minutes=3))
+                    self.plan = Plan(end="dies" if step.endswith("dies") else "returns")
                     self._send(replace(own, retry_count=own.retry_count + 1))
                 case "time":
                     self.clock.advance(timedelta(minutes=3))
@@ -183,7 +221,7 @@ class Machine(RuleBasedStateMachine):
 
     def _send(self, queued: QueuedTask) -> int | None:
         """Send a delivery, and return the status of the answer, or None if the worker has crashed."""
-        self.delivered = [*self.delivered, replace(queued)][-6:]
+        self.delivered = [*self.delivered, replace(queued)][-LATEST:]
         before, self.current = self.current, queued
         try:
             return self.app.test_client().get(queued.request.uri, headers=queued.headers).status_code
@@ -210,58 +248,57 @@ class Machine(RuleBasedStateMachine):
 
     # What happens.
 
-    @precondition(lambda self: self.queue.tasks)
-    @rule(index=st.integers(0, 3))
-    def deliver(self, index: int) -> None:
-        self._deliver_queued(index)
-
-    @precondition(lambda self: self.queue.tasks)
-    @rule(index=st.integers(0, 3), steps=st.lists(st.sampled_from(STEPS), max_size=5), end=st.sampled_from(ENDS))
-    def deliver_while_something_happens(self, index: int, steps: list[str], end: str) -> None:
-        self.plan = Plan(steps, end)
-        self._deliver_queued(index)
-        self.plan = Plan()
-
-    @precondition(lambda self: self.queue.tasks)
-    @rule(deliveries=st.integers(2, 6))
-    def deliver_several(self, deliveries: int) -> None:
-        for _ in range(deliveries):
+    @rule(plans=st.lists(st.tuples(st.integers(0, 3), PLANS), min_size=1, max_size=6))
+    def deliver(self, plans: list[tuple[int, Plan]]) -> None:
+        """Deliver what is in the queue, in any order. If it is empty, see to it that something is."""
+        for index, plan in plans:
+            if not self.queue.tasks:
+                self._find_work()
             if self.queue.tasks:
-                self._deliver_queued(0)
+                self.plan = plan
+                self._deliver_queued(index)
+                self.plan = Plan()
+
+    def _find_work(self) -> None:
+        with self.faults.resting():
+            status = self._load().status
+        if status.has_result:
+            self._start()
+        elif status.ended:
+            self._press("retry")
+        else:
+            self.clock.advance(timedelta(minutes=16))
+            self._sweep()
 
     @precondition(lambda self: self.delivered)
-    @rule(data=st.data(), renamed=st.booleans())
-    def duplicate(self, data: st.DataObject, renamed: bool) -> None:
-        queued = data.draw(st.sampled_from(self.delivered))
+    @rule(index=st.integers(0, LATEST - 1), renamed=st.booleans())
+    def duplicate(self, index: int, renamed: bool) -> None:
+        queued = self.delivered[index % len(self.delivered)]
         self._send(replace(queued, name=f"copy-{len(self.made)}", retry_count=0) if renamed else queued)
 
-    @rule(job=st.sampled_from(["cancel", "retry", "cancel and retry"]))
+    @rule(job=st.sampled_from(["retry", "cancel and retry", "cancel"]))
     def steer(self, job: str) -> None:
         for each in job.split(" and "):
             self._press(each)
-
-    @rule(errors=st.lists(st.sampled_from([EnqueueUncertainError, EnqueueRefusedError]), min_size=1, max_size=3))
-    def refuse_what_is_enqueued(self, errors: list[type[EnqueueRefusedError | EnqueueUncertainError]]) -> None:
-        self.queue.errors = [error("no") for error in errors]
-
-    @rule()
-    def purge_the_queue(self) -> None:
-        self.queue.tasks.clear()
-
-    @precondition(lambda self: self.crashes_within_commits)
-    @rule(commits=st.integers(0, 5), before=st.booleans())
-    def crash_at_a_coming_write(self, commits: int, before: bool) -> None:
-        self.faults.crash_at_commit(commits, before=before)
-
-    @rule(method=st.sampled_from(["Commit", "BeginTransaction", "Lookup", "RunQuery"]), reply=st.booleans())
-    def lose_the_next_call(self, method: str, reply: bool) -> None:
-        lose = self.faults.lose_reply if reply else self.faults.lose_request
-        lose(method, grpc.StatusCode.DEADLINE_EXCEEDED)
 
     @rule(early=st.booleans(), seconds=st.sampled_from([0, 70, 150, 1000]))
     def sweep_later(self, early: bool, seconds: int) -> None:
         self.clock.advance(timedelta(seconds=seconds))
         self._sweep(early=early)
+
+    @rule(fault=FAULTS)
+    def something_fails(self, fault: tuple[str, Any]) -> None:
+        match fault:
+            case "the queue refuses", errors:
+                self.queue.errors = [error("no") for error in errors]
+            case "the queue is purged", _:
+                self.queue.tasks.clear()
+            case "a worker dies at a write", (commits, before) if self.crashes_within_commits:
+                self.faults.crash_at_commit(commits, before=before)
+            case "a reply is lost", method:
+                self.faults.lose_reply(method, grpc.StatusCode.DEADLINE_EXCEEDED)
+            case "a request is lost", method:
+                self.faults.lose_request(method, grpc.StatusCode.DEADLINE_EXCEEDED)
 
     @rule()
     def poll(self) -> None:
@@ -303,6 +340,7 @@ class Machine(RuleBasedStateMachine):
         for part in parts:
             assert part.open == (part.status is not Status.DONE)
             if part.status is Status.DONE:
+                assert part.result_manifest["fence"] == part.fence, "the result is of a superseded attempt"
                 kept = self.done.setdefault(part.id, (part.fence, part.result_manifest))
                 assert (part.fence, part.result_manifest) == kept, "a second result was committed for one part"
             else:
@@ -311,10 +349,10 @@ class Machine(RuleBasedStateMachine):
     def _check_bar(self, task: LongTask) -> None:
         news = self.progress.read(task.id)
         progress = task.progress if news is None or news.fence < task.fence else news.info.progress
-        if progress.parts is None or task.status.ended:
+        if progress.parts is None or not task.parts:
             return
         assert 0 <= progress.parts.done <= PARTS
-        run, bar = (task.requested_at, task.parts["run"] if task.parts else 0), progress.share or 0.0
+        run, bar = task.parts["run"], progress.share or 0.0  # a retry works on the same parts
         if bar < self.bars.get(run, 0.0):
             self.troubles.append(f"the bar went back from {self.bars[run]} to {bar}")
         self.bars[run] = bar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from gaetk_longtask.parts.transitions import (
     with_parts,
 )
 from gaetk_longtask.payloads.manifests import Manifest, Stored, set_stored
+from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.splits import Split, Stage, part_name
 from gaetk_longtask.transitions import Effect, finish
@@ -272,6 +274,16 @@ def test_a_failed_part_fails_its_task_with_its_own_error_and_reference(forget: b
     assert (failure.part, failure.reference, failure.cause) == (4, "abcd1234", Cause.PERMANENT)
     assert "abcd1234" in task.references
     assert (task.parts is None) == forget
+
+
+@pytest.mark.parametrize("fence", [FENCE - 1, FENCE, FENCE + 1])
+def test_a_task_that_fails_by_a_part_keeps_the_latest_progress_of_its_own_run(fence: int) -> None:
+    task = a_task()
+    seen = with_parts(task.progress, WORKING, 7)
+    latest = Snapshot(info=replace(task.info, progress=seen), fence=fence)
+    part = a_part(Status.FAILED)
+    assert fail_by_part(task, NOW, part=part, fence=FENCE, forget_parts=False, raised=None, latest=latest) is not None
+    assert (task.progress == seen) == (fence == FENCE)
 
 
 # Claims.
