@@ -131,7 +131,7 @@ class Echo(LongRunningTaskHandler):
 
 
 class Parts(Telling):
-    """Works in parts: long and short ones, some that yield, have checkpoints or fail at random."""
+    """Works in parts: long and short ones. Some yield, have checkpoints or fail at random, a few of them for good."""
 
     parallel = 3
 
@@ -147,6 +147,9 @@ class Parts(Telling):
             time.sleep(seconds / 10)
             if part % 5 == 0:
                 self.checkpoint(step + 1)
+        if part == 2 and not secrets.randbelow(6):
+            message = "Not in this run."
+            raise PermanentTaskFailure(message)
         if part % 4 == 1 and not secrets.randbelow(5):
             message = "Not this time."
             raise OSError(message)

@@ -258,8 +258,16 @@ class Campaign:
             "tasks retried by their visitors": sum(visitor.retries for visitor in self._visitors),
             "polls": sum(visitor.polls for visitor in self._visitors),
             "looks at bars of tasks in parts": sum(visitor.bar.looks for visitor in self._visitors),
-            "results of parts": len(history.parts_done),
-            "tasks that failed for good: those that always fail, and flaky ones that no visitor watches": sum(
+            "parts stored": len(history.parts()),
+            "parts begun again after a crash or an error": sum(
+                states[-1].fence > 1 for states in history.parts().values()
+            ),
+            "results of parts": len(history.part_ends("done")),
+            "parts that failed for good, and with them the run of their task": history.part_ends("failed").total(),
+            "tasks in parts retried by their visitors": sum(
+                visitor.retries for visitor in self._visitors if visitor.kind == "parts"
+            ),
+            "tasks that failed for good: those that always fail, and those that no visitor watches": sum(
                 task.status.value == "failed" for task in stored.values()
             ),
             "ends that `task_ended` was told": len(told),

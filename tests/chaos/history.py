@@ -35,14 +35,36 @@ class State:
         return self.untold and same == (after.status, after.fence, after.requested_at, after.result)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartState:
+    """The state of a part after a commit."""
+
+    version: int
+    status: str
+    fence: int
+    task_fence: int  #: the fence of the task, as the attempt at the part has read it
+
+    def broken_law(self, after: PartState) -> str | None:
+        """Return why `after` must not follow, or None if it may."""
+        if after.fence < self.fence or after.task_fence < self.task_fence:
+            return "the fence has decreased"
+        if self.status == "done":
+            return "the part was done"
+        if self.status == "failed" and after.task_fence == self.task_fence:
+            return "the part had failed for good in this run"
+        owned = (self.status, self.fence, self.task_fence) == ("started", after.fence, after.task_fence)
+        if after.status == "done" and not owned:
+            return "a result from an attempt that did not own the part"
+        return None
+
+
 class History:
     """Records the commits that pass through a proxy before Datastore. It is thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: defaultdict[str, list[State]] = defaultdict(list)
-        #: How often a result of each part was committed, by the name of the part.
-        self.parts_done: Counter[str] = Counter()
+        self._parts: defaultdict[str, list[PartState]] = defaultdict(list)
 
     def heard(self, method: str, request: bytes, reply: bytes) -> None:
         """Record a call that was carried out."""
@@ -55,9 +77,15 @@ class History:
                 continue
             written = getattr(mutation, operation)
             fields, kind = written.properties, written.key.path[-1].kind
-            if kind == "LongTaskPart" and fields["status"].string_value == "done":
+            if kind == "LongTaskPart":
+                part = PartState(
+                    version=result.version,
+                    status=fields["status"].string_value,
+                    fence=fields["fence"].integer_value,
+                    task_fence=fields["task_fence"].integer_value,
+                )
                 with self._lock:
-                    self.parts_done[written.key.path[-1].name] += 1
+                    self._parts[written.key.path[-1].name].append(part)
             if kind != "LongTask":
                 continue
             state = State(
@@ -76,6 +104,15 @@ class History:
         """Return all states of a task, in order."""
         with self._lock:
             return sorted(self._states.get(task_id, ()), key=lambda state: state.version)
+
+    def parts(self) -> dict[str, list[PartState]]:
+        """Return the states of all parts, in order, by the name of the part."""
+        with self._lock:
+            return {name: sorted(states, key=lambda state: state.version) for name, states in self._parts.items()}
+
+    def part_ends(self, status: str) -> Counter[str]:
+        """Count how often each part has ended with this status."""
+        return Counter(name for name, states in self.parts().items() for state in states if state.status == status)
 
     def task_ids(self) -> list[str]:
         """Return the ids of all tasks that were ever stored."""
@@ -108,7 +145,7 @@ class History:
 
     def committed_twice(self) -> list[str]:
         """Return the tasks with more than one result in one run, and the parts with more than one result."""
-        found = [name for name, number in self.parts_done.items() if number > 1]
+        found = [name for name, number in self.part_ends("done").items() if number > 1]
         for task_id in self.task_ids():
             states = self.of(task_id)
             befores = [None, *states]
@@ -124,6 +161,10 @@ class History:
     def broken_laws(self) -> list[str]:
         """Return all forbidden state changes, for example a lower fence or a changed result."""
         found = []
+        for name, parts in self.parts().items():
+            for earlier, later in pairwise(parts):
+                if complaint := earlier.broken_law(later):
+                    found.append(f"{name}: {earlier} -> {later}: {complaint}")
         for task_id in self.task_ids():
             for before, after in pairwise(self.of(task_id)):
                 if before.keeps(after):

@@ -16,12 +16,12 @@ from tests.chaos import app
 
 #: The share of visitors for each kind of task, in per cent.
 KINDS = {
-    "quick": 16,
-    "slow": 15,
-    "parts": 15,
-    "large": 13,
-    "yielding": 13,
-    "upload": 10,
+    "quick": 13,
+    "slow": 13,
+    "parts": 25,
+    "large": 12,
+    "yielding": 11,
+    "upload": 8,
     "flaky": 10,
     "moved": 4,
     "gone": 2,
@@ -29,6 +29,8 @@ KINDS = {
 }
 #: Kinds whose URL not every instance has.
 ONLY_FIRST = {"moved", "gone"}
+#: The share of visitors who cancel their task once, and then retry it.
+_CANCELS, _CANCELS_PARTS = 0.05, 0.2
 _TIMEOUT_SECONDS = 60.0
 _UPLOAD_BYTES = 600_000
 _BOUNDARY = b"between-the-parts"
@@ -115,32 +117,37 @@ def kinds(number: int, rng: random.Random) -> list[str]:
 class Bar:
     """The bar of one task, as a visitor sees it who looks all the time. It must not go back within a run.
 
-    Only what memcached has lost is forgiven: what was seen is compared while the same memcached runs, and every worker
-    has noticed it. Without memcached, a worker knows the durable state alone.
+    A run ends when its visitor retries it. Only what memcached has lost is forgiven: what was seen is compared while
+    the same memcached runs, and every worker has noticed it. Without memcached, a worker knows the durable state alone.
     """
 
     def __init__(self, memcached: Callable[[], object]) -> None:
         self._memcached = memcached  #: what identifies the running memcached; None while there is none
-        self._since: object = None
+        self._run = 0
+        self._since: tuple[object, int] = (None, 0)  #: the memcached and the run of what was seen last
         self._longest = 0
         self.steps_back: list[str] = []
         self.looks = 0
 
+    def begin_run(self) -> None:
+        """Note that the visitor is about to retry the task."""
+        self._run += 1
+
     def look(self, url: str) -> None:
         """Ask for the status document once."""
-        before = self._memcached()
+        memcached, run = self._memcached(), self._run
         answer = ask("GET", url)
-        after = self._memcached()
-        if answer is None or answer.status != 200 or before is None or before is not after:
+        if answer is None or answer.status != 200 or memcached is None:
             return
-        self.see(answer.json, before)
+        if memcached is self._memcached() and run == self._run:
+            self.see(answer.json, memcached, run)
 
-    def see(self, document: Mapping[str, Any], memcached: object) -> None:
+    def see(self, document: Mapping[str, Any], memcached: object, run: int = 0) -> None:
         """Compare the bar of a document with that of the one before."""
         self.looks += 1
         percent = document["progress"]["percent"]
-        if memcached is not self._since:
-            self._since, self._longest = memcached, 0
+        if (memcached, run) != self._since:
+            self._since, self._longest = (memcached, run), 0
         if document["done"] or document["status"] == "ready":  # the next run begins
             self._longest = 0
         elif percent is None:  # the worker has not reached memcached, and does not know
@@ -177,7 +184,7 @@ class Visitor:
         self.ended = False
         self.bar = Bar(memcached)
         self._sites = sites[:1] if kind in ONLY_FIRST else sites
-        self._will_cancel = rng.random() < 0.05
+        self._will_cancel = rng.random() < (_CANCELS_PARTS if kind == "parts" else _CANCELS)
         self._delays = [rng.uniform(0.2, 1.0) for _ in range(16)]
         self._stopped = stopped
 
@@ -243,7 +250,8 @@ class Visitor:
 
     def _is_over(self, document: dict[str, Any]) -> bool:
         links = document["links"]
-        if self._will_cancel and links["cancel"] and document["progress"]["step"]:
+        has_begun = document["progress"]["step"] or document["progress"]["percent"]
+        if self._will_cancel and links["cancel"] and has_begun:
             self._will_cancel = False
             answer = ask("POST", self._site + links["cancel"])
             self.cancels += answer is not None and answer.status == 200
@@ -254,6 +262,7 @@ class Visitor:
             return self._collect(self._site + links["result"])
         if self.kind == "hopeless":
             return True
+        self.bar.begin_run()
         answer = ask("POST", self._site + links["retry"])
         self.retries += answer is not None and answer.status == 200
         return False

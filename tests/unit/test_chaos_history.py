@@ -31,6 +31,7 @@ class Datastore:
         untold: bool = False,
         kind: str = "LongTask",
         name: str = "task",
+        task_fence: int = 1,
     ) -> None:
         request = datastore.CommitRequest.pb()()
         written = request.mutations.add().upsert
@@ -38,6 +39,7 @@ class Datastore:
         path.kind, path.name = kind, name
         written.properties["status"].string_value = status
         written.properties["fence"].integer_value = fence
+        written.properties["task_fence"].integer_value = task_fence
         written.properties["requested_at"].timestamp_value.FromSeconds(run)
         if leased:
             written.properties["lease_until"].timestamp_value.FromSeconds(run)
@@ -149,18 +151,55 @@ def test_a_second_result_of_a_part_is_found(store: Datastore) -> None:
     assert store.history.task_ids() == []
 
 
-def looked(*seen: tuple[str, int | None, str]) -> list[str]:
-    """Return the steps back of a bar that was seen with a status, a percentage and a memcached."""
+def test_a_part_that_is_taken_over_and_one_that_is_worked_on_after_a_retry_are_fine(store: Datastore) -> None:
+    for status, fence, task_fence in (("ready", 0, 1), ("started", 1, 1), ("started", 2, 1), ("error", 2, 1)):
+        store.commit(status, fence, task_fence=task_fence, kind="LongTaskPart")
+    for status, fence, task_fence in (("failed", 3, 1), ("started", 4, 3), ("done", 4, 3)):
+        store.commit(status, fence, task_fence=task_fence, kind="LongTaskPart")
+
+    assert store.history.broken_laws() == []
+    assert store.history.committed_twice() == []
+    assert store.history.part_ends("failed") == {"task": 1}
+
+
+@pytest.mark.parametrize(
+    ("states", "complaint"),
+    [
+        ([("started", 2, 1), ("started", 1, 1)], "the fence has decreased"),
+        ([("started", 1, 3), ("started", 2, 1)], "the fence has decreased"),
+        ([("done", 1, 1), ("started", 2, 3)], "the part was done"),
+        ([("failed", 1, 1), ("started", 2, 1)], "the part had failed for good in this run"),
+        ([("started", 1, 1), ("done", 2, 1)], "a result from an attempt that did not own the part"),
+        ([("ready", 1, 1), ("done", 1, 1)], "a result from an attempt that did not own the part"),
+    ],
+)
+def test_a_forbidden_state_change_of_a_part_is_found(
+    store: Datastore, states: list[tuple[str, int, int]], complaint: str
+) -> None:
+    for status, fence, task_fence in states:
+        store.commit(status, fence, task_fence=task_fence, kind="LongTaskPart", name="task.1")
+
+    [found] = store.history.broken_laws()
+    assert complaint in found
+
+
+def looked(*seen: tuple[str, int | None, str], run: int = 0) -> list[str]:
+    """Return the steps back of a bar that was seen with a status, a percentage and a memcached.
+
+    The last time that it was seen was in another ``run``.
+    """
     bar = Bar(lambda: None)
-    for status, percent, memcached in seen:
+    for number, (status, percent, memcached) in enumerate(seen, start=1):
         done = status in ("done", "failed")
-        bar.see({"status": status, "done": done, "progress": {"percent": percent}}, memcached)
+        document = {"status": status, "done": done, "progress": {"percent": percent}}
+        bar.see(document, memcached, run if number == len(seen) else 0)
     return bar.steps_back
 
 
 def test_a_bar_that_goes_back_within_a_run_is_found() -> None:
     assert looked(("started", 10, "a"), ("started", 10, "a"), ("started", 20, "a")) == []
     assert len(looked(("started", 10, "a"), ("started", 9, "a"))) == 1
+    assert looked(("started", 10, "a"), ("started", 9, "a"), run=1) == []
     assert looked(("started", 50, "a"), ("failed", 50, "a"), ("ready", None, "a"), ("started", 0, "a")) == []
     assert looked(("started", 50, "a"), ("started", None, "a"), ("started", 50, "a")) == []
     assert looked(("started", 50, "a"), ("started", 0, "b"), ("started", 1, "b")) == []
