@@ -84,6 +84,15 @@ def test_a_button_that_is_not_there_can_not_be_pressed(longtask: TaskRunner) -> 
         longtask.start("/fragile").retry()
 
 
+def test_a_delivery_is_repeated_under_another_name(longtask: TaskRunner) -> None:
+    task = longtask.start("/fragile")
+    longtask.deliver()
+    assert longtask.deliver_again(renamed=True).status_code == 200
+    first, second = longtask.queue.delivered
+    assert first.name != second.name
+    assert "whole" in task.result().text
+
+
 def test_a_task_that_code_has_started_is_followed_too(longtask: TaskRunner, app: Flask) -> None:
     with app.app_context():
         task = longtask.started(LongTaskManager.start("fragile", {}))

@@ -1,13 +1,17 @@
 """What the store of parts needs of Datastore, on each local one.
 
-The query has an equality filter and a range of keys, in the order of keys. Datastore's built-in indexes are enough for
-that (https://cloud.google.com/datastore/docs/concepts/indexes), so it needs no composite index.
+The query has an equality filter and a range of keys, in the order of keys. Datastore's built-in indexes are enough, so
+it needs no composite index. They serve "equality filters on properties, and inequality filters on keys"
+(https://cloud.google.com/datastore/docs/concepts/indexes#index_configuration). The same page says that filters with a
+sort order need a composite index. Keys in ascending order are an exception, because every index has them in that order
+(https://cloud.google.com/appengine/docs/legacy/standard/java/datastore/queries#key_filters).
 """
 
 from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from google.api_core.exceptions import GoogleAPICallError
@@ -15,6 +19,8 @@ from google.cloud import ndb
 
 from gaetk_longtask import LongTask
 from gaetk_longtask.datastore import calls as datastore_calls
+from gaetk_longtask.dev.pieces import DatastoreKind, start_datastore
+from gaetk_longtask.dev.processes import MissingPieceError
 from gaetk_longtask.execution.part_attempts import _BATCH, _BATCH_BYTES
 from gaetk_longtask.models import LongTaskPart
 from gaetk_longtask.parts.store import PartStore
@@ -77,6 +83,36 @@ def test_the_first_open_part_is_found_right_after_each_commit(client: ndb.Client
                 finish(name)
             assert store.first_open(lane) is None
         assert store.first_open() is None
+
+
+def test_a_part_is_found_right_after_it_was_stored_and_not_after_it_was_done(client: ndb.Client) -> None:
+    with client.context():
+        store = a_store(count=200, lanes=1)
+        for number in range(200):
+            name = store.split.name("task", number)
+            store.store([LongTaskPart(key=LongTaskPart.key_of(name))])
+            assert store.first_open(0) == name
+            finish(name)
+            assert store.first_open(0) is None
+
+
+def test_the_sdk_finds_no_composite_index_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Cloud SDK's emulator adds each index that a query needs to a file."""
+    try:
+        piece = start_datastore(DatastoreKind.SDK, data_dir=tmp_path)
+    except MissingPieceError as exc:
+        pytest.skip(str(exc))
+    with piece:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", piece.host)
+        with ndb.Client(project="test").context():
+            store = a_store(count=4, lanes=2)
+            names = fill(store)
+            assert store.first_open(1) == names[1]
+            assert store.first_open() == names[0]
+            [found] = tmp_path.rglob("index.yaml")
+            assert "LongTaskPart" not in found.read_text()
+            LongTaskPart.query(LongTaskPart.open == True, namespace="").order(LongTaskPart.expires_at).get()  # noqa: E712  # a filter
+            assert "LongTaskPart" in found.read_text(), "the emulator does not say which indexes are needed"
 
 
 def test_many_rows_are_asked_side_by_side(client: ndb.Client) -> None:
