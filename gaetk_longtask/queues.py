@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
@@ -32,7 +32,7 @@ CREATE_SECONDS = 10.0
 
 EMULATOR_VARIABLE = "CLOUD_TASKS_EMULATOR_HOST"
 
-#: The header of a delivery that was enqueued because its task was due; its value counts them.
+#: The header of a delivery that was enqueued because its task was due, and of what such a delivery enqueues.
 HEALING_HEADER = "X-Longtask-Healing"
 KEY_HEADER = "X-Longtask-Execute-Key"  #: the header of a delivery that carries the task's execute key
 
@@ -64,7 +64,7 @@ class Delivery:
     retry_count: int = 0  #: rises with each of its deliveries
     part: Address | None = None  #: the part of the task that it is for; None: the task itself
     endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
-    healing: bool = False  #: whether it was enqueued because the task was due; there will be another one
+    healing: bool = False  #: whether it comes of a healing, because the task was due; there will be another one
 
 
 class Objection(Enum):
@@ -95,6 +95,25 @@ class TaskQueue(Protocol):
             EnqueueRefusedError: the queue has certainly not taken it.
             EnqueueUncertainError: the queue may have taken it; a second delivery must do no harm.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class FollowingQueue:
+    """The queue of a delivery that was enqueued because its task was due.
+
+    What it enqueues goes where the delivery went, to the version with the traffic: that of the task may be gone.
+    """
+
+    queue: TaskQueue  #: the application's
+
+    def check(self) -> None:
+        """Check the settings."""
+        self.queue.check()
+
+    def enqueue(self, request: QueueRequest) -> None:
+        """Enqueue the request."""
+        headers = {HEALING_HEADER: "0", **request.headers}  # each healing counts them from 1
+        self.queue.enqueue(replace(request, version=None, headers=headers))
 
 
 class CloudTasksQueue:

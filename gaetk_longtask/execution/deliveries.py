@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -18,7 +19,7 @@ from gaetk_longtask.parts import tending
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.parts.transitions import resume
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot
-from gaetk_longtask.queues import Delivery, Objection
+from gaetk_longtask.queues import Delivery, FollowingQueue, Objection
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.splits import Address, Split, lane_id, lane_in, number_in
 from gaetk_longtask.status import Status
@@ -33,6 +34,8 @@ def deliver(
 
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
+    if delivery.healing:
+        runtime = replace(runtime, queue=FollowingQueue(runtime.queue))
     try:
         if delivery.part is not None:
             return _deliver_part(runtime, delivery, delivery.part, options, work, report_exception)
@@ -63,7 +66,7 @@ def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> R
 
     It does so if the task is due, after a retry, and when the delivery that has split the task comes again.
     """
-    if task.status is Status.READY:
+    if task.status is not Status.STARTED:
         change = runtime.store.change(task.id, partial(resume, delivery=delivery))
     else:
         again = task.delivered_by == delivery.task_name

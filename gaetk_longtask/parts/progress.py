@@ -64,16 +64,16 @@ class LaneProgress(ProgressStore):
         if written is not Written.YES:
             return written
         told = self._store.read(self._task.id)
-        if told is not None and (told.fence > snapshot.fence or told.info.status is not Status.STARTED):
-            return Written.OUTDATED
         if told is not None:
+            if told.fence > snapshot.fence or (told.fence == snapshot.fence and told.info.status.ended):
+                return Written.OUTDATED
             self._floor = max(self._floor, told.info.progress.share or 0.0)
-        if told is None or self._is_old(told):
+        if told is None or told.fence < snapshot.fence or self._is_old(told):
             self._store.write(self._sum(snapshot.fence, self._listen(snapshot.fence)))
         return written
 
     def _is_old(self, told: Snapshot) -> bool:
-        if told.beat_at is None:
+        if told.beat_at is None:  # by the split, or by a retry: the store may have missed that its parts are at work
             return True
         return (self._clock() - told.beat_at).total_seconds() >= self._beat_seconds
 

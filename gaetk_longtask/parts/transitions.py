@@ -30,9 +30,14 @@ def split(task: LongTask, now: datetime, *, fence: int, split: Split, progress: 
 
 
 def resume(task: LongTask, now: datetime, *, delivery: Delivery) -> Effect | None:
-    """Begin the run of a retry whose parts were stored by an earlier run. The caller then looks after them."""
-    if task.status is not Status.READY or not works_in_parts(task):
+    """Let the parts of a task be worked on again. The caller then looks after them.
+
+    The task was retried, or a version of the library that knows no parts has tried to work on it.
+    """
+    if task.status is Status.STARTED or not works_in_parts(task):
         return None
+    if task.status is Status.ERROR:
+        task.fence += 1  # news with the same fence would count as earlier than those of the failure
     task.status_name = Status.STARTED.value
     task.started_at = now
     task.delivered_by, task.delivery_retries = delivery.task_name, delivery.retry_count

@@ -472,6 +472,23 @@ def test_a_hand_over_whose_delivery_is_lost_is_healed(
     assert (load(app, task).status, load(app, task).failures) == (Status.DONE, 0)
 
 
+def test_what_follows_a_healed_delivery_goes_to_the_version_with_the_traffic_as_it_did(
+    make_app: Callable[..., Flask], queue: InMemoryQueue, clock: ManualClock
+) -> None:
+    Work.goal = 9
+    app = make_app(Work, LONGTASK_VERSION="v1")
+    task = start(app)
+    assert deliver(app, queue) == 200
+    assert [queued.request.version for queued in queue.tasks] == ["v1"]
+    queue.tasks.clear()  # that version is gone
+    clock.advance(READY_PATIENCE)
+    app.test_client().get(task.url)
+    while queue.tasks:
+        assert [queued.request.version for queued in queue.tasks] == [None]
+        assert deliver(app, queue) == 200
+    assert load(app, task).status is Status.DONE
+
+
 def test_the_old_delivery_once_more_finds_the_next_attempt_at_work(
     app: Flask, task: LongTask, queue: InMemoryQueue
 ) -> None:

@@ -133,6 +133,20 @@ def test_the_parts_of_a_task_that_has_ended_learn_it_with_their_next_beat(rowing
     assert rowing.lanes.write(rowing.news(0, 0.5)) is Written.OUTDATED
 
 
+@pytest.mark.parametrize(("fence", "status"), [(1, Status.FAILED), (2, Status.CANCELLED), (3, Status.READY)])
+def test_news_of_a_retry_that_the_store_has_missed_are_made_up_for_by_the_next_beat(
+    rowing: Rowing, fence: int, status: Status
+) -> None:
+    before = rowing.say(rowing.news(0, 0.5))
+    rowing.task.fence, rowing.task.status_name = fence, status.value
+    rowing.task.progress_stored = before.stored()
+    rowing.store.write(Snapshot.of(rowing.task, now=rowing.clock()))
+    rowing.task.fence, rowing.task.status_name = 3, Status.STARTED.value
+    rowing.lanes = rowing.another()
+    assert rowing.say(rowing.news(0, 0.75, task_fence=3)).share == 0.75 / 8
+    assert (rowing.told.fence, rowing.told.info.status) == (3, Status.STARTED)
+
+
 def test_a_lane_without_news_is_asked_for_once_a_minute_if_the_store_has_lost_them(rowing: Rowing) -> None:
     rowing.say(rowing.news(0, 0.5))
     assert rowing.asked == []

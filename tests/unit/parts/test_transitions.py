@@ -122,13 +122,13 @@ def failed_by_part(task: LongTask, now: datetime) -> Effect | None:
 
 #: Each transition, the status and the stages that it applies to, and whether an attempt works on the task then. A split
 #: and the end of a join trust their attempt about the stage: it has the lease.
-APPLIES: list[tuple[str, Transition, Status, set[Stage | None], bool]] = [
-    ("split", committed, Status.STARTED, {None, *Stage}, True),
-    ("join", joined, Status.STARTED, {Stage.WORKING}, False),
-    ("note", noted, Status.STARTED, {Stage.WORKING}, False),
-    ("reopen", reopened, Status.STARTED, {*Stage}, True),
-    ("resume", resumed, Status.READY, {Stage.WORKING}, False),
-    ("fail_by_part", failed_by_part, Status.STARTED, {Stage.WORKING}, False),
+APPLIES: list[tuple[str, Transition, set[Status], set[Stage | None], bool]] = [
+    ("split", committed, {Status.STARTED}, {None, *Stage}, True),
+    ("join", joined, {Status.STARTED}, {Stage.WORKING}, False),
+    ("note", noted, {Status.STARTED}, {Stage.WORKING}, False),
+    ("reopen", reopened, {Status.STARTED}, {*Stage}, True),
+    ("resume", resumed, {Status.READY, Status.ERROR}, {Stage.WORKING}, False),
+    ("fail_by_part", failed_by_part, {Status.STARTED}, {Stage.WORKING}, False),
 ]
 
 
@@ -139,7 +139,7 @@ APPLIES: list[tuple[str, Transition, Status, set[Stage | None], bool]] = [
 )
 def test_a_transition_applies_in_its_status_and_stages_and_changes_no_other(
     transition: Transition,
-    applies: Status,
+    applies: set[Status],
     stages: set[Stage | None],
     leased: bool,
     status: Status,
@@ -149,7 +149,7 @@ def test_a_transition_applies_in_its_status_and_stages_and_changes_no_other(
     task = a_task(found, status=status, leased=leased and status is Status.STARTED)
     before = task.to_dict()
     effect = transition(task, NOW + SECOND)
-    assert (effect is not None) == (status is applies and stage in stages)
+    assert (effect is not None) == (status in applies and stage in stages)
     assert (task.to_dict() != before) == (effect is not None)
 
 
@@ -256,6 +256,16 @@ def test_a_retry_is_resumed_once_without_a_lease_or_a_new_fence() -> None:
     assert Event.CLAIMED in events(resumed(task, NOW + SECOND))
     assert (task.status, task.lease_until, task.fence) == (Status.STARTED, None, FENCE)
     assert (task.delivered_by, task.delivery_retries) == ("mine", 2)
+    assert resumed(task, NOW + SECOND) is None
+
+
+def test_parts_are_worked_on_again_after_a_version_without_parts_has_failed_on_their_task() -> None:
+    task = a_task(status=Status.ERROR)
+    task.failures = 1
+    before = Snapshot.of(task, now=NOW).order
+    assert Event.RESUMED in events(resumed(task, NOW + SECOND))
+    assert (task.status, task.lease_until, task.failures) == (Status.STARTED, None, 1)
+    assert Snapshot.of(task, now=NOW).order > before
     assert resumed(task, NOW + SECOND) is None
 
 
