@@ -75,7 +75,7 @@ class Attempt(Generic[Unit]):
             lambda: units.renew(unit.id, unit.fence), renew_every=LEASE / 2, clock=runtime.clock
         )
         self._reporter = self._make_reporter()
-        self._checkpoints = self._make_checkpoints()
+        self._checkpoints = self._kind_of_checkpoints(runtime, units, unit, options, self._reporter, self._ownership)
 
     def _make_reporter(self) -> Reporter:
         progress = self._progress_store()
@@ -91,10 +91,9 @@ class Attempt(Generic[Unit]):
             share=self._share(),
         )
 
-    def _make_checkpoints(self) -> Checkpoints:
-        return Checkpoints(self._runtime, self._units, self._unit, self._options, self._reporter, self._ownership)
-
     # What differs between attempts.
+
+    _kind_of_checkpoints = Checkpoints
 
     def _progress_store(self) -> ProgressStore:
         return self._runtime.progress.for_reporter()

@@ -11,15 +11,14 @@ from gaetk_longtask.execution.attempts import Attempt
 from gaetk_longtask.execution.authors_code import of_author
 from gaetk_longtask.execution.checkpoints import Checkpoints
 from gaetk_longtask.execution.errands import Errand, ExecutePart, Join, SplitUp
-from gaetk_longtask.execution.outcomes import Committed, Failed, Outcome
+from gaetk_longtask.execution.outcomes import Committed, Failed, Lost, Outcome
 from gaetk_longtask.execution.replies import Reply, following
 from gaetk_longtask.failures import Cause
-from gaetk_longtask.foreign import stands_for
 from gaetk_longtask.info import Part
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.parts import tending, transitions
 from gaetk_longtask.parts.following import follow_up, request_for_part
-from gaetk_longtask.parts.results import DamagedPartError, PartResults
+from gaetk_longtask.parts.results import Missed, PartResults
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -50,10 +49,7 @@ class _WithoutCheckpoints(Checkpoints):
 class SplitAttempt(Attempt[LongTask]):
     """Cuts a task into parts, and starts them."""
 
-    def _make_checkpoints(self) -> Checkpoints:
-        return _WithoutCheckpoints(
-            self._runtime, self._units, self._unit, self._options, self._reporter, self._ownership
-        )
+    _kind_of_checkpoints = _WithoutCheckpoints
 
     def _share(self) -> float | None:
         return 0.0  # its steps are none of the whole task
@@ -165,10 +161,21 @@ class PartAttempt(Attempt[LongTaskPart]):
         return Reply(code=409, reason="another attempt has taken the part over")
 
 
+class _JoinCheckpoints(Checkpoints):
+    missed: Missed | None = None  #: what the work did not get of its parts
+
+    def offer(self, state: Any) -> None:
+        """Store a state, unless it may lack a part."""
+        if self.missed is not None:
+            self.missed.check()
+        super().offer(state)
+
+
 class JoinAttempt(Attempt[LongTask]):
     """Makes the task's result of the results of its parts."""
 
-    _results: PartResults | None = None
+    _kind_of_checkpoints = _JoinCheckpoints
+    _checkpoints: _JoinCheckpoints
 
     def _share(self) -> float | None:
         return self._task.progress.share
@@ -176,19 +183,18 @@ class JoinAttempt(Attempt[LongTask]):
     def _errand(self, parameters: Any) -> Errand:
         split = Split.of(self._task)
         assert split is not None  # noqa: S101  # such a task is joined
-        self._results = PartResults(self._runtime, self._task.id, split, self._options.serializer)
-        return Join(parameters=parameters, results=self._results)
+        results = PartResults(self._runtime, self._task.id, split, self._options.serializer)
+        self._checkpoints.missed = results.missed
+        return Join(parameters=parameters, results=results)
 
     def _commit(self, outcome: Outcome) -> Reply:
-        if self._results is not None and self._results.open_parts:  # even if the author's code caught `OpenPart`
-            return self._reopen()
-        return super()._commit(outcome)
-
-    def _outcome_of(self, exc: BaseException) -> Outcome:
-        cause = stands_for(exc)
-        if isinstance(cause, DamagedPartError):
-            return Failed(cause=cause, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True)
-        return super()._outcome_of(exc)
+        missed = self._checkpoints.missed
+        if missed is None or isinstance(outcome, Lost):
+            return super()._commit(outcome)
+        if missed.damaged is not None:  # even if the author's code has gone on without it
+            cause = missed.damaged
+            return self._fail(Failed(cause=cause, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True))
+        return self._reopen() if missed.open else super()._commit(outcome)
 
     def _reopen(self) -> Reply:
         """Let the parts that are not done be worked on; the join begins again after them."""

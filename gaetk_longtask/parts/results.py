@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 from gaetk_longtask.exceptions import DamagedDataError
@@ -14,12 +15,23 @@ from gaetk_longtask.splits import Split
 from gaetk_longtask.status import Status
 
 
-class DamagedPartError(DamagedDataError):
-    """The result of a part is missing, incomplete or changed."""
-
-
 class OpenPart(BaseException):  # not an error: it ends the join, as `HandedOver` does
     """A part is not done, although the join has begun."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Missed:
+    """What was accessed and not found. The join must not have a result then, even if the author's code goes on."""
+
+    open: bool = False  #: whether a part was not done
+    damaged: DamagedDataError | None = None
+
+    def check(self) -> None:
+        """Raise what accessing it has raised."""
+        if self.damaged is not None:
+            raise self.damaged
+        if self.open:
+            raise OpenPart
 
 
 class PartResults(Sequence[Any]):
@@ -35,10 +47,9 @@ class PartResults(Sequence[Any]):
         split: Split,
         serializer: Serializer,
         numbers: range | None = None,
-        open_parts: set[int] | None = None,
+        missed: Missed | None = None,
     ) -> None:
-        #: The parts that were accessed and are not done; also of all slices.
-        self.open_parts: set[int] = set() if open_parts is None else open_parts
+        self.missed = missed or Missed()  #: also of all slices
         self._runtime = runtime
         self._task_id = task_id
         self._split = split
@@ -58,7 +69,7 @@ class PartResults(Sequence[Any]):
         """Load one result, or return a slice that loads each result when it is accessed."""
         if isinstance(index, slice):
             numbers = self._numbers[index]
-            return PartResults(self._runtime, self._task_id, self._split, self._serializer, numbers, self.open_parts)
+            return PartResults(self._runtime, self._task_id, self._split, self._serializer, numbers, self.missed)
         return self._load(self._numbers[index])
 
     def __iter__(self) -> Iterator[Any]:
@@ -74,12 +85,17 @@ class PartResults(Sequence[Any]):
         return self._split.name(self._task_id, number)
 
     def _value(self, number: int, part: LongTaskPart | None) -> Any:
-        if part is None:
-            raise DamagedPartError(f"Part {number} of {self._task_id[:8]} is missing.")
-        if part.status is not Status.DONE:
-            self.open_parts.add(number)
+        if part is not None and part.status is not Status.DONE:
+            self.missed.open = True
             raise OpenPart
         try:
-            return self._runtime.load_result(part, self._serializer)
+            return self._read(part)
         except DamagedDataError as exc:
-            raise DamagedPartError(f"The result of part {number} can't be read: {exc}") from exc
+            message = f"The result of part {number} of {self._task_id[:8]} can't be read: {exc}"
+            self.missed.damaged = DamagedDataError(message)
+            raise self.missed.damaged from exc
+
+    def _read(self, part: LongTaskPart | None) -> Any:
+        if part is None:
+            raise DamagedDataError("It is missing.")
+        return self._runtime.load_result(part, self._serializer)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 from flask.testing import FlaskClient
 
 from gaetk_longtask import LongTask, PermanentTaskFailure, Status, TaskCancelled, maintenance
@@ -529,6 +530,50 @@ def test_a_damaged_result_of_a_part_fails_the_join_and_a_retry_splits_the_task_a
     queue.deliver_all(client)
     found = load(app, task)
     assert (found.status, found.parts, found.failures) == (Status.FAILED, None, 1)
+    press(client, url_of(task), "retry")
+    queue.deliver_all(client)
+    assert (result_of(client, task), letters.log.count("split")) == (ALL, 2)
+
+
+def swallow(handler: Any, results: Any) -> str:
+    found = []
+    for number in range(len(results)):
+        try:
+            found.append(results[number])
+        except Exception:  # noqa: BLE001  # what the author may do
+            found.append("?")
+    return "".join(found)
+
+
+def give_up(handler: Any, results: Any) -> str:
+    try:
+        return "".join(results)
+    except Exception as exc:
+        raise PermanentTaskFailure("Something is wrong.") from exc
+
+
+def go_on_by_checkpoints(handler: Any, results: Any) -> str:
+    clock = services_of(current_app).clock
+    for number in range(handler.resumed_from or 0, len(results)):
+        with suppress(Exception):
+            _ = results[number]
+        clock.advance(timedelta(minutes=3))
+        handler.checkpoint(number + 1)
+    return ALL
+
+
+@pytest.mark.parametrize("join", [swallow, give_up, go_on_by_checkpoints])
+def test_a_join_that_does_not_care_about_a_damaged_result_fails_all_the_same(
+    app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters], join: Any
+) -> None:
+    letters.join = join
+    while split_of_or_none(app, task) is not Stage.JOINING:
+        queue.deliver(client)
+    change(app, parts_of(app)[0], result_blob=b"?")
+    queue.deliver_all(client)
+    found = load(app, task)
+    assert (found.status, found.parts, found.state_manifest, found.error) == (Status.FAILED, None, None, None)
+    letters.join = Letters.join
     press(client, url_of(task), "retry")
     queue.deliver_all(client)
     assert (result_of(client, task), letters.log.count("split")) == (ALL, 2)
