@@ -43,6 +43,10 @@ class Address:
         return f"{self.run}.{self.number}"
 
 
+#: The one with the longest text.
+LONGEST_ADDRESS = Address(run=999_999_999, number=MOST_PARTS - 1)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """How a task was split, as its entity keeps it."""

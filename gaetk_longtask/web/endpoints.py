@@ -54,7 +54,8 @@ def start(
     if cls is None:
         raise LongTaskError(unknown(endpoint))
     given = dict(url_values or {})
-    place, values = place_for(endpoint, given)
+    options = cls.options(runtime.config)
+    place, values = place_for(endpoint, given, in_parts=options.parallel is not None)
     if isinstance(parameters, dict):
         parameters = parameters | given | values
     base_url = runtime.config.base_url or place.base_url
@@ -76,7 +77,7 @@ def start(
             runtime,
             origin,
             parameters,
-            cls.options(runtime.config),
+            options,
             title=title,
             key=key,
             shared=cls.unique_key_shared,

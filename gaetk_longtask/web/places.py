@@ -17,9 +17,10 @@ from werkzeug.routing.exceptions import RequestRedirect, RoutingException
 from werkzeug.test import create_environ
 
 from gaetk_longtask.exceptions import ConfigurationError, LongTaskError
-from gaetk_longtask.info import job_url
+from gaetk_longtask.info import PART_FIELD, job_url
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.queues import EMULATOR_VARIABLE, LONGEST_URI
+from gaetk_longtask.splits import LONGEST_ADDRESS
 from gaetk_longtask.units import new_token
 from gaetk_longtask.web.current import current_runtime
 from gaetk_longtask.web.problems import ProblemError
@@ -40,8 +41,8 @@ class Place:
     base_url: str  #: scheme and host; empty if they are not known
 
 
-def place_of(asked: Request) -> Place:
-    """Return the place of the task that a visitor's request starts.
+def place_of(asked: Request, *, in_parts: bool) -> Place:
+    """Return the place of the task that a visitor's request starts, and which may be done in parts.
 
     Raises:
         ProblemError: the path is not UTF-8, has dot segments or is too long for the queue.
@@ -56,7 +57,7 @@ def place_of(asked: Request) -> Place:
         queue_path=quoted_path(_queue_root(asked) + asked.path),
         base_url=asked.host_url.rstrip("/"),
     )
-    _check_path(place)
+    _check_path(place, in_parts=in_parts)
     try:
         _arrive(asked.endpoint or "", asked.path)
     except LongTaskError as exc:
@@ -64,7 +65,7 @@ def place_of(asked: Request) -> Place:
     return place
 
 
-def place_for(endpoint: str, url_values: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
+def place_for(endpoint: str, url_values: Mapping[str, Any], *, in_parts: bool) -> tuple[Place, dict[str, Any]]:
     """Return the place of a task that code starts, and the arguments with which a request arrives there.
 
     Raise `LongTaskError` if the URL can't be built, or if it leads elsewhere or to other arguments.
@@ -75,7 +76,7 @@ def place_for(endpoint: str, url_values: Mapping[str, Any]) -> tuple[Place, dict
         message = f"The URL of {endpoint!r} can't be built. Check that url_values has all its arguments. {exc}"
         raise LongTaskError(message) from exc
     try:
-        _check_path(place)
+        _check_path(place, in_parts=in_parts)
     except ProblemError as exc:
         raise LongTaskError(f"{exc} The path is {place.path[:80]!r}.") from exc
     rule, values = _arrive(endpoint, inner)
@@ -128,10 +129,13 @@ def _is_same(rule: Rule, name: str, given: Any, found: Any) -> bool:
         return False
 
 
-def _check_path(place: Place) -> None:
+def _check_path(place: Place, *, in_parts: bool) -> None:
     if any(segment in (".", "..") for segment in unquote(place.queue_path).split("/")):
         raise ProblemError(HTTPStatus.BAD_REQUEST, "The path of this URL must not have dot segments, . or ..")
-    if len(job_url(place.queue_path, new_token(), JobName.EXECUTE)) > LONGEST_URI:
+    longest = job_url(place.queue_path, new_token(), JobName.EXECUTE)
+    if in_parts:
+        longest += f"&{PART_FIELD}={LONGEST_ADDRESS}"
+    if len(longest) > LONGEST_URI:
         raise ProblemError(HTTPStatus.REQUEST_URI_TOO_LONG, "The path of this URL is too long.")
 
 

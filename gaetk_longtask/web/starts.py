@@ -62,7 +62,8 @@ class Start:
         request = self._request
         check_query(request)
         check_length(request)
-        place = place_of(request)
+        options = self._hooks.options(self._runtime.config)
+        place = place_of(request, in_parts=options.parallel is not None)
         origin = Origin(
             endpoint=request.endpoint or "",
             path=place.path,
@@ -75,7 +76,6 @@ class Start:
         request.form  # noqa: B018  # raises if it can't be read, also where prepare_task does not read it
         origin = replace(origin, partial=request.method == "POST" and self._answers.has_parameters())
         self._answers.task_title = title_of(self._hooks, parameters)
-        options = self._hooks.options(self._runtime.config)
         key, shared = unique_key(self._hooks, parameters), self._hooks.unique_key_shared
         try:
             with reaching_the_store():

@@ -15,6 +15,7 @@ from werkzeug.test import Client
 
 from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, LongTaskManager
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
+from tests.in_parts import Letters
 from tests.support import services_of
 
 JSON = {"Accept": "application/json"}
@@ -163,6 +164,20 @@ def test_the_longest_path_starts_a_task_that_the_queue_takes(app: Flask, queue: 
     assert app.test_client().get("/report/" + "x" * room).status_code == 307
     assert app.test_client().get("/report/" + "x" * (room + 1)).status_code == 414
     assert [len(task.request.uri) for task in queue.tasks] == [2083]
+
+
+def test_the_longest_path_of_a_task_in_parts_leaves_room_for_the_address_of_each_part(
+    app: Flask, queue: InMemoryQueue
+) -> None:
+    app.add_url_rule("/letters/<name>", view_func=Letters.as_view("letters"))
+    room = 2083 - len("/letters/?_longtaskjob=execute&_longtaskid=&_longtaskpart=999999999.999") - 22
+    client = app.test_client()
+    assert client.get("/letters/" + "x" * room).status_code == 307
+    assert client.get("/letters/" + "x" * (room + 1)).status_code == 414
+    with app.app_context(), pytest.raises(LongTaskError, match="too long"):
+        LongTaskManager.start("letters", {}, url_values={"name": "x" * (room + 1)})
+    queue.deliver_all(client)
+    assert [len(each.request.uri) for each in queue.delivered[1:-1]] == [2083 - len("99999999") - len("99")] * 8
 
 
 def test_a_rule_by_method_that_leads_the_queue_to_another_endpoint_is_refused(
