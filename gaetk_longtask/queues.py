@@ -60,11 +60,16 @@ class Delivery:
 
     task_id: str = field(repr=False)
     execute_key: str = field(repr=False)
-    task_name: str = ""  #: the name of the Cloud Tasks task, the same for each of its deliveries
+    #: The name of the Cloud Tasks task, the same for each of its deliveries; empty if a queue does not say.
+    task_name: str = ""
     retry_count: int = 0  #: rises with each of its deliveries
     part: Address | None = None  #: the part of the task that it is for; None: the task itself
     endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
     healing: bool = False  #: whether it comes of a healing, because the task was due; there will be another one
+
+    def is_named(self, name: str | None) -> bool:
+        """Return whether it is a delivery of the Cloud Tasks task of this name."""
+        return bool(self.task_name) and self.task_name == name
 
 
 class Objection(Enum):
@@ -79,7 +84,11 @@ class Objection(Enum):
 
 
 class TaskQueue(Protocol):
-    """Delivers at least once, in any order, until the answer is 2xx."""
+    """Delivers at least once, in any order, until the answer is 2xx.
+
+    All deliveries of one request have the same header ``X-AppEngine-TaskName``, and ``X-AppEngine-TaskRetryCount``
+    counts them from 0. Without these headers, the work of a worker that died is taken over later.
+    """
 
     def check(self) -> None:
         """Check the settings before anything is stored.

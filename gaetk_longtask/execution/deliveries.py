@@ -16,6 +16,7 @@ from gaetk_longtask.execution.part_attempts import JoinAttempt, PartAttempt, Spl
 from gaetk_longtask.execution.replies import Reply, following, objecting
 from gaetk_longtask.models import LongTask, LongTaskPart, WorkUnit
 from gaetk_longtask.parts import tending
+from gaetk_longtask.parts.following import Followed, enqueue_join
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.parts.transitions import resume
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot
@@ -69,14 +70,16 @@ def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> R
     if task.status is not Status.STARTED:
         change = runtime.store.change(task.id, partial(resume, delivery=delivery))
     else:
-        again = task.delivered_by == delivery.task_name
+        again = delivery.is_named(task.delivered_by)
         change = runtime.store.change(task.id, partial(transitions.heal, early=again))
     reason = "the parts are at work"
     if not change.applied or change.task is None:
         return Reply(code=200, reason=reason)
-    if not transitions.works_in_parts(change.task):  # it is too old, or its join has begun meanwhile
-        return Reply(code=200, reason=reason, ended=change.task)
-    return following(tending.tend(runtime, change.task), reason)
+    if transitions.works_in_parts(change.task):
+        return following(tending.tend(runtime, change.task), reason)
+    # It is too old, or its join has begun meanwhile, which this delivery has then been the one to enqueue.
+    certain = enqueue_join(runtime, change.task)
+    return following(Followed(certain=certain, ended=change.task), reason)
 
 
 def _deliver_part(
@@ -107,8 +110,9 @@ def _deliver_part(
     if part is None:
         return Reply(code=200, reason="there is no such part")
     if claim.objection is Objection.BUSY:
-        own = part.delivered_by == delivery.task_name or part.task_fence > task.fence
-        return Reply(code=409 if own else 200, reason="another attempt works on the part")
+        may_be_own = delivery.is_named(part.delivered_by) or not delivery.task_name
+        comes_again = may_be_own or part.task_fence > task.fence
+        return Reply(code=409 if comes_again else 200, reason="another attempt works on the part")
     if claim.objection is not None:
         return _answer_ended(runtime, task, part, delivery)
     if part.status.ended:  # it has failed too often
@@ -131,7 +135,7 @@ def _answer_ended(runtime: Runtime, task: LongTask, part: LongTaskPart | None, d
 
     Only the delivery that has worked on the part speaks for its lane; it may have ended before it followed up.
     """
-    if part is None or part.delivered_by != delivery.task_name or part.status not in (Status.DONE, Status.FAILED):
+    if part is None or not delivery.is_named(part.delivered_by) or part.status not in (Status.DONE, Status.FAILED):
         return Reply(code=200, reason="there is nothing left to do")
     return followed(runtime, task, part, again=True)
 
@@ -144,11 +148,14 @@ def _task_is_silent(runtime: Runtime, task: LongTask, delivery: Delivery) -> boo
 
 
 def _part_is_silent(runtime: Runtime, task: LongTask, part: LongTaskPart, delivery: Delivery) -> bool:
-    snapshot = runtime.progress.read(lane_id(task.id, lane_in(part.id)))
     mine = part.task_fence, number_in(part.id), part.fence
-    said = None if snapshot is None else (snapshot.fence, snapshot.part or 0, snapshot.part_fence or 0)
-    unheard = said is not None and said < mine
-    return _owner_is_dead(runtime, part, delivery, snapshot if said == mine else None, unheard=unheard)
+    snapshot = runtime.progress.read(lane_id(task.id, lane_in(part.id)))
+    if snapshot is None:
+        told = runtime.progress.read(task.id)
+        has_news = told is not None and told.fence == task.fence and told.info.progress.parts is not None
+        return _owner_is_dead(runtime, part, delivery, None, unheard=has_news)
+    said = snapshot.fence, snapshot.part or 0, snapshot.part_fence or 0
+    return _owner_is_dead(runtime, part, delivery, snapshot if said == mine else None, unheard=said < mine)
 
 
 def _owner_is_dead(
@@ -158,9 +165,10 @@ def _owner_is_dead(
 
     Only a later delivery of the owner's Cloud Tasks task may take over. Such a delivery comes when the earlier one has
     ended without an answer, or has passed its deadline. A duplicate has no higher retry count. `snapshot` is the
-    owner's last one; `unheard` says that there is one of an earlier owner only. A missing snapshot proves nothing.
+    owner's last one; `unheard` says that there is one of an earlier owner only, or of the task alone. Without any, the
+    store may have lost it.
     """
-    if unit.delivered_by != delivery.task_name or unit.delivery_retries >= delivery.retry_count:
+    if not delivery.is_named(unit.delivered_by) or unit.delivery_retries >= delivery.retry_count:
         return False
     now: datetime = runtime.clock()
     if unheard:  # the owner has not sent a beat yet

@@ -37,7 +37,7 @@ def follow_up(runtime: Runtime, task_id: str, part: LongTaskPart, *, again: bool
     if task.status is not Status.STARTED:  # it has ended, or was retried: its own delivery looks after the lanes
         return Followed()
     if split.stage is Stage.JOINING:
-        return Followed(certain=_enqueue_join(runtime, task)) if again else Followed()
+        return Followed(certain=enqueue_join(runtime, task)) if again else Followed()
     store = PartStore(runtime, task, split)
     if following := store.first_open(lane_in(part.id)):
         return Followed(certain=enqueue_parts(runtime, task, split, [following]))
@@ -54,10 +54,11 @@ def begin_join(runtime: Runtime, task: LongTask, split: Split, *, again: bool = 
     change = runtime.store.change(task.id, partial(transitions.join, run=split.run, fence=task.fence))
     if change.task is None or not (change.applied or again):
         return True
-    return _enqueue_join(runtime, change.task)
+    return enqueue_join(runtime, change.task)
 
 
-def _enqueue_join(runtime: Runtime, task: LongTask) -> bool:
+def enqueue_join(runtime: Runtime, task: LongTask) -> bool:
+    """Enqueue a task whose join no attempt works on; return whether that is certain, or not needed."""
     found = Split.of(task)
     waits = task.status is Status.STARTED and task.lease_until is None
     if found is None or found.stage is not Stage.JOINING or not waits:

@@ -306,6 +306,75 @@ def test_a_refused_delivery_of_the_join_is_repeated_by_the_last_part(
     assert (result_of(client, task), letters.log) == ("A", ["split", "a", "join"])
 
 
+def test_a_due_delivery_of_the_task_enqueues_the_join_that_has_begun_meanwhile(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    letters: type[Letters],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue.deliver(client)
+    store = services_of(app).store
+    claim = store.claim
+
+    def claim_and_wait(*args: Any, **more: Any) -> Any:
+        found = claim(*args, **more)
+        monkeypatch.undo()
+        while set(letters.log) < {"split", *"abcdefgh"}:
+            queue.deliver(client)
+        assert [number_in(queued) for queued in queue.tasks] == [None]
+        queue.tasks.clear()  # the delivery of the join is lost
+        return found
+
+    monkeypatch.setattr(store, "claim", claim_and_wait)
+    assert queue.deliver_again(client).status_code == 200
+    assert letters.log[-1] != "join"
+    queue.deliver_all(client)
+    assert result_of(client, task) == ALL
+
+
+# A queue that does not name its deliveries.
+
+
+def nameless(client: FlaskClient, queued: QueuedTask) -> int:
+    headers = {name: value for name, value in queued.headers.items() if name != "X-AppEngine-TaskName"}
+    return client.get(queued.request.uri, headers=headers).status_code
+
+
+def test_a_task_in_parts_is_done_by_a_queue_without_names_and_duplicates_enqueue_nothing(
+    app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    enqueued = []
+    while queue.tasks:
+        queued = queue.tasks.pop(0)
+        enqueued.append(number_in(queued))
+        assert nameless(client, queued) == 200
+        before = len(queue.tasks)
+        assert nameless(client, queued) == 200
+        assert len(queue.tasks) == before
+    assert result_of(client, task) == ALL
+    assert sorted(letters.log) == sorted(["split", "join", *"abcdefgh"])
+    assert enqueued.count(None) == 2
+
+
+def test_without_names_a_duplicate_of_a_part_that_works_comes_again(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    codes = []
+
+    def do(handler: Any, letter: str) -> str:
+        if letter == "a":
+            codes.append(nameless(client, first))
+        return letter.upper()
+
+    letters.do = do
+    queue.deliver(client)
+    first = queue.tasks.pop(0)
+    codes.append(nameless(client, first))
+    assert codes == [409, 200]
+
+
 # The split.
 
 

@@ -783,6 +783,27 @@ def test_a_part_that_died_is_taken_over_when_its_delivery_comes_again(
     assert letters.log.count("a") == 2
 
 
+def test_a_part_that_died_before_it_could_say_anything_is_taken_over_as_soon(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    faults: Faults,
+    progress: InMemoryProgressStore,
+    letters: type[Letters],
+) -> None:
+    queue.deliver(client)
+    faults.crash_at_commit(0, before=False)
+    with pytest.raises(Crash):
+        queue.deliver(client)
+    faults.stop()
+    assert f"{task.id}.0" not in progress.stored
+    clock.advance(timedelta(seconds=2))  # its lease would last for two minutes
+    queue.deliver_all(client)
+    assert (result_of(client, task), letters.log.count("a")) == (ALL, 1)
+
+
 def test_a_poll_that_finds_silence_reads_datastore_once(
     client: FlaskClient,
     task: LongTask,
