@@ -91,11 +91,8 @@ def _is_of(task: LongTask, part: LongTaskPart) -> bool:
 
 
 def enqueue_parts(runtime: Runtime, task: LongTask, split: Split, names: Iterable[str]) -> bool:
-    """Enqueue parts, and each of them even if another one can't be; return whether all are certain."""
-    certain = True
-    for name in names:
-        certain = send_certainly(runtime, request_for_part(task, split, number_in(name))) and certain
-    return certain
+    """Enqueue parts, up to the first one that is not certain; return whether all are."""
+    return all(send_certainly(runtime, request_for_part(task, split, number_in(name))) for name in names)
 
 
 def request_for_part(task: LongTask, split: Split, number: int) -> QueueRequest:

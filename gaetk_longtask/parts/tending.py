@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from gaetk_longtask import limits
@@ -23,6 +23,8 @@ from gaetk_longtask.starting import request_again, send
 from gaetk_longtask.status import Status
 
 log = logging.getLogger(__name__)
+
+_LONGEST_LOOK = timedelta(seconds=5)  #: for enqueuing up to a hundred parts, one after the other
 
 
 def begin(runtime: Runtime, task: LongTask, split: Split) -> bool:
@@ -70,10 +72,14 @@ def _waits(part: LongTaskPart, task: LongTask, now: datetime, *, early: bool) ->
 
 
 def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTaskPart]) -> None:
-    """Enqueue parts in place of what was enqueued for their lanes by the last healing."""
+    """Enqueue parts in place of what was enqueued for their lanes by the last healing. A visitor may wait for this."""
+    ends_at = runtime.clock() + _LONGEST_LOOK
     for part in parts:
         request = request_for_part(task, split, number_in(part.id))
         try:
             send(runtime, request_again(request, task, lane_in(part.id)))
         except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
             log.warning("a part of %s is not certainly enqueued, healed when due: %s", task.id[:8], exc)
+            return
+        if runtime.clock() >= ends_at:
+            return  # what is left is healed when due

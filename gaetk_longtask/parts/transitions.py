@@ -56,6 +56,7 @@ def note(task: LongTask, now: datetime, *, run: int, fence: int, open_parts: int
         return None
     if open_parts < found.open_at_last_tend:
         task.heals = 0
+        task.due_at = min(task.due_at, now + limits.pause(0))  # this look has still made the pause longer
     found = replace(found, open_at_last_tend=open_parts)
     task.parts = found.stored()
     task.progress_stored = with_parts(task.progress, found, found.count - open_parts).stored()
@@ -73,11 +74,12 @@ def join(task: LongTask, now: datetime, *, run: int, fence: int) -> Effect | Non
 
 
 def reopen(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
-    """End a join that has met a part which is not done. It does not count as a failure."""
+    """End a join that has met a part which is not done. It does not count against ``max_attempts``."""
     found = Split.of(task)
     if found is None or not works(task, fence):
         return None
     task.parts = found.with_stage(Stage.WORKING).stored()
+    task.forgiven += 1  # a part that no query finds would have this go on for ever
     task.lease_until = None
     task.due_at = now
     return Effect()

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 
 from gaetk_longtask import LongTask, PermanentTaskFailure, Status, TaskCancelled, maintenance
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.limits import MOST_FAILURES
 from gaetk_longtask.models import LongTaskChunk, LongTaskPart, LongTaskTraceback
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.payloads.manifests import set_stored
@@ -660,6 +661,17 @@ def test_a_join_that_meets_a_part_which_is_not_done_waits_for_it_and_counts_no_f
     assert (load(app, task).failures, letters.log.count("join"), letters.log.count("a")) == (0, 2, 2)
 
 
+def test_a_join_that_meets_a_part_which_no_query_finds_ends_the_task_after_a_while(
+    app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    while split_of_or_none(app, task) is not Stage.JOINING:
+        queue.deliver(client)
+    change(app, parts_of(app)[0], status_name=Status.READY.value)
+    queue.deliver_all(client)
+    assert load(app, task).status is Status.FAILED
+    assert letters.log.count("join") == MOST_FAILURES
+
+
 # What waits for too long.
 
 
@@ -730,10 +742,39 @@ def test_healing_pauses_for_at_most_fifteen_minutes_and_less_after_progress(
         assert found.due_at - clock() <= timedelta(minutes=15)
     assert found.due_at - clock() == timedelta(minutes=15)
     queue.deliver(client)
-    for _ in range(2):
-        clock.advance(timedelta(minutes=16))
-        sweep(app)
-    assert load(app, task).due_at - clock() <= timedelta(minutes=2)
+    clock.advance(timedelta(minutes=16))
+    sweep(app)
+    assert load(app, task).due_at - clock() == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("trouble", [EnqueueUncertainError("no answer"), EnqueueRefusedError("no"), None], ids=type)
+def test_a_look_after_the_lanes_takes_a_few_seconds_at_most_whatever_the_queue_does(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    trouble: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue.deliver(client)
+    queue.tasks.clear()
+    enqueue, asked = queue.enqueue, []
+
+    def enqueue_slowly(request: Any) -> None:
+        clock.advance(timedelta(seconds=4))
+        asked.append(request)
+        if trouble is not None:
+            raise trouble
+        enqueue(request)
+
+    clock.advance(timedelta(minutes=2))
+    monkeypatch.setattr(queue, "enqueue", enqueue_slowly)
+    sweep(app)
+    assert len(asked) == (2 if trouble is None else 1)
+    monkeypatch.undo()
+    finish(app, client, queue, clock)
+    assert result_of(client, task) == ALL
 
 
 def test_a_part_that_works_is_left_alone_by_healing(
