@@ -89,7 +89,8 @@ def print_parts(found: list[OpenPart]) -> None:
         )
 
 
-def _parts_done(news: Snapshot | None) -> str:
+def parts_done(news: Snapshot | None) -> str:
+    """Return how many parts of a task are done as text; empty if it is not known, or done in one piece."""
     parts = news.info.progress.parts if news else None
     return f"{parts.done} of {parts.total}" if parts else ""
 
@@ -128,7 +129,7 @@ def particulars(news: Snapshot | None) -> dict[str, str | None]:
     phase, facts = progress.phase, progress.facts
     return {
         "progress": said(news),
-        "parts": f"{_parts_done(news)} done" if progress.parts else None,
+        "parts": f"{parts_done(news)} done" if progress.parts else None,
         "phase": f"{phase.name} ({phase.number} of {phase.count})" if phase else None,
         "facts": ", ".join(f"{name} {value}" for name, value in facts.items()) or None,
     }
@@ -167,7 +168,7 @@ def print_rows(rows: list[Row], now: datetime) -> None:
         "AGE": [span(now - row.created_at) for row in rows],
         "ATTEMPTS": [row.attempts for row in rows],
         "PROGRESS": [said(row.live) for row in rows],
-        "PARTS": [_parts_done(row.live) for row in rows],
+        "PARTS": [parts_done(row.live) for row in rows],
         "TITLE": [row.title or "" for row in rows],
         "USER": [row.created_by or "" for row in rows],
         "REASON": [_short(row.reason) for row in rows],

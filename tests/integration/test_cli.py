@@ -336,7 +336,7 @@ def test_a_task_that_has_failed_says_why(app: Flask, invoke: Invoke, queue: InMe
         queue.deliver_all(app.test_client())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching.time, "sleep", work)
+        patch.setattr(watching, "sleep", work)
         result = invoke("start", "report", "--parameters", '{"fails": true}', "--wait")
     assert result.exit_code == 1
     assert re.search(r"^there is no such month \(reference [0-9a-f]{8}\)$", result.stderr, re.MULTILINE)
@@ -352,7 +352,7 @@ def test_waiting_heals_what_the_queue_has_lost(
         queue.deliver_all(app.test_client())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching.time, "sleep", pass_a_minute)
+        patch.setattr(watching, "sleep", pass_a_minute)
         assert invoke("start", "report", "--wait").exit_code == 0
 
 

@@ -404,7 +404,7 @@ def test_watch_ends_with_the_task(
     from gaetk_longtask.operators.cli import watching
 
     task = start(app)
-    monkeypatch.setattr(watching.time, "sleep", lambda seconds: queue.deliver_all(app.test_client()))
+    monkeypatch.setattr(watching, "sleep", lambda seconds: queue.deliver_all(app.test_client()))
     result = invoke("watch", task.id[:8])
     assert (result.exit_code, result.stderr) == (0, "Starting\n")
     assert result.stdout.startswith(f"{task.id} done ")

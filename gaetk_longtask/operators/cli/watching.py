@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
+from time import sleep
 from typing import Any, Protocol, TextIO
 
 import click
@@ -31,13 +31,15 @@ class _View(Protocol):
 
 
 class Lines:
-    """A line for each change of the message or the percentage."""
+    """A line for each change of the message, the percentage or the number of parts that are done."""
 
     _last = ""
 
     def show(self, news: Snapshot) -> None:
         """Print a line if anything has changed."""
-        if (now := output.said(news)) != self._last:
+        done = output.parts_done(news)
+        now = output.said(news) + (f" ({done} parts done)" if done else "")
+        if now != self._last:
             click.echo(output.printable(now), err=True)
             self._last = now
 
@@ -59,7 +61,8 @@ class Bar:
         self._bar.set_description_str(output.printable(phase + progress.message), refresh=False)
         facts = [f"{name} {value}" for name, value in progress.facts.items()]
         left = [] if progress.eta_seconds is None else [f"{progress.eta_seconds:.0f} s left"]
-        self._bar.set_postfix_str(output.printable(", ".join(left + facts)), refresh=False)
+        parts = [f"{done} parts done"] if (done := output.parts_done(news)) else []
+        self._bar.set_postfix_str(output.printable(", ".join(left + parts + facts)), refresh=False)
         self._bar.n = progress.percent or 0
         self._bar.refresh()
 
@@ -74,7 +77,7 @@ def follow(runtime: Runtime, task: LongTask) -> LongTask:
     try:
         while not task.status.ended:
             view.show(listing.latest(runtime, task))
-            time.sleep(POLL_SECONDS)
+            sleep(POLL_SECONDS)
             task = heal(runtime, runtime.store.get(task.id) or task)
         if isinstance(view, Bar):
             view.show(listing.latest(runtime, task))

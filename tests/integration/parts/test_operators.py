@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from gaetk_longtask import LongTask, PermanentTaskFailure
+from gaetk_longtask.operators.cli import watching
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
 from tests.in_parts import Letters
 from tests.integration.conftest import Invoke
@@ -54,6 +56,21 @@ def test_the_command_line_shows_the_first_open_part_of_each_row(
     assert [part["number"] for part in found["open_parts"]] == [2, 3, 5]
     assert found["parts"] == {"done": 1, "total": 8}
     assert "1 of 8" in invoke("list").output
+
+
+def test_who_waits_for_a_task_in_parts_reads_how_many_are_done(
+    client: FlaskClient, queue: InMemoryQueue, invoke: Invoke, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pass_time(seconds: float) -> None:
+        clock.advance(timedelta(seconds=2))
+        queue.deliver(client)
+
+    monkeypatch.setattr(watching, "sleep", pass_time)
+    lines = invoke("start", "letters", "--wait").stderr.splitlines()
+    numbers = [int(found[1]) for line in lines if (found := re.search(r"\((\d) of 8 parts done\)$", line))]
+    assert numbers[0] == 0
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 4
 
 
 def test_a_part_that_has_failed_is_shown_with_its_reason_and_reference(
