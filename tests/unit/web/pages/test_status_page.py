@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 import gaetk_longtask
 from gaetk_longtask import Status, StatusPage
-from gaetk_longtask.info import Progress
+from gaetk_longtask.info import Parts, Progress
 from gaetk_longtask.operators.access import OperatorPage
 from gaetk_longtask.operators.many_pages import ManyPage
 from gaetk_longtask.operators.pages import StatisticsPage, TaskPage, TasksPage
@@ -469,14 +469,35 @@ def test_the_error_of_an_attempt_that_is_retried_is_not_the_tasks() -> None:
     assert document_of(Status.ERROR, error_reference="00c0ffee")["error"] is None
 
 
+def test_the_parts_of_a_task_are_on_the_page_in_its_language_and_in_the_document_as_numbers() -> None:
+    snapshot = snapshot_of(progress=Progress(share=0.5, parts=Parts(done=999, total=1000)))
+    assert page_of(snapshot).parts_done == "Parts done: 999 of 1,000"
+    assert page_of(snapshot, language=GERMAN).parts_done == "Fertige Teile: 999 von 1.000"
+    assert page_of(snapshot).document()["parts"] == {"done": 999, "total": 1000}
+
+
+def test_a_task_in_one_piece_says_nothing_about_parts() -> None:
+    page = page_of(snapshot_of(progress=HALF_WAY))
+    assert (page.parts, page.parts_done) == (None, "")
+    assert "parts" not in page.document()
+
+
+@pytest.mark.parametrize("parts", [None, Parts(done=999, total=1000)], ids=["in one piece", "in parts"])
 @pytest.mark.parametrize("status", list(Status))
-def test_the_document_of_an_ordinary_task_has_at_most_650_bytes(status: Status) -> None:
+def test_the_document_of_an_ordinary_task_has_at_most_650_bytes(status: Status, parts: Parts | None) -> None:
     document = document_of(
         status,
         seconds=599.94,
         path="/reports/intrastat/2010-12",
         attempt=5,
-        progress=Progress(message="Reading the invoices of 2010-12-31", step=123456, total_steps=541909, eta_seconds=3),
+        progress=Progress(
+            message="Reading the invoices of 2010-12-31",
+            step=0 if parts else 123456,
+            total_steps=0 if parts else 541909,
+            share=0.998 if parts else None,
+            eta_seconds=3,
+            parts=parts,
+        ),
         error="There are no invoices in December 2031.",
         ended_at=NOW if status.ended else None,
     )
