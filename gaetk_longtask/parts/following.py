@@ -33,7 +33,7 @@ def follow_up(runtime: Runtime, task_id: str, part: LongTaskPart, *, again: bool
     if task is None or split is None or split.run != run_in(part.id):
         return Followed()  # deleted, or split again
     if part.status is Status.FAILED:
-        return fail_by(runtime, task, part)
+        return fail_by(runtime, task, split, part)
     if task.status is not Status.STARTED:  # it has ended, or was retried: its own delivery looks after the lanes
         return Followed()
     if split.stage is Stage.JOINING:
@@ -66,20 +66,20 @@ def enqueue_join(runtime: Runtime, task: LongTask) -> bool:
     return hand_on(runtime, task)
 
 
-def fail_by(runtime: Runtime, task: LongTask, part: LongTaskPart) -> Followed:
+def fail_by(runtime: Runtime, task: LongTask, split: Split, part: LongTaskPart) -> Followed:
     """Fail the task, if the part has failed in its present run."""
     if task.status.ended:
         return Followed(ended=task if _is_of(task, part) else None)
     if part.task_fence != task.fence:
         return Followed()
-    latest = last_failure(part)
+    failure = last_failure(part)
     fail = partial(
         transitions.fail_by_part,
         part=part,
         fence=task.fence,
-        forget_parts=latest is not None and latest.cause == Cause.DAMAGED_INPUT,
+        forget_parts=failure is not None and failure.cause == Cause.DAMAGED_INPUT,
         raised=raised_in(part),
-        latest=runtime.progress.read(task.id),
+        progress=PartStore(runtime, task, split).progress.latest(),
     )
     change = runtime.store.change(task.id, fail)
     return Followed(ended=change.task if change.applied else None)

@@ -59,7 +59,10 @@ class LaneProgress(ProgressStore):
         self._floor = 0.0  #: the longest bar that was told while this attempt worked; the store may have lost it
 
     def write(self, snapshot: Snapshot) -> Written:
-        """Store the news of a lane. They are outdated as soon as the task does not want its parts any more."""
+        """Store the news of a lane. They are outdated as soon as the task does not want its parts any more.
+
+        Those of the task are written when they are old, and when an attempt has ended and no other one would do so.
+        """
         written = self._store.write(snapshot)
         if written is not Written.YES:
             return written
@@ -68,9 +71,17 @@ class LaneProgress(ProgressStore):
             if told.fence > snapshot.fence or (told.fence == snapshot.fence and told.info.status.ended):
                 return Written.OUTDATED
             self._floor = max(self._floor, told.info.progress.share or 0.0)
-        if told is None or told.fence < snapshot.fence or self._is_old(told):
-            self._store.write(self._sum(snapshot.fence, self._listen(snapshot.fence)))
+        is_old = told is None or told.fence < snapshot.fence or self._is_old(told)
+        if is_old or snapshot.info.status is not Status.STARTED:
+            heard = self._listen(snapshot.fence)
+            now = self._clock()
+            if is_old or all(each.is_silent(now) for each in heard.working):
+                self._store.write(self._sum(snapshot.fence, heard))
         return written
+
+    def latest(self) -> Progress:
+        """Return the progress of the task, as all lanes have told it until now."""
+        return self._sum(self._task.fence, self._listen(self._task.fence)).info.progress
 
     def _is_old(self, told: Snapshot) -> bool:
         if told.beat_at is None:  # by the split, or by a retry: the store may have missed that its parts are at work

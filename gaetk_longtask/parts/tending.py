@@ -52,7 +52,7 @@ def tend(runtime: Runtime, task: LongTask, *, healing: bool = False, early: bool
     parts = store.load(list(firsts.values()))
     for part in parts:
         if part.status is Status.FAILED and part.task_fence == task.fence:
-            return fail_by(runtime, task, part)
+            return fail_by(runtime, task, split, part)
     now = runtime.clock()
     waiting = [part for part in parts if _waits(part, task, now, early=early)]
     if not healing:

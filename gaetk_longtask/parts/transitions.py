@@ -11,7 +11,6 @@ from gaetk_longtask.failures import Raised, adopt
 from gaetk_longtask.info import Parts, Progress
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.payloads.manifests import set_stored
-from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.splits import Split, Stage, number_in
 from gaetk_longtask.status import Status
@@ -93,16 +92,15 @@ def fail_by_part(
     fence: int,
     forget_parts: bool,
     raised: Raised | None,
-    latest: Snapshot | None = None,
+    progress: Progress,
 ) -> Effect | None:
-    """Fail a task one of whose parts has failed for good, and keep the progress of its `latest` snapshot.
+    """Fail a task one of whose parts has failed for good.
 
     With `forget_parts`, a retry splits it again.
     """
     if not owns(task, fence) or not works_in_parts(task):
         return None
-    if latest is not None and latest.fence == fence and latest.info.progress.parts is not None:
-        task.progress_stored = latest.info.progress.stored()
+    task.progress_stored = progress.stored()
     adopt(task, part, number_in(part.id))
     if forget_parts:
         task.parts = None

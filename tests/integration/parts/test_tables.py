@@ -254,6 +254,36 @@ def test_a_part_that_fails_too_often_fails_the_task_with_its_error_and_reference
     assert "We tried 3 times" in client.get(url_of(task), headers={"Accept": "text/html"}).text
 
 
+def test_a_task_that_fails_within_a_second_says_how_many_parts_were_done(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    letters.do = fail_at("f", PermanentTaskFailure("no f today"))
+    queue.deliver_all(client)
+    document = polled(client, url_of(task))
+    assert (document["status"], document["parts"]) == ("failed", {"done": 3, "total": 8})
+
+
+def test_while_a_part_waits_for_its_next_attempt_the_page_says_how_many_are_done(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    letters.do = fail_at("c", ValueError("not yet"))
+    letters.letters = "abc"
+    for _ in range(4):
+        queue.deliver(client)
+    document = polled(client, url_of(task))
+    assert (document["status"], document["parts"]) == ("started", {"done": 2, "total": 3})
+
+
+def test_each_part_that_is_done_counts_at_once_if_no_other_one_works(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue
+) -> None:
+    seen = []
+    for _ in range(9):
+        queue.deliver(client)
+        seen.append(polled(client, url_of(task))["parts"]["done"])
+    assert seen == list(range(9))
+
+
 def test_a_message_for_the_visitor_is_shown(
     client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
 ) -> None:

@@ -100,6 +100,19 @@ def test_the_news_of_the_task_are_written_once_a_second(rowing: Rowing) -> None:
     assert rowing.say(rowing.news(0, 0.7), seconds=0.5).share == 0.7 / 8
 
 
+def test_an_end_is_told_at_once_if_no_other_part_works_and_would_tell_it(rowing: Rowing) -> None:
+    rowing.clock.advance(timedelta(seconds=2))
+    rowing.say(rowing.news(0, 0.5), rowing.news(1, 0.5), seconds=0)
+    assert rowing.say(rowing.news(1, 1.0, done=True), seconds=0.1).parts == Parts(done=0, total=7)
+    assert rowing.say(rowing.news(0, 1.0, done=True), seconds=0.1).parts == Parts(done=2, total=7)
+
+
+def test_an_end_is_told_at_once_if_the_worker_of_the_other_part_is_dead(rowing: Rowing) -> None:
+    rowing.say(rowing.news(1, 0.5))
+    rowing.say(rowing.news(0, 0.5), seconds=10)
+    assert rowing.say(rowing.news(0, 1.0, done=True), seconds=0.1).parts == Parts(done=1, total=7)
+
+
 def test_the_bar_never_goes_back_when_a_part_begins_again(rowing: Rowing) -> None:
     assert rowing.say(rowing.news(0, 0.9)).share == 0.9 / 8
     assert rowing.say(rowing.news(0, 0.0, fence=2)).share == 0.9 / 8

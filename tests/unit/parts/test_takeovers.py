@@ -121,6 +121,12 @@ def a_failed_part(**values: Any) -> LongTaskPart:
     return part
 
 
+def failed_by(task: LongTask, *, forget_parts: bool) -> Effect | None:
+    """Fail a task by one of its parts that has failed in its first run."""
+    part = a_failed_part()
+    return rules.fail_by_part(task, NOW, part=part, fence=1, forget_parts=forget_parts, raised=None, progress=PROGRESS)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -134,7 +140,10 @@ def a_failed_part(**values: Any) -> LongTaskPart:
 def test_a_part_fails_no_task_that_does_not_wait_for_it(values: dict[str, Any]) -> None:
     task = a_task(**values)
     before = everything(task)
-    assert rules.fail_by_part(task, NOW, part=a_failed_part(), fence=1, forget_parts=False, raised=None) is None
+    assert (
+        rules.fail_by_part(task, NOW, part=a_failed_part(), fence=1, forget_parts=False, raised=None, progress=PROGRESS)
+        is None
+    )
     assert everything(task) == before
 
 
@@ -142,7 +151,10 @@ def test_after_a_damaged_input_nothing_is_left_of_the_split_nor_of_a_join_that_h
     task = a_task()
     set_stored(task, "state", stored())
     set_stored(task, "result", stored())
-    assert rules.fail_by_part(task, NOW, part=a_failed_part(), fence=1, forget_parts=True, raised=None) is not None
+    assert (
+        rules.fail_by_part(task, NOW, part=a_failed_part(), fence=1, forget_parts=True, raised=None, progress=PROGRESS)
+        is not None
+    )
     assert (task.parts, task.state_manifest, task.result_manifest) == (None, None, None)
 
 
