@@ -14,7 +14,7 @@ try:
         TooLargeError,
         UnknownTaskError,
     )
-    from gaetk_longtask.info import Progress, TaskInfo
+    from gaetk_longtask.info import Part, Parts, Progress, TaskInfo
     from gaetk_longtask.models import LongTask
     from gaetk_longtask.payloads.serializers import JSONSerializer, PickleSerializer, Serializer, Signer
     from gaetk_longtask.payloads.yielded import YieldedResult
@@ -44,6 +44,8 @@ __all__ = [
     "LongTask",
     "LongTaskError",
     "LongTaskManager",
+    "Part",
+    "Parts",
     "PermanentTaskFailure",
     "PickleSerializer",
     "Progress",

@@ -13,7 +13,7 @@ from gaetk_longtask.config import Config
 from gaetk_longtask.contexts import NdbContexts
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.limits import CHUNK_GRACE
-from gaetk_longtask.models import WorkUnit
+from gaetk_longtask.models import LongTaskPart, WorkUnit
 from gaetk_longtask.payloads.chunks import ChunkNames, Reader
 from gaetk_longtask.payloads.encoding import decode
 from gaetk_longtask.payloads.manifests import Field, Stored
@@ -23,6 +23,7 @@ from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.queues import TaskQueue
+from gaetk_longtask.splits import input_field, number_in
 from gaetk_longtask.store import TaskStore
 
 
@@ -55,7 +56,9 @@ class Runtime:
         if stored is None:
             raise DamagedDataError(f"Task {task.id[:8]} has no stored {field}.")
         data = Reader(stored, task_id=task.id)
-        return decode(stored.manifest.layout, data, serializer, self.signer(task.id, field))
+        is_input = field == "parameters" and isinstance(task, LongTaskPart)
+        signer = self.signer(task.id, input_field(number_in(task.id)) if is_input else field)
+        return decode(stored.manifest.layout, data, serializer, signer)
 
     def load_result(self, task: WorkUnit, serializer: Serializer) -> Any:
         """Return a task's result as `load` does, but as a `YieldedResult` if it was yielded."""

@@ -114,6 +114,11 @@ def part_name(task_id: str, run: int, lanes: int, number: int) -> str:
     return f"{task_id}.{run:09}.{lane_of(number, lanes):03}.{number:04}"
 
 
+def input_field(number: int) -> str:
+    """Return how a `Signer`, and its messages, call what ``split_task`` has returned for a part."""
+    return f"part {number}"
+
+
 def lane_id(task_id: str, lane: int) -> str:
     """Return the id under which a progress store keeps the news of a lane."""
     return f"{task_id}.{lane}"

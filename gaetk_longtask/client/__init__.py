@@ -4,7 +4,13 @@ It needs ``requests``, which Google's client libraries install.
 """
 
 from gaetk_longtask.client.bar import ProgressBar, progress_text
-from gaetk_longtask.client.documents import LinksDocument, PhaseDocument, ProgressDocument, StatusDocument
+from gaetk_longtask.client.documents import (
+    LinksDocument,
+    PartsDocument,
+    PhaseDocument,
+    ProgressDocument,
+    StatusDocument,
+)
 from gaetk_longtask.client.tasks import (
     Client,
     ClientError,
@@ -19,6 +25,7 @@ __all__ = [
     "ClientError",
     "LinksDocument",
     "NoResultError",
+    "PartsDocument",
     "PhaseDocument",
     "ProblemAnswerError",
     "ProgressBar",

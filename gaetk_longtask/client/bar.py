@@ -26,7 +26,8 @@ class ProgressBar:
         text = _encodable(progress_text(document, bar_width=_BAR_WIDTH if self._moves else 0), self._out)
         progress = document["progress"]
         # A line of its own for each new estimate would only be noise.
-        shown = text if self._moves else (document["status"], progress["percent"], progress["message"])
+        news = document["status"], progress["percent"], progress["message"], document.get("parts")
+        shown = text if self._moves else news
         if shown == self._last:
             return
         self._last = shown
@@ -53,6 +54,8 @@ def progress_text(document: StatusDocument, *, bar_width: int = 0) -> str:
     if phase is not None:
         parts.append(f"{phase['number']}/{phase['count']} {phase['name']}")
     parts.append((works and progress["message"]) or document["error"] or document["status"])
+    if works and (done := document.get("parts")) is not None:
+        parts.append(f"({done['done']} of {done['total']} parts done)")
     if works and progress["eta_seconds"] is not None:
         parts.append(f"({progress['eta_seconds']:.0f} s left)")
     return "  " + "".join(char if char.isprintable() else " " for char in "  ".join(parts))

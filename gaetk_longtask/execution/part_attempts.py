@@ -27,7 +27,7 @@ from gaetk_longtask.progress.snapshot import Snapshot
 from gaetk_longtask.progress.stores import ProgressStore
 from gaetk_longtask.progress.time_left import TimeLeft
 from gaetk_longtask.runtime import Runtime
-from gaetk_longtask.splits import MOST_PARTS, Split, Stage, number_in, part_name
+from gaetk_longtask.splits import MOST_PARTS, Split, Stage, input_field, number_in, part_name
 from gaetk_longtask.starting import hand_on, send_certainly
 from gaetk_longtask.status import Status
 
@@ -36,14 +36,14 @@ _BATCH, _BATCH_BYTES = 500, 2_000_000
 _NO_PARTS = (str, bytes, bytearray, Mapping)  #: can be iterated over, but hardly are the parts that were meant
 
 
-class TooManyPartsError(LongTaskError):
-    """``split_task`` has returned more parts than a task can have."""
+class ImpossibleSplitError(LongTaskError):
+    """``split_task`` does what it never may; no other attempt would help."""
 
 
 class _WithoutCheckpoints(Checkpoints):
     def offer(self, state: Any) -> None:
         """Refuse a checkpoint."""
-        raise LongTaskError("split_task can't call checkpoint(). Call it in execute_part and join_parts.")
+        raise ImpossibleSplitError("split_task can't call checkpoint(). Call it in execute_part and join_parts.")
 
 
 class SplitAttempt(Attempt[LongTask]):
@@ -59,12 +59,13 @@ class SplitAttempt(Attempt[LongTask]):
 
     def _outcome(self, result: Any) -> Outcome:
         if result is None or isinstance(result, _NO_PARTS) or not isinstance(result, Iterable):
-            raise TypeError(f"split_task must return or yield parts, such as a list; not {describe_type(result)}.")
+            message = f"split_task must return or yield parts, such as a list; not {describe_type(result)}."
+            return Failed(cause=ImpossibleSplitError(message), permanent=True)
         count = self._store_parts(of_author(iter(result)))
         return Committed(reply=partial(self._commit_split, count))
 
     def _outcome_of(self, exc: BaseException) -> Outcome:
-        if isinstance(exc, TooManyPartsError):
+        if isinstance(exc, ImpossibleSplitError):
             return Failed(cause=exc, permanent=True)
         return super()._outcome_of(exc)
 
@@ -81,11 +82,11 @@ class SplitAttempt(Attempt[LongTask]):
         for piece in pieces:
             self._ownership.check()
             if count == MOST_PARTS:
-                raise TooManyPartsError(
+                raise ImpossibleSplitError(
                     f"split_task has returned more than {MOST_PARTS:,} parts. Put more work into each part."
                 )
             name = part_name(self._task.id, self._task.fence, self._lanes, count)
-            encoded = encode(piece, self._options.serializer, self._runtime.signer(name, "parameters"))
+            encoded = encode(piece, self._options.serializer, self._runtime.signer(name, input_field(count)))
             names = self._runtime.chunk_names(name, 0, self._options)
             stored = chunks.write(encoded, names, what="parameters")
             inline = len(stored.inline or b"")

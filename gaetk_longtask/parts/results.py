@@ -72,6 +72,10 @@ class PartResults(Sequence[Any]):
             return PartResults(self._runtime, self._task_id, self._split, self._serializer, numbers, self.missed)
         return self._load(self._numbers[index])
 
+    def __repr__(self) -> str:
+        """Show how many there are; the results are not loaded."""
+        return f"<the results of {len(self)} parts>"
+
     def __iter__(self) -> Iterator[Any]:
         """Load one result after the other, and request the next few while the caller uses one."""
         begun = ((number, LongTaskPart.begin_load_all([self._name(number)])) for number in self._numbers)

@@ -27,8 +27,8 @@ class WorkCalls:
     #: In `execute_task`: the last state that an earlier attempt has stored with `checkpoint`; None if there is none.
     resumed_from: Any = None
 
-    #: In `execute_part`: which part it is. It has a `number`, from 0, and a `total`.
-    part: Part | None = None
+    #: In `execute_part`: which part it is. It has a `number`, from 0, and a `total`; outside of an attempt, 0 and 1.
+    part: Part = Part(number=0, total=1)
 
     _reporter: Reporter | None = None
     _checkpoints: Checkpoints | None = None

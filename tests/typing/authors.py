@@ -39,9 +39,8 @@ class InParts(LongRunningTaskHandler):
         return ["2026-01", "2026-02"]
 
     def execute_part(self, parameters: dict[str, Any], part: str) -> dict[str, int]:
-        if self.part is not None:
-            assert_type(self.part.number, int)
-            assert_type(self.part.total, int)
+        assert_type(self.part.number, int)
+        assert_type(self.part.total, int)
         return {part: 1}
 
     def join_parts(self, parameters: dict[str, Any], results: Sequence[dict[str, int]]) -> Iterator[str]:

@@ -97,6 +97,12 @@ def test_a_message_that_the_output_can_not_encode_is_printed_all_the_same() -> N
     assert "Pr?fe ???" in out.read()
 
 
+def test_the_parts_that_are_done_are_shown_while_the_task_works() -> None:
+    parts = {"done": 3, "total": 12}
+    assert progress_text(document(parts=parts)) == "   25 %  Counting  (3 of 12 parts done)  (3 s left)"
+    assert "parts" not in progress_text(document(status="ready", parts=parts))
+
+
 def test_the_phase_is_shown_with_its_number() -> None:
     phase = {"name": "Checking", "number": 2, "count": 3}
     assert progress_text(document(progress={"phase": phase})) == "   25 %  2/3 Checking  Counting  (3 s left)"

@@ -11,7 +11,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskError, PermanentTaskFailure, Status, YieldedResult
+from gaetk_longtask import (
+    LongRunningTaskHandler,
+    LongTask,
+    LongTaskError,
+    Part,
+    PermanentTaskFailure,
+    Status,
+    YieldedResult,
+)
 from gaetk_longtask.testing import InMemoryProgressStore, InMemoryQueue, ManualClock
 from tests.in_parts import Letters, numbers_in, parts_of, result_of, url_of
 from tests.support import JSON, load, polled, start
@@ -243,7 +251,7 @@ def test_a_hook_is_told_once_of_the_end_of_a_task_in_parts(
         (lambda: "abc", "must return or yield parts"),
         (lambda: {"a": 1}, "must return or yield parts"),
         (lambda: 5, "must return or yield parts"),
-        (lambda: [object()], "can't"),
+        (lambda: ["a", object()], "part 1, of class object, can't be stored"),
     ],
     ids=["too many", "None", "a text", "a dict", "a number", "an object"],
 )
@@ -251,8 +259,6 @@ def test_what_split_task_must_not_return_fails_the_task_with_a_clear_message(
     make_app: Callable[..., Flask], queue: InMemoryQueue, parts: Callable[[], Any], said: str
 ) -> None:
     class Wrong(LongRunningTaskHandler):
-        max_attempts = 1
-
         def split_task(self, parameters: Any) -> Any:
             return parts()
 
@@ -263,8 +269,30 @@ def test_what_split_task_must_not_return_fails_the_task_with_a_clear_message(
     task = start(app, "wrong")
     queue.deliver_all(app.test_client())
     found = load(app, task)
-    assert found.status is Status.FAILED
+    assert (found.status, found.failures) == (Status.FAILED, 1)
     assert said in found.failed_attempts[-1]["message"]
+
+
+def test_a_part_can_be_called_without_a_task() -> None:
+    class Counts(LongRunningTaskHandler):
+        def split_task(self, parameters: Any) -> range:
+            return range(3)
+
+        def execute_part(self, parameters: Any, part: int) -> str:
+            return f"{self.part.number} of {self.part.total}"
+
+    handler = Counts()
+    assert handler.execute_part({}, 1) == "0 of 1"
+    handler.part = Part(number=1, total=3)
+    assert handler.execute_part({}, 1) == "1 of 3"
+
+
+def test_the_results_say_how_many_they_are(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
+) -> None:
+    letters.join = lambda handler, results: f"{results!r}, {results[:2]!r}"
+    queue.deliver_all(client)
+    assert result_of(client, task) == "<the results of 8 parts>, <the results of 2 parts>"
 
 
 def test_a_thousand_parts_are_accepted(make_app: Callable[..., Flask], queue: InMemoryQueue) -> None:
