@@ -60,14 +60,19 @@ class Runtime:
         signer = self.signer(task.id, input_field(number_in(task.id)) if is_input else field)
         return decode(stored.manifest.layout, data, serializer, signer)
 
-    def load_result(self, task: WorkUnit, serializer: Serializer) -> Any:
-        """Return a task's result as `load` does, but as a `YieldedResult` if it was yielded."""
+    def load_result(
+        self, task: WorkUnit, serializer: Serializer, *, on_error: Callable[[BaseException], object] | None = None
+    ) -> Any:
+        """Return a task's result as `load` does, but as a `YieldedResult` if it was yielded.
+
+        What reading that raises later is passed to `on_error` first.
+        """
         stored = Stored.of(task, "result")
         if stored is None or "yielded" not in stored.manifest.layout:
             return self.load(task, "result", serializer)
         client = ndb.get_context().client  # the application's own, if it has entered a context
         contexts = NdbContexts(client, lambda: client.project)
-        return YieldedResult(stored, task_id=task.id, contexts=contexts)
+        return YieldedResult(stored, task_id=task.id, contexts=contexts, on_error=on_error)
 
     def chunk_names(self, task_id: str, fence: int, options: TaskOptions) -> ChunkNames:
         """Return the names for an attempt's chunks, or for the parameters' with fence 0."""

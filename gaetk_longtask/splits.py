@@ -8,7 +8,7 @@ every tenth part is long does not fill one lane with long parts.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,10 +34,10 @@ class Address:
     number: int
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Read what `str` returns; None for anything else."""
+    def parse(cls, text: str) -> Self:
+        """Read what `str` returns; anything else leads to no part."""
         found = _ADDRESS.fullmatch(text)
-        return cls(run=int(found[1]), number=int(found[2])) if found else None
+        return cls(run=int(found[1]), number=int(found[2])) if found else cls(run=0, number=0)  # no run is 0
 
     def __str__(self) -> str:
         return f"{self.run}.{self.number}"
@@ -61,7 +61,10 @@ class Split:
     def of(cls, task: LongTask) -> Self | None:
         """Return how a task was split; None if it was not."""
         stored: dict[str, Any] | None = task.parts
-        return cls(**stored | {"stage": Stage(stored["stage"])}) if stored else None
+        if not stored:
+            return None
+        known = {each.name: stored[each.name] for each in fields(cls)}  # a later version may have added others
+        return cls(**known | {"stage": Stage(stored["stage"])})
 
     def stored(self) -> dict[str, Any]:
         """Return what the entity keeps."""

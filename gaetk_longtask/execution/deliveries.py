@@ -150,12 +150,9 @@ def _task_is_silent(runtime: Runtime, task: LongTask, delivery: Delivery) -> boo
 def _part_is_silent(runtime: Runtime, task: LongTask, part: LongTaskPart, delivery: Delivery) -> bool:
     mine = part.task_fence, number_in(part.id), part.fence
     snapshot = runtime.progress.read(lane_id(task.id, lane_in(part.id)))
-    if snapshot is None:
-        told = runtime.progress.read(task.id)
-        has_news = told is not None and told.fence == task.fence and told.info.progress.parts is not None
-        return _owner_is_dead(runtime, part, delivery, None, unheard=has_news)
-    said = snapshot.fence, snapshot.part or 0, snapshot.part_fence or 0
-    return _owner_is_dead(runtime, part, delivery, snapshot if said == mine else None, unheard=said < mine)
+    said = None if snapshot is None else (snapshot.fence, snapshot.part or 0, snapshot.part_fence or 0)
+    unheard = said is not None and said < mine
+    return _owner_is_dead(runtime, part, delivery, snapshot if said == mine else None, unheard=unheard)
 
 
 def _owner_is_dead(
@@ -165,8 +162,7 @@ def _owner_is_dead(
 
     Only a later delivery of the owner's Cloud Tasks task may take over. Such a delivery comes when the earlier one has
     ended without an answer, or has passed its deadline. A duplicate has no higher retry count. `snapshot` is the
-    owner's last one; `unheard` says that there is one of an earlier owner only, or of the task alone. Without any, the
-    store may have lost it.
+    owner's last one; `unheard` says that there is one of an earlier owner only. A missing snapshot proves nothing.
     """
     if not delivery.is_named(unit.delivered_by) or unit.delivery_retries >= delivery.retry_count:
         return False

@@ -18,7 +18,7 @@ from gaetk_longtask.info import Part
 from gaetk_longtask.models import LongTask, LongTaskPart
 from gaetk_longtask.parts import tending, transitions
 from gaetk_longtask.parts.following import follow_up, request_for_part
-from gaetk_longtask.parts.results import Missed, PartResults
+from gaetk_longtask.parts.results import Missed, OpenPart, PartResults
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
@@ -192,10 +192,15 @@ class JoinAttempt(Attempt[LongTask]):
         missed = self._checkpoints.missed
         if missed is None or isinstance(outcome, Lost):
             return super()._commit(outcome)
-        if missed.damaged is not None:  # even if the author's code has gone on without it
-            cause = missed.damaged
-            return self._fail(Failed(cause=cause, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True))
-        return self._reopen() if missed.open else super()._commit(outcome)
+        match missed.worst():  # even if the author's code has gone on without it
+            case None:
+                return super()._commit(outcome)
+            case DamagedDataError() as exc:
+                return self._fail(Failed(cause=exc, why=Cause.DAMAGED, permanent=True, forget=True, forget_parts=True))
+            case OpenPart():
+                return self._reopen()
+            case exc:  # as if Datastore had not stored the outcome
+                raise exc
 
     def _reopen(self) -> Reply:
         """Let the parts that are not done be worked on; the join begins again after them."""

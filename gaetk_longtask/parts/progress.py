@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.parts.transitions import with_parts
@@ -77,7 +79,7 @@ class LaneProgress(ProgressStore):
             now = self._clock()
             if is_old or all(each.is_silent(now) for each in heard.working):
                 self._store.write(self._sum(snapshot.fence, heard))
-        return written
+        return written if told is not None else Written.LOST  # they may have said that the task was cancelled
 
     def latest(self) -> Progress:
         """Return the progress of the task, as all lanes have told it until now."""
@@ -107,8 +109,9 @@ class LaneProgress(ProgressStore):
         silent = [lane for lane in self._split.used_lanes() if lane not in news]
         if silent and now - asked_at >= _ASK_EVERY_SECONDS:
             asked_at = now
-            for lane, known in self._done_in_lanes(silent).items():
-                done[lane] = max(done[lane], known)
+            with suppress(*STORE_ERRORS):
+                for lane, known in self._done_in_lanes(silent).items():
+                    done[lane] = max(done[lane], known)
         now_here = [(lane, each) for lane, each in news.items() if each.fence == fence]
         working = [
             each for lane, each in now_here if each.info.status is Status.STARTED and done[lane] == self._before(each)

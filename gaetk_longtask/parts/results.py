@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, overload
 
+from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.models import LongTaskPart
 from gaetk_longtask.payloads import chunks
@@ -19,19 +21,32 @@ class OpenPart(BaseException):  # not an error: it ends the join, as `HandedOver
     """A part is not done, although the join has begun."""
 
 
-@dataclass(kw_only=True, slots=True)
 class Missed:
-    """What was accessed and not found. The join must not have a result then, even if the author's code goes on."""
+    """Which results could not be had. The join must not end without them, even if the author's code goes on."""
 
-    open: bool = False  #: whether a part was not done
-    damaged: DamagedDataError | None = None
+    def __init__(self) -> None:
+        self._errors: dict[int, BaseException] = {}
+
+    def note(self, number: int, exc: BaseException) -> None:
+        """Remember what accessing the result of a part has raised."""
+        self._errors[number] = exc
+
+    def forget(self, number: int) -> None:
+        """Note that a later access has succeeded."""
+        self._errors.pop(number, None)
+
+    def worst(self) -> BaseException | None:
+        """Return a `DamagedDataError` or else an `OpenPart`, if there is one, else what Datastore has raised."""
+        for kind in (DamagedDataError, OpenPart, BaseException):
+            for exc in self._errors.values():
+                if isinstance(exc, kind):
+                    return exc
+        return None
 
     def check(self) -> None:
-        """Raise what accessing it has raised."""
-        if self.damaged is not None:
-            raise self.damaged
-        if self.open:
-            raise OpenPart
+        """Raise the worst of them."""
+        if (exc := self.worst()) is not None:
+            raise exc
 
 
 class PartResults(Sequence[Any]):
@@ -80,26 +95,29 @@ class PartResults(Sequence[Any]):
         """Load one result after the other, and request the next few while the caller uses one."""
         begun = ((number, LongTaskPart.begin_load_all([self._name(number)])) for number in self._numbers)
         for number, load in chunks.ahead(begun):
-            yield self._value(number, load()[0])
+            with self._noting(number):
+                value = self._value(number, load()[0])
+            yield value
 
     def _load(self, number: int) -> Any:
-        return self._value(number, LongTaskPart.load(self._name(number)))
+        with self._noting(number):
+            return self._value(number, LongTaskPart.load(self._name(number)))
 
     def _name(self, number: int) -> str:
         return self._split.name(self._task_id, number)
 
-    def _value(self, number: int, part: LongTaskPart | None) -> Any:
-        if part is not None and part.status is not Status.DONE:
-            self.missed.open = True
-            raise OpenPart
+    @contextmanager
+    def _noting(self, number: int) -> Iterator[None]:
         try:
-            return self._read(part)
-        except DamagedDataError as exc:
-            message = f"The result of part {number} of {self._task_id[:8]} can't be read: {exc}"
-            self.missed.damaged = DamagedDataError(message)
-            raise self.missed.damaged from exc
+            yield
+        except (DamagedDataError, OpenPart, *STORE_ERRORS) as exc:
+            self.missed.note(number, exc)
+            raise
+        self.missed.forget(number)
 
-    def _read(self, part: LongTaskPart | None) -> Any:
+    def _value(self, number: int, part: LongTaskPart | None) -> Any:
         if part is None:
-            raise DamagedDataError("It is missing.")
-        return self._runtime.load_result(part, self._serializer)
+            raise DamagedDataError(f"Part {number} of {self._task_id[:8]} is missing.")
+        if part.status is not Status.DONE:
+            raise OpenPart
+        return self._runtime.load_result(part, self._serializer, on_error=partial(self.missed.note, number))

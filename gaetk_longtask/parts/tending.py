@@ -82,4 +82,5 @@ def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTa
             log.warning("a part of %s is not certainly enqueued, healed when due: %s", task.id[:8], exc)
             return
         if runtime.clock() >= ends_at:
-            return  # what is left is healed when due
+            runtime.store.change(task.id, partial(transitions.hasten, fence=task.fence))
+            return

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from gaetk_longtask.contexts import NdbContexts
+from gaetk_longtask.contexts import STORE_ERRORS, NdbContexts
+from gaetk_longtask.exceptions import DamagedDataError
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.cutting import Buffer
 from gaetk_longtask.payloads.encoding import Kind
@@ -25,10 +26,17 @@ class YieldedResult(Iterator[Any]):
     is_text: bool  #: whether the pieces are `str`; otherwise they are `bytes`
     size: int  #: the size in bytes; for text, encoded as UTF-8
 
-    def __init__(self, stored: Stored, *, task_id: str, contexts: NdbContexts) -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        *,
+        task_id: str,
+        contexts: NdbContexts,
+        on_error: Callable[[BaseException], object] | None = None,
+    ) -> None:
         """Raise `DamagedDataError` if a chunk is missing, or if the first block or an inline block is damaged.
 
-        An NDB context must be active.
+        What reading the rest raises is passed to `on_error` first. An NDB context must be active.
         """
         chunks.check_presence(stored, task_id=task_id)
         self.is_text = stored.manifest.layout["kind"] == Kind.TEXT.value
@@ -36,6 +44,7 @@ class YieldedResult(Iterator[Any]):
         self._stored = stored
         self._task_id = task_id
         self._contexts = contexts
+        self._on_error = on_error
         self._iterator: Iterator[Any] | None = None
         self._blocks: Iterator[Buffer] | None = chunks.raw_blocks(stored, task_id=task_id)
         self._first = bytes(next(self._blocks, b""))
@@ -48,7 +57,12 @@ class YieldedResult(Iterator[Any]):
         if self._iterator is None:
             pieces = self._pieces()
             self._iterator = filter(None, codecs.iterdecode(pieces, "utf-8")) if self.is_text else pieces
-        return next(self._iterator)
+        try:
+            return next(self._iterator)
+        except (DamagedDataError, *STORE_ERRORS) as exc:
+            if self._on_error is not None:
+                self._on_error(exc)
+            raise
 
     def read(self) -> Any:
         """Return the whole result as one `str` or `bytes`."""

@@ -73,6 +73,18 @@ def test_a_version_without_parts_that_gets_their_task_does_it_no_harm(
     assert result_of(client, task) == ALL
 
 
+def test_what_a_later_version_has_added_to_a_split_is_ignored(
+    app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue
+) -> None:
+    queue.deliver(client)
+    with services_of(app).ndb_context():
+        found = services_of(app).store.get(task.id)
+        found.parts = found.parts | {"later": 1}
+        found.save()
+    queue.deliver_all(client)
+    assert result_of(client, task) == ALL
+
+
 def test_a_version_without_parts_that_dies_with_their_task_does_it_no_harm(
     app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, clock: ManualClock
 ) -> None:

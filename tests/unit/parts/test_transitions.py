@@ -21,6 +21,7 @@ from gaetk_longtask.models import LongTaskPart
 from gaetk_longtask.parts.transitions import (
     claim,
     fail_by_part,
+    hasten,
     join,
     note,
     objection,
@@ -113,6 +114,7 @@ def stored(data: bytes = b"data") -> Stored:
 committed = partial(split, fence=FENCE, split=WORKING, progress=Progress(message="Reading"))
 joined = partial(join, run=RUN, fence=FENCE)
 noted = partial(note, run=RUN, fence=FENCE, open_parts=5)
+hastened = partial(hasten, fence=FENCE)
 reopened = partial(reopen, fence=FENCE)
 resumed = partial(resume, delivery=DELIVERY)
 
@@ -165,6 +167,7 @@ def test_a_transition_applies_in_its_status_and_stages_and_changes_no_other(
         partial(joined, run=RUN + 1),
         partial(noted, fence=FENCE - 1),
         partial(noted, run=RUN + 1),
+        partial(hastened, fence=FENCE - 1),
         partial(reopened, fence=FENCE - 1),
         lambda task, now: fail_by_part(
             task,
@@ -244,6 +247,15 @@ def test_fewer_open_parts_than_before_end_the_long_pauses() -> None:
     assert effect is not None
     assert not effect.publishes
     assert (task.heals, split_of(task).open_at_last_tend, task.progress.parts) == (0, 5, Parts(done=3, total=8))
+
+
+def test_a_look_that_had_no_time_for_all_lanes_is_followed_by_the_next_one_in_a_minute() -> None:
+    task = a_task()
+    task.due_at = NOW + timedelta(minutes=15)
+    assert hastened(a_task(JOINING), NOW) is None
+    assert hastened(task, NOW) is not None
+    assert task.due_at == NOW + timedelta(minutes=1)
+    assert hastened(task, NOW) is None
 
 
 def test_as_many_open_parts_as_before_change_nothing() -> None:
