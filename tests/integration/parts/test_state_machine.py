@@ -33,6 +33,7 @@ from gaetk_longtask import LongRunningTaskHandler, LongTask, LongTaskManager, Pe
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.dev.pieces import Piece
 from gaetk_longtask.exceptions import EnqueueRefusedError, EnqueueUncertainError
+from gaetk_longtask.limits import LATE_RETRY
 from gaetk_longtask.models import LongTaskPart
 from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.manifests import Stored
@@ -71,6 +72,7 @@ FAULTS: st.SearchStrategy[tuple[str, Any]] = st.one_of(
         st.lists(st.sampled_from([EnqueueUncertainError, EnqueueRefusedError]), min_size=1, max_size=3),
     ),
     st.tuples(st.just("the queue is purged"), st.none()),
+    st.tuples(st.just("the progress store forgets"), st.sampled_from(["the task", "its lanes", "everything"])),
 )
 
 
@@ -97,7 +99,7 @@ class Numbers(LongRunningTaskHandler):
 
     parallel = LANES
     max_attempts = 3
-    keep_result = timedelta(days=1)
+    keep_result = timedelta(days=90)
     time_limit = timedelta(minutes=1)
     machine: ClassVar[Machine]
 
@@ -163,6 +165,7 @@ class Machine(RuleBasedStateMachine):
         self.results: dict[int, Any] = {}  #: the manifest of the result, by the fence of the task
         self.fence = 0
         self.bars: dict[int, float] = {}  #: the longest bar of each split
+        self.has_forgotten = False  #: whether the progress store has lost news: no bar is certain then
         with self.faults.resting(), self.app.app_context():
             self.queue.errors.clear()
             self.task_id = LongTaskManager.start("numbers", {}).id
@@ -271,15 +274,19 @@ class Machine(RuleBasedStateMachine):
             self._sweep()
 
     @precondition(lambda self: self.delivered)
-    @rule(index=st.integers(0, LATEST - 1), renamed=st.booleans())
-    def duplicate(self, index: int, renamed: bool) -> None:
+    @rule(index=st.integers(0, LATEST - 1), name=st.sampled_from(["its own", "another", "none"]))
+    def duplicate(self, index: int, name: str) -> None:
         queued = self.delivered[index % len(self.delivered)]
-        self._send(replace(queued, name=f"copy-{len(self.made)}", retry_count=0) if renamed else queued)
+        renamed = replace(queued, name="" if name == "none" else f"copy-{len(self.made)}", retry_count=0)
+        self._send(queued if name == "its own" else renamed)
 
-    @rule(job=st.sampled_from(["retry", "cancel and retry", "cancel"]))
+    @rule(job=st.sampled_from(["retry", "cancel and retry", "cancel", "cancel and wait and retry"]))
     def steer(self, job: str) -> None:
         for each in job.split(" and "):
-            self._press(each)
+            if each == "wait":
+                self.clock.advance(LATE_RETRY)
+            else:
+                self._press(each)
 
     @rule(early=st.booleans(), seconds=st.sampled_from([0, 70, 150, 1000]))
     def sweep_later(self, early: bool, seconds: int) -> None:
@@ -293,6 +300,11 @@ class Machine(RuleBasedStateMachine):
                 self.queue.errors = [error("no") for error in errors]
             case "the queue is purged", _:
                 self.queue.tasks.clear()
+            case "the progress store forgets", what:
+                self.has_forgotten = True
+                for name in list(self.progress.stored):
+                    if what == "everything" or ("." in name) == (what == "its lanes"):
+                        del self.progress.stored[name]
             case "a worker dies at a write", (commits, before) if self.crashes_within_commits:
                 self.faults.crash_at_commit(commits, before=before)
             case "a reply is lost", method:
@@ -349,7 +361,7 @@ class Machine(RuleBasedStateMachine):
     def _check_bar(self, task: LongTask) -> None:
         news = self.progress.read(task.id)
         progress = task.progress if news is None or news.fence < task.fence else news.info.progress
-        if progress.parts is None or not task.parts:
+        if progress.parts is None or not task.parts or self.has_forgotten:
             return
         assert 0 <= progress.parts.done <= PARTS
         run, bar = task.parts["run"], progress.share or 0.0  # a retry works on the same parts
