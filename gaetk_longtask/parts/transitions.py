@@ -103,10 +103,7 @@ def fail_by_part(
     raised: Raised | None,
     progress: Progress,
 ) -> Effect | None:
-    """Fail a task one of whose parts has failed for good.
-
-    With `forget_parts`, a retry splits it again.
-    """
+    """Fail a task one of whose parts has failed for good. With `forget_parts`, a retry splits it again."""
     if not owns(task, fence) or not works_in_parts(task):
         return None
     task.progress_stored = progress.stored()
