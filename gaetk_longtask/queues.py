@@ -65,7 +65,7 @@ class Delivery:
     retry_count: int = 0  #: rises with each of its deliveries
     part: Address | None = None  #: the part of the task that it is for; None: the task itself
     endpoint: str | None = None  #: the handler that it has reached; empty if it is none; None: not known, not checked
-    healing: bool = False  #: whether it comes of a healing, because the task was due; there will be another one
+    healing: bool = False  #: whether it comes from a healing, directly or as a follow-up; there will be another one
 
     def is_named(self, name: str | None) -> bool:
         """Return whether it is a delivery of the Cloud Tasks task of this name."""
@@ -87,7 +87,7 @@ class TaskQueue(Protocol):
     """Delivers at least once, in any order, until the answer is 2xx.
 
     All deliveries of one request have the same header ``X-AppEngine-TaskName``, and ``X-AppEngine-TaskRetryCount``
-    counts them from 0. Without these headers, the work of a worker that died is taken over later.
+    counts them from 0. Without these headers, work is taken over only when its lease has expired.
     """
 
     def check(self) -> None:
@@ -108,9 +108,9 @@ class TaskQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FollowingQueue:
-    """The queue of a delivery that was enqueued because its task was due.
+    """The queue as a healed delivery uses it.
 
-    What it enqueues goes where the delivery went, to the version with the traffic: that of the task may be gone.
+    It sends each request to the version with the traffic, because that of the task may be gone.
     """
 
     queue: TaskQueue  #: the application's

@@ -54,8 +54,8 @@ def progress_text(document: StatusDocument, *, bar_width: int = 0) -> str:
     if phase is not None:
         parts.append(f"{phase['number']}/{phase['count']} {phase['name']}")
     parts.append((works and progress["message"]) or document["error"] or document["status"])
-    if works and (done := document.get("parts")) is not None:
-        parts.append(f"({done['done']} of {done['total']} parts done)")
+    if works and (counts := document.get("parts")) is not None:
+        parts.append(f"({counts['done']} of {counts['total']} parts done)")
     if works and progress["eta_seconds"] is not None:
         parts.append(f"({progress['eta_seconds']:.0f} s left)")
     return "  " + "".join(char if char.isprintable() else " " for char in "  ".join(parts))

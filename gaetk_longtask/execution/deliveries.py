@@ -77,9 +77,9 @@ def _look_after_parts(runtime: Runtime, task: LongTask, delivery: Delivery) -> R
         return Reply(code=200, reason=reason)
     if transitions.works_in_parts(change.task):
         return following(tending.tend(runtime, change.task), reason)
-    # It is too old, or its join has begun meanwhile, which this delivery has then been the one to enqueue.
-    certain = enqueue_join(runtime, change.task)
-    return following(Followed(certain=certain, ended=change.task), reason)
+    # It was too old and has failed, or its join has begun. This delivery has moved `due_at`, so it enqueues the join.
+    ended = change.task if change.task.status.ended else None
+    return following(Followed(certain=enqueue_join(runtime, change.task), ended=ended), reason)
 
 
 def _deliver_part(

@@ -37,7 +37,7 @@ _NO_PARTS = (str, bytes, bytearray, Mapping)  #: can be iterated over, but hardl
 
 
 class ImpossibleSplitError(LongTaskError):
-    """``split_task`` does what it never may; no other attempt would help."""
+    """``split_task`` has returned or called something that it must not. Another attempt would not help."""
 
 
 class _WithoutCheckpoints(Checkpoints):

@@ -90,7 +90,7 @@ def print_parts(found: list[OpenPart]) -> None:
 
 
 def parts_done(news: Snapshot | None) -> str:
-    """Return how many parts of a task are done as text; empty if it is not known, or done in one piece."""
+    """Return the number of parts that are done, such as "3 of 8"; empty without parts, or before the split."""
     parts = news.info.progress.parts if news else None
     return f"{parts.done} of {parts.total}" if parts else ""
 

@@ -12,6 +12,7 @@ from gaetk_longtask.info import Progress
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.parts.transitions import with_parts
 from gaetk_longtask.progress.estimate import Estimator
+from gaetk_longtask.progress.reporter import BLIND_CHECK
 from gaetk_longtask.progress.snapshot import Overall, Snapshot
 from gaetk_longtask.progress.stores import ProgressStore, Written
 from gaetk_longtask.splits import Split, lane_id
@@ -49,13 +50,17 @@ class LaneProgress(ProgressStore):
         split: Split,
         *,
         done_in_lanes: DoneInLanes,
+        task_lost: Callable[[], Status | None],
         clock: Callable[[], datetime],
     ) -> None:
+        """Report to `store`. `task_lost` reads the status of a task that does not want its parts any more."""
         self.interval_seconds = store.interval_seconds
         self._store = store
         self._task = task
         self._split = split
         self._done_in_lanes = done_in_lanes
+        self._task_lost = task_lost
+        self._wanted_at: datetime | None = None  #: when Datastore was last asked whether the task wants its parts
         self._clock = clock
         self._beat_seconds = max(_FRESH_SECONDS, store.interval_seconds)
         self._floor = 0.0  #: the longest bar that was told while this attempt worked; the store may have lost it
@@ -69,7 +74,10 @@ class LaneProgress(ProgressStore):
         if written is not Written.YES:
             return written
         told = self._store.read(self._task.id)
-        if told is not None:
+        if told is None:
+            if (found := self._look_whether_wanted()) is not Written.YES:
+                return found
+        else:
             if told.fence > snapshot.fence or (told.fence == snapshot.fence and told.info.status.ended):
                 return Written.OUTDATED
             self._floor = max(self._floor, told.info.progress.share or 0.0)
@@ -79,7 +87,19 @@ class LaneProgress(ProgressStore):
             now = self._clock()
             if is_old or all(each.is_silent(now) for each in heard.working):
                 self._store.write(self._sum(snapshot.fence, heard))
-        return written if told is not None else Written.LOST  # they may have said that the task was cancelled
+        return written
+
+    def _look_whether_wanted(self) -> Written:
+        """Look whether the store has lost the news of a cancel, or of a retry; Datastore is asked every few seconds."""
+        now = self._clock()
+        if self._wanted_at is None or now - self._wanted_at >= BLIND_CHECK:
+            try:
+                if self._task_lost() is not None:
+                    return Written.OUTDATED
+            except STORE_ERRORS:
+                return Written.LOST
+            self._wanted_at = now
+        return Written.YES
 
     def latest(self) -> Progress:
         """Return the progress of the task, as all lanes have told it until now."""
@@ -162,6 +182,7 @@ class LaneProgress(ProgressStore):
             self._task,
             self._split,
             done_in_lanes=self._done_in_lanes,
+            task_lost=self._task_lost,
             clock=self._clock,
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, overload
+
+from google.cloud import ndb
 
 from gaetk_longtask.contexts import STORE_ERRORS
 from gaetk_longtask.exceptions import DamagedDataError
@@ -22,26 +23,19 @@ class OpenPart(BaseException):  # not an error: it ends the join, as `HandedOver
 
 
 class Missed:
-    """Which results could not be had. The join must not end without them, even if the author's code goes on."""
+    """The results that could not be read. The join must not end without them, even if the author's code goes on."""
 
     def __init__(self) -> None:
-        self._errors: dict[int, BaseException] = {}
+        self._errors: list[BaseException] = []
 
-    def note(self, number: int, exc: BaseException) -> None:
-        """Remember what accessing the result of a part has raised."""
-        self._errors[number] = exc
-
-    def forget(self, number: int) -> None:
-        """Note that a later access has succeeded."""
-        self._errors.pop(number, None)
+    def note(self, exc: BaseException) -> None:
+        """Remember what reading a result has raised."""
+        self._errors.append(exc)
 
     def worst(self) -> BaseException | None:
         """Return a `DamagedDataError` or else an `OpenPart`, if there is one, else what Datastore has raised."""
-        for kind in (DamagedDataError, OpenPart, BaseException):
-            for exc in self._errors.values():
-                if isinstance(exc, kind):
-                    return exc
-        return None
+        kinds: list[type[BaseException]] = [DamagedDataError, OpenPart, BaseException]
+        return next((exc for kind in kinds for exc in self._errors if isinstance(exc, kind)), None)
 
     def check(self) -> None:
         """Raise the worst of them."""
@@ -95,29 +89,30 @@ class PartResults(Sequence[Any]):
         """Load one result after the other, and request the next few while the caller uses one."""
         begun = ((number, LongTaskPart.begin_load_all([self._name(number)])) for number in self._numbers)
         for number, load in chunks.ahead(begun):
-            with self._noting(number):
+            with self._noting():
                 value = self._value(number, load()[0])
             yield value
 
     def _load(self, number: int) -> Any:
-        with self._noting(number):
+        with self._noting():
             return self._value(number, LongTaskPart.load(self._name(number)))
 
     def _name(self, number: int) -> str:
         return self._split.name(self._task_id, number)
 
     @contextmanager
-    def _noting(self, number: int) -> Iterator[None]:
+    def _noting(self) -> Iterator[None]:
         try:
             yield
-        except (DamagedDataError, OpenPart, *STORE_ERRORS) as exc:
-            self.missed.note(number, exc)
+        except ndb.exceptions.ContextError:  # on a thread of the author's: a repetition would not help
             raise
-        self.missed.forget(number)
+        except (DamagedDataError, OpenPart, *STORE_ERRORS) as exc:
+            self.missed.note(exc)
+            raise
 
     def _value(self, number: int, part: LongTaskPart | None) -> Any:
         if part is None:
             raise DamagedDataError(f"Part {number} of {self._task_id[:8]} is missing.")
         if part.status is not Status.DONE:
             raise OpenPart
-        return self._runtime.load_result(part, self._serializer, on_error=partial(self.missed.note, number))
+        return self._runtime.load_result(part, self._serializer, on_error=self.missed.note)

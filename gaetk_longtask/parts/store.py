@@ -56,7 +56,12 @@ class PartStore(Units[LongTaskPart]):
         self.split = split
         #: Where an attempt at a part reports to.
         self.progress = LaneProgress(
-            runtime.progress, task, split, done_in_lanes=self.done_in_lanes, clock=runtime.clock
+            runtime.progress,
+            task,
+            split,
+            done_in_lanes=self.done_in_lanes,
+            task_lost=self._task_lost,
+            clock=runtime.clock,
         )
 
     def new(self, number: int, given: Stored, name: str) -> LongTaskPart:

@@ -75,12 +75,14 @@ def _heal(runtime: Runtime, task: LongTask, split: Split, parts: Iterable[LongTa
     """Enqueue parts in place of what was enqueued for their lanes by the last healing. A visitor may wait for this."""
     ends_at = runtime.clock() + _LONGEST_LOOK
     for part in parts:
+        if runtime.clock() >= ends_at:
+            runtime.store.change(task.id, partial(transitions.hasten, fence=task.fence))
+            return
         request = request_for_part(task, split, number_in(part.id))
         try:
             send(runtime, request_again(request, task, lane_in(part.id)))
-        except (EnqueueRefusedError, EnqueueUncertainError, ConfigurationError) as exc:
+        except EnqueueUncertainError as exc:
             log.warning("a part of %s is not certainly enqueued, healed when due: %s", task.id[:8], exc)
-            return
-        if runtime.clock() >= ends_at:
-            runtime.store.change(task.id, partial(transitions.hasten, fence=task.fence))
+        except (EnqueueRefusedError, ConfigurationError) as exc:
+            log.error("the parts of %s can't be enqueued again, healed when due: %s", task.id[:8], exc)
             return

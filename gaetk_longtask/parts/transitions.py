@@ -63,7 +63,7 @@ def note(task: LongTask, now: datetime, *, run: int, fence: int, open_parts: int
 
 
 def hasten(task: LongTask, now: datetime, *, fence: int) -> Effect | None:
-    """Have the parts looked after soon: this look had no time for all of them."""
+    """Have the parts looked after again in a minute. This look has run out of time."""
     soon = now + limits.pause(0)
     if not owns(task, fence) or not works_in_parts(task) or task.due_at <= soon:
         return None
@@ -76,7 +76,7 @@ def join(task: LongTask, now: datetime, *, run: int, fence: int) -> Effect | Non
     found = Split.of(task)
     if found is None or found.run != run or found.stage is not Stage.WORKING or not owns(task, fence):
         return None
-    task.heals = 0
+    task.heals = task.failures = 0
     _wait(task, now, replace(found.with_stage(Stage.JOINING), open_at_last_tend=0), task.progress, done=found.count)
     return Effect(events=(Event.JOINING,))
 

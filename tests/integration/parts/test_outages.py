@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -77,7 +79,42 @@ def test_a_join_for_which_datastore_does_not_answer_is_interrupted_whatever_its_
     assert load(app, task).failures == 0
 
 
-@pytest.mark.parametrize("swallows", [False, True])
+def twice(results: Any) -> str:
+    """Add up the sizes of results that were yielded, and access each once more after an error."""
+    size = 0
+    for number, result in enumerate(results):
+        try:
+            size += sum(len(piece) for piece in result)
+        except Exception:  # noqa: BLE001  # what the author may do
+            size += results[number].size
+    return str(size)
+
+
+def through_a_slice(results: Any) -> str:
+    size = 0
+    for result in results[:]:
+        with suppress(Exception):
+            size += sum(len(piece) for piece in result)
+    return str(size)
+
+
+def plainly(results: Any) -> str:
+    return str(sum(len(piece) for result in results for piece in result))
+
+
+@pytest.fixture
+def large(letters: type[Letters]) -> int:
+    """The size of all results, of which the one of the first part has several blocks."""
+    data = random.Random(1).randbytes(3_000_000)
+
+    def do(handler: Any, letter: str) -> Iterator[bytes]:
+        yield data if letter == "a" else letter.encode()
+
+    letters.do = do
+    return len(data) + 7
+
+
+@pytest.mark.parametrize("add_up", [plainly, twice, through_a_slice])
 def test_damage_in_a_later_block_of_what_a_part_has_yielded_splits_the_task_again_at_a_retry(
     app: Flask,
     client: FlaskClient,
@@ -85,24 +122,10 @@ def test_damage_in_a_later_block_of_what_a_part_has_yielded_splits_the_task_agai
     queue: InMemoryQueue,
     letters: type[Letters],
     joining: Callable[[], None],
-    swallows: bool,
+    large: int,
+    add_up: Callable[[Any], str],
 ) -> None:
-    large = random.Random(1).randbytes(3_000_000)
-
-    def do(handler: Any, letter: str) -> Iterator[bytes]:
-        yield large if letter == "a" else letter.encode()
-
-    def join(handler: Any, results: Any) -> str:
-        size = 0
-        for result in results:
-            try:
-                size += sum(len(piece) for piece in result)
-            except Exception:
-                if not swallows:
-                    raise
-        return str(size)
-
-    letters.do, letters.join = do, join
+    letters.join = lambda handler, results: add_up(results)
     joining()
     with services_of(app).ndb_context():
         chunk = next(chunk for chunk in LongTaskChunk.query(namespace="").fetch() if chunk.key.id().endswith(".1"))
@@ -113,7 +136,84 @@ def test_damage_in_a_later_block_of_what_a_part_has_yielded_splits_the_task_agai
     assert (found.status, found.parts, found.failures) == (Status.FAILED, None, 1)
     press(client, url_of(task), "retry")
     queue.deliver_all(client)
-    assert result_of(client, task) == str(3_000_000 + 7)
+    assert result_of(client, task) == str(large)
+
+
+@pytest.mark.parametrize("add_up", [plainly, twice, through_a_slice])
+def test_a_join_for_which_datastore_does_not_answer_in_a_later_block_is_interrupted(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    letters: type[Letters],
+    faults: Faults,
+    joining: Callable[[], None],
+    large: int,
+    add_up: Callable[[Any], str],
+) -> None:
+    class Late:
+        """Results of which the first one can be accessed, but not be read to its end."""
+
+        def __init__(self, results: Any) -> None:
+            self._results = results
+
+        def __getitem__(self, index: Any) -> Any:
+            return self._results[index] if isinstance(index, int) else Late(self._results[index])
+
+        def __iter__(self) -> Iterator[Any]:
+            for number in range(len(self._results)):
+                result = self._results[number]
+                if number == 0 and letters.log.count("join") == 1:
+                    faults.lose_request("Lookup", LOST)
+                yield result
+
+    letters.max_attempts, letters.join = 1, lambda handler, results: add_up(Late(results))
+    joining()
+    queue.deliver_all(client)
+    assert (result_of(client, task), letters.log.count("join")) == (str(large), 2)
+
+
+def test_a_join_that_reads_on_threads_without_an_ndb_context_is_told_so_and_not_repeated_for_ever(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    letters: type[Letters],
+    joining: Callable[[], None],
+) -> None:
+    def join(handler: Any, results: Any) -> str:
+        with ThreadPoolExecutor(1) as threads:
+            return "".join(threads.map(results.__getitem__, range(len(results))))
+
+    letters.join = join
+    joining()
+    queue.deliver_all(client)
+    found = load(app, task)
+    assert (found.status, letters.log.count("join")) == (Status.FAILED, letters.max_attempts)
+    assert "ContextError" in found.failed_attempts[-1]["exception"]
+
+
+def test_a_join_that_was_cancelled_after_it_has_swallowed_an_error_ends_quietly(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    letters: type[Letters],
+    faults: Faults,
+    joining: Callable[[], None],
+) -> None:
+    def join(handler: Any, results: Any) -> str:
+        faults.lose_request("Lookup", LOST)
+        found = "".join(each_alone(results))
+        press(client, url_of(task), "cancel")
+        handler._reporter.beat()
+        handler.log_progress("too late")
+        return found
+
+    letters.join = join
+    joining()
+    assert queue.deliver(client).status_code == 200
+    assert load(app, task).status is Status.CANCELLED
 
 
 # Progress must not cost work.

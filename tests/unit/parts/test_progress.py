@@ -30,6 +30,8 @@ class Rowing:
         self.split = Split(run=RUN, count=COUNT, lanes=LANES, stage=Stage.WORKING, open_at_last_tend=COUNT)
         self.asked: list[list[int]] = []
         self.known: dict[int, int] = {}
+        self.lost: Status | None = None  #: what Datastore says, if the task does not want its parts any more
+        self.looks = 0  #: how often Datastore was asked for that
         now = self.clock()
         self.task = LongTask(
             key=ndb.Key("LongTask", "A" * 22, project="p", namespace="", database=""),
@@ -52,7 +54,14 @@ class Rowing:
             self.asked.append(list(lanes))
             return {lane: self.known.get(lane, 0) for lane in lanes}
 
-        return LaneProgress(self.store, self.task, self.split, done_in_lanes=done_in_lanes, clock=self.clock)
+        return LaneProgress(
+            self.store, self.task, self.split, done_in_lanes=done_in_lanes, task_lost=self.look, clock=self.clock
+        )
+
+    def look(self) -> Status | None:
+        """Ask Datastore whether the task wants its parts."""
+        self.looks += 1
+        return self.lost
 
     def news(self, number: int, share: float = 0.0, *, fence: int = 1, done: bool = False, **more: Any) -> Snapshot:
         """Return the news of the lane of a part."""
@@ -171,6 +180,27 @@ def test_a_lane_without_news_is_asked_for_once_a_minute_if_the_store_has_lost_th
     rowing.known = {1: 3}
     assert rowing.say(rowing.news(0, 0.7), seconds=31).parts == Parts(done=3, total=7)
     assert rowing.asked == [[1], [1]]
+
+
+def test_a_cancel_whose_news_the_store_has_lost_is_found_by_every_lane_and_its_news_are_not_written_over(
+    rowing: Rowing,
+) -> None:
+    rowing.say(rowing.news(0, 0.5), rowing.news(1, 0.5))
+    rowing.store.stored.clear()
+    rowing.lost = Status.CANCELLED
+    for number, lanes in ((0, rowing.lanes), (1, rowing.another())):
+        assert lanes.write(rowing.news(number, 0.6)) is Written.OUTDATED
+    assert rowing.store.read(rowing.task.id) is None
+
+
+def test_datastore_is_asked_every_few_seconds_while_the_news_of_the_task_can_not_be_read(
+    rowing: Rowing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowing.store, "read", lambda name: None)
+    for _ in range(21):
+        assert rowing.lanes.write(rowing.news(0, 0.5)) is Written.YES
+        rowing.clock.advance(timedelta(seconds=0.5))
+    assert rowing.looks == 3
 
 
 def test_an_attempt_remembers_the_bar_that_the_store_has_lost(rowing: Rowing) -> None:

@@ -218,11 +218,12 @@ def test_a_split_that_an_attempt_has_handed_over_can_not_be_committed() -> None:
 # The join.
 
 
-def test_a_join_begins_once() -> None:
+def test_a_join_begins_once_and_counts_its_own_failures() -> None:
     task = a_task()
-    task.heals = 7
+    task.heals, task.failures = 7, 2
     assert events(joined(task, NOW + SECOND)) == (Event.JOINING,)
-    assert (split_of(task).stage, split_of(task).open_at_last_tend, task.heals) == (Stage.JOINING, 0, 0)
+    assert (split_of(task).stage, split_of(task).open_at_last_tend) == (Stage.JOINING, 0)
+    assert (task.heals, task.failures) == (0, 0)
     assert (task.fence, task.due_at) == (FENCE, NOW + SECOND + READY_PATIENCE)
     assert task.progress.parts == Parts(done=8, total=8)
     assert task.progress.share == pytest.approx(8 / 9)
