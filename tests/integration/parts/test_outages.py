@@ -104,8 +104,8 @@ def plainly(results: Any) -> str:
 
 @pytest.fixture
 def large(letters: type[Letters]) -> int:
-    """The size of all results, of which the one of the first part has several blocks."""
-    data = random.Random(1).randbytes(3_000_000)
+    """The size of all results. That of the first part has more blocks than are requested at once."""
+    data = random.Random(1).randbytes(7_000_000)
 
     def do(handler: Any, letter: str) -> Iterator[bytes]:
         yield data if letter == "a" else letter.encode()

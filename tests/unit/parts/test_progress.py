@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import ServiceUnavailable
 from google.cloud import ndb
 
 from gaetk_longtask import LongTask, Status
@@ -31,6 +32,7 @@ class Rowing:
         self.asked: list[list[int]] = []
         self.known: dict[int, int] = {}
         self.lost: Status | None = None  #: what Datastore says, if the task does not want its parts any more
+        self.is_down = False  #: whether Datastore does not answer
         self.looks = 0  #: how often Datastore was asked for that
         now = self.clock()
         self.task = LongTask(
@@ -61,6 +63,8 @@ class Rowing:
     def look(self) -> Status | None:
         """Ask Datastore whether the task wants its parts."""
         self.looks += 1
+        if self.is_down:
+            raise ServiceUnavailable("down")  # type: ignore[no-untyped-call]  # google-api-core is untyped
         return self.lost
 
     def news(self, number: int, share: float = 0.0, *, fence: int = 1, done: bool = False, **more: Any) -> Snapshot:
@@ -191,6 +195,14 @@ def test_a_cancel_whose_news_the_store_has_lost_is_found_by_every_lane_and_its_n
     for number, lanes in ((0, rowing.lanes), (1, rowing.another())):
         assert lanes.write(rowing.news(number, 0.6)) is Written.OUTDATED
     assert rowing.store.read(rowing.task.id) is None
+
+
+def test_if_datastore_does_not_answer_either_nothing_is_said_about_the_task(rowing: Rowing) -> None:
+    rowing.store.stored.clear()
+    rowing.is_down = True
+    for _ in range(2):
+        assert rowing.lanes.write(rowing.news(0, 0.5)) is Written.LOST
+    assert (rowing.store.read(rowing.task.id), rowing.looks) == (None, 2)
 
 
 def test_datastore_is_asked_every_few_seconds_while_the_news_of_the_task_can_not_be_read(
