@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.parts.tending import tend
+from gaetk_longtask.queues import FollowingQueue
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import enqueue_untold, request_again, request_for, send
 from gaetk_longtask.transitions import parts_are_at_work
@@ -32,9 +34,7 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     if healed is None:
         return None
     if parts_are_at_work(healed):
-        ended = tend(runtime, healed, healing=True, early=early).ended
-        enqueue_untold(runtime, ended)
-        return ended or healed
+        return _heal_parts(runtime, healed, early=early)
     try:  # at most one of these deliveries is in the queue
         send(runtime, request_again(request_for(healed), healed))
         runtime.store.tell(Event.ENQUEUED, healed)
@@ -46,3 +46,15 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed
+
+
+def _heal_parts(runtime: Runtime, task: LongTask, *, early: bool) -> LongTask:
+    """Look after the parts of a task that is due, and return the task."""
+    following = replace(runtime, queue=FollowingQueue(runtime.queue))
+    try:
+        ended = tend(following, task, healing=True, early=early).ended
+    except ConfigurationError as exc:  # as above
+        log.error("the join of %s can't be enqueued: %s", task.id[:8], exc)
+        return task
+    enqueue_untold(runtime, ended)
+    return ended or task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -61,7 +62,11 @@ class SplitAttempt(Attempt[LongTask]):
         if result is None or isinstance(result, _NO_PARTS) or not isinstance(result, Iterable):
             message = f"split_task must return or yield parts, such as a list; not {describe_type(result)}."
             return Failed(cause=ImpossibleSplitError(message), permanent=True)
-        count = self._store_parts(of_author(iter(result)))
+        try:
+            count = self._store_parts(of_author(iter(result)))
+        finally:
+            if inspect.isgenerator(result):
+                self._close(result)
         return Committed(reply=partial(self._commit_split, count))
 
     def _outcome_of(self, exc: BaseException) -> Outcome:

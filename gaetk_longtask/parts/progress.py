@@ -85,7 +85,7 @@ class LaneProgress(ProgressStore):
         if is_old or snapshot.info.status is not Status.STARTED:
             heard = self._listen(snapshot.fence)
             now = self._clock()
-            if is_old or all(each.is_silent(now) for each in heard.working):
+            if is_old or all(each.beat_at is None or each.is_silent(now) for each in heard.working):
                 self._store.write(self._sum(snapshot.fence, heard))
         return written
 
@@ -124,7 +124,7 @@ class LaneProgress(ProgressStore):
             done[lane] = max(done[lane], self._before(each) + (each.info.status is Status.DONE))
         now = self._clock().timestamp()
         # The news of the split say that nothing is done. Without any news, the store has lost them.
-        has_begun = told is not None and told.fence >= run and told.info.progress.parts is not None
+        has_begun = told is not None and told.fence == run and told.info.progress.parts is not None
         asked_at = before.asked_at if before else now if has_begun else 0.0
         silent = [lane for lane in self._split.used_lanes() if lane not in news]
         if silent and now - asked_at >= _ASK_EVERY_SECONDS:

@@ -196,7 +196,7 @@ class _Visit:
         If the parts of the task are silent, it is published without a heartbeat, so that the next polls read no entity
         before the task is due, but for a minute at most: an instance that can't reach the store may end the task.
         """
-        if not works_in_parts(task) or known.beat_at is None:
+        if not works_in_parts(task):
             return known
         soon = self._runtime.clock() + READY_PATIENCE
         due_at = soon if task.due_at is None else min(task.due_at, soon)

@@ -395,6 +395,23 @@ def test_a_permanent_failure_in_the_split_fails_the_task_and_a_retry_splits_it(
     assert result_of(client, task) == ALL
 
 
+@pytest.mark.parametrize("letters_given", ["abc", ["a", object()]], ids=["whole", "ended early"])
+def test_the_generator_of_a_split_is_closed_before_the_attempt_ends(
+    app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters], letters_given: Any
+) -> None:
+    seen = []
+
+    def split(handler: Any) -> Iterator[Any]:
+        try:
+            yield from letters_given
+        finally:
+            seen.append(load(app, task).status)
+
+    letters.split = split
+    queue.deliver(client)
+    assert seen == [Status.STARTED]
+
+
 def test_a_cancel_during_the_split_ends_it_and_no_part_works(
     app: Flask, client: FlaskClient, task: LongTask, queue: InMemoryQueue, letters: type[Letters]
 ) -> None:

@@ -884,6 +884,68 @@ def test_a_poll_that_finds_silence_reads_datastore_once(
 # What belongs to a task is deleted with it.
 
 
+def test_polls_of_a_task_that_stays_silent_after_a_healing_read_datastore_once_a_minute(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue.deliver(client)
+    store, read = services_of(app).store, []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda name: read.append(name) or get(name))
+    for _ in range(10 * 60):
+        clock.advance(timedelta(seconds=1))
+        polled(client, url_of(task))
+    assert 5 <= len(read) <= 10
+
+
+def test_a_part_that_ends_counts_at_once_although_another_one_waits_to_be_continued(
+    client: FlaskClient, task: LongTask, queue: InMemoryQueue, clock: ManualClock, letters: type[Letters]
+) -> None:
+    def do(handler: Any, letter: str) -> str:
+        if letter == "a" and letters.log.count("a") == 1:
+            clock.advance(handler.time_limit)
+            handler.checkpoint("half")
+        return letter.upper()
+
+    letters.do = do
+    for _ in range(4):
+        queue.deliver(client)
+    assert polled(client, url_of(task))["parts"]["done"] == 2
+
+
+def test_after_a_late_retry_the_parts_that_were_done_count_from_the_first_news(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    progress: InMemoryProgressStore,
+    letters: type[Letters],
+) -> None:
+    def do(handler: Any, letter: str) -> str:
+        clock.advance(timedelta(seconds=2))
+        if letter == "e" and letters.log.count("e") == 1:
+            raise PermanentTaskFailure("no e today")
+        return letter.upper()
+
+    letters.do = do
+    queue.deliver_all(client)
+    clock.advance(timedelta(hours=2))
+    progress.stored.clear()
+    press(client, url_of(task), "retry")
+    seen = []
+    while numbers_in(queue) != [None] or not seen:
+        queue.deliver(client)
+        done = sum(not part.open for part in parts_of(app))
+        seen.append((done, polled(client, url_of(task))["parts"]["done"]))
+    assert len(seen) > 2
+    assert all(done == told for done, told in seen)
+
+
 def test_the_purge_deletes_the_parts_of_all_runs_with_their_chunks_and_tracebacks(
     app: Flask,
     client: FlaskClient,

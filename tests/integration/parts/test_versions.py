@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from gaetk_longtask import LongTask, Status
+from gaetk_longtask.exceptions import ConfigurationError
+from gaetk_longtask.execution import part_attempts
+from gaetk_longtask.execution.replies import Reply
 from gaetk_longtask.limits import ERROR_PATIENCE
 from gaetk_longtask.splits import Split, Stage
 from gaetk_longtask.testing import InMemoryQueue, ManualClock
@@ -26,6 +30,18 @@ def app(make_app: Callable[..., Flask], letters: type[Letters]) -> Flask:
 
 def versions_of(queue: InMemoryQueue) -> list[str | None]:
     return [each.request.version for each in queue.tasks]
+
+
+def deliver_all_but_the_last_follow_up(
+    client: FlaskClient, queue: InMemoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliver until all parts are done, but nothing has followed after the last one."""
+    for _ in range(8):
+        queue.deliver(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(part_attempts, "followed", lambda *args, **more: Reply(code=200, reason="lost"))
+        queue.deliver(client)
+    assert not queue.tasks
 
 
 def test_parts_and_their_join_go_to_the_version_that_has_started_their_task(
@@ -51,6 +67,42 @@ def test_if_that_version_is_gone_one_look_brings_all_that_is_left_to_the_one_wit
         queue.deliver(client)
     assert result_of(client, task) == ALL
     assert (load(app, task).healings, letters.log.count("split")) == (looks, 1)
+
+
+def test_a_look_that_begins_the_join_sends_it_to_the_version_with_the_traffic(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deliver_all_but_the_last_follow_up(client, queue, monkeypatch)
+    clock.advance(timedelta(minutes=2))
+    sweep(app)
+    assert versions_of(queue) == [None]
+    queue.deliver_all(client)
+    assert result_of(client, task) == ALL
+
+
+def test_a_poll_that_begins_a_join_which_this_instance_can_not_enqueue_shows_the_status(
+    app: Flask,
+    client: FlaskClient,
+    task: LongTask,
+    queue: InMemoryQueue,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(request: Any) -> None:
+        raise ConfigurationError("no location", key="LONGTASK_LOCATION")
+
+    deliver_all_but_the_last_follow_up(client, queue, monkeypatch)
+    clock.advance(timedelta(minutes=2))
+    monkeypatch.setattr(queue, "enqueue", refuse)
+    assert polled(client, url_of(task))["status"] == "started"
+    monkeypatch.undo()
+    finish(app, client, queue, clock)
+    assert result_of(client, task) == ALL
 
 
 @pytest.mark.parametrize("failures", [1, 2])
