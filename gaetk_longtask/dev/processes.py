@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from random import SystemRandom
 
 from gaetk_longtask.dev.guard import GRACE_SECONDS
 from gaetk_longtask.dev.options import LOCAL, listen
@@ -23,6 +24,9 @@ Log = Callable[[str, str], None]
 
 _TAIL_LINES = 20
 _POLL_SECONDS = 0.02
+#: Where to look for a free port: below those that operating systems take for outgoing connections, any of which could
+#: take the port before its server does.
+_PORTS, _TRIES = range(20_000, 32_768), 20
 
 
 class StackError(Exception):
@@ -154,13 +158,17 @@ class Process:
 
 def free_port(host: str = LOCAL, wanted: int = 0, *, name: str = "") -> int:
     """Return a TCP port that is free now; raise :class:`StackError` if the wanted one is not. 0 stands for any."""
-    try:
-        with listen(host, wanted) as listener:
-            return int(listener.getsockname()[1])
-    except OSError as exc:
-        if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise StackError(f"{name}: can't listen on {host} ({exc.strerror})") from exc
-        raise StackError(f"{name}: port {wanted} is not free ({exc.strerror}); 0 takes one that is") from exc
+    taken: OSError | None = None
+    for port in [wanted] if wanted else SystemRandom().sample(_PORTS, _TRIES):
+        try:
+            with listen(host, port):
+                return port
+        except OSError as exc:
+            if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise StackError(f"{name}: can't listen on {host} ({exc.strerror})") from exc
+            taken = exc
+    reason = taken.strerror if taken is not None else ""
+    raise StackError(f"{name}: port {wanted} is not free ({reason}); 0 takes one that is") from taken
 
 
 def answers(host: str) -> bool:

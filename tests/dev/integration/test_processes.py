@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gaetk_longtask.dev.options import LOCAL, listen
 from gaetk_longtask.dev.pieces import start_memcached
 from gaetk_longtask.dev.processes import (
     MissingPieceError,
@@ -154,6 +155,17 @@ def test_lines_are_read_in_any_encoding() -> None:
 def test_an_address_of_another_machine_is_named(port: int) -> None:
     with pytest.raises(StackError, match=r"app: can't listen on 203\.0\.113\.1 \(.*assign requested address"):
         free_port("203.0.113.1", port, name="app")
+
+
+def test_any_port_is_one_that_no_outgoing_connection_takes() -> None:
+    ports = [free_port() for _ in range(10)]
+    assert len(set(ports)) > 5
+    assert all(20_000 <= port < 32_768 for port in ports)
+
+
+def test_a_port_that_is_taken_is_refused_and_says_what_to_do() -> None:
+    with listen(LOCAL, 0) as listener, pytest.raises(StackError, match=r"app: port \d+ is not free .* 0 takes one"):
+        free_port(LOCAL, listener.getsockname()[1], name="app")
 
 
 def test_memcached_answers_and_ends() -> None:
