@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from gaetk_longtask.events import Event
 from gaetk_longtask.exceptions import ConfigurationError, EnqueueRefusedError, EnqueueUncertainError
 from gaetk_longtask.models import LongTask
 from gaetk_longtask.parts.tending import tend
-from gaetk_longtask.queues import FollowingQueue
 from gaetk_longtask.runtime import Runtime
 from gaetk_longtask.starting import enqueue_untold, request_again, request_for, send
 from gaetk_longtask.transitions import parts_are_at_work
@@ -33,10 +31,13 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     healed = runtime.store.heal(task_id, early=early)
     if healed is None:
         return None
-    if parts_are_at_work(healed):
-        return _heal_parts(runtime, healed, early=early)
-    try:  # at most one of these deliveries is in the queue
-        send(runtime, request_again(request_for(healed), healed))
+    following = runtime.following_healing()
+    try:
+        if parts_are_at_work(healed):
+            ended = tend(following, healed, healing=True, early=early).ended
+            enqueue_untold(runtime, ended)
+            return ended or healed
+        send(following, request_again(request_for(healed), healed))  # at most one of these is in the queue
         runtime.store.tell(Event.ENQUEUED, healed)
     except EnqueueUncertainError as exc:
         log.warning("enqueuing of %s is uncertain, healed when due: %s", task_id[:8], exc)
@@ -46,15 +47,3 @@ def heal_due(runtime: Runtime, task_id: str, *, early: bool = False) -> LongTask
     except ConfigurationError as exc:  # another instance may have the setting, or the next version of the application
         log.error("%s can't be enqueued again: %s", task_id[:8], exc)
     return healed
-
-
-def _heal_parts(runtime: Runtime, task: LongTask, *, early: bool) -> LongTask:
-    """Look after the parts of a task that is due, and return the task."""
-    following = replace(runtime, queue=FollowingQueue(runtime.queue))
-    try:
-        ended = tend(following, task, healing=True, early=early).ended
-    except ConfigurationError as exc:  # as above
-        log.error("the join of %s can't be enqueued: %s", task.id[:8], exc)
-        return task
-    enqueue_untold(runtime, ended)
-    return ended or task

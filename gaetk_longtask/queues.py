@@ -108,7 +108,7 @@ class TaskQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FollowingQueue:
-    """The queue as a healed delivery uses it.
+    """The queue as a healing uses it, and the deliveries that follow.
 
     It sends each request to the version with the traffic, because that of the task may be gone.
     """
@@ -121,8 +121,7 @@ class FollowingQueue:
 
     def enqueue(self, request: QueueRequest) -> None:
         """Enqueue the request."""
-        headers = {HEALING_HEADER: "0", **request.headers}  # each healing counts them from 1
-        self.queue.enqueue(replace(request, version=None, headers=headers))
+        self.queue.enqueue(replace(request, version=None, headers={**request.headers, HEALING_HEADER: "1"}))
 
 
 class CloudTasksQueue:

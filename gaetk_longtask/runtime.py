@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from gaetk_longtask.payloads.yielded import YieldedResult
 from gaetk_longtask.progress.durations import Durations
 from gaetk_longtask.progress.phase_times import PhaseTimes
 from gaetk_longtask.progress.stores import ProgressStore
-from gaetk_longtask.queues import TaskQueue
+from gaetk_longtask.queues import FollowingQueue, TaskQueue
 from gaetk_longtask.splits import input_field, number_in
 from gaetk_longtask.store import TaskStore
 
@@ -42,6 +42,10 @@ class Runtime:
     phase_times: PhaseTimes
     clock: Callable[[], datetime]  #: returns the current time, aware, UTC
     secret_keys: Callable[[], Sequence[str | bytes]]  #: the first one signs, all of them verify
+
+    def following_healing(self) -> Runtime:
+        """Return the same services for a healing, and for what follows a delivery that comes from one."""
+        return replace(self, queue=FollowingQueue(self.queue))
 
     def signer(self, task_id: str, field: str) -> Signer:
         """Return the signer for the stored value of a task's field."""

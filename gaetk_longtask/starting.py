@@ -30,7 +30,7 @@ from gaetk_longtask.payloads import chunks
 from gaetk_longtask.payloads.encoding import encode
 from gaetk_longtask.payloads.manifests import set_stored
 from gaetk_longtask.progress.snapshot import Snapshot
-from gaetk_longtask.queues import HEALING_HEADER, KEY_HEADER, QueueRequest
+from gaetk_longtask.queues import KEY_HEADER, QueueRequest
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.status import Status
 from gaetk_longtask.store import TaskStore
@@ -283,18 +283,9 @@ def request_for(task: LongTask) -> QueueRequest:
 
 
 def request_again(request: QueueRequest, task: LongTask, *place: object) -> QueueRequest:
-    """Return the request of a healing: it replaces the one of the healing before, for the same `place` in the task.
-
-    It goes to the version with the traffic, because that of the task may be gone.
-    """
+    """Return the request of a healing: it replaces the one of the healing before, for the same `place` in the task."""
     latest, before = ("-".join(map(str, ("heal", task.id, *place, task.healings - each))) for each in (0, 1))
-    return replace(
-        request,
-        version=None,
-        name=latest,
-        replaces=before if task.healings > 1 else None,
-        headers={**request.headers, HEALING_HEADER: str(task.healings)},
-    )
+    return replace(request, name=latest, replaces=before if task.healings > 1 else None)
 
 
 def is_user_id(created_by: object) -> bool:

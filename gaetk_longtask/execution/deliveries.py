@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -20,7 +19,7 @@ from gaetk_longtask.parts.following import Followed, enqueue_join
 from gaetk_longtask.parts.store import PartStore
 from gaetk_longtask.parts.transitions import resume
 from gaetk_longtask.progress.snapshot import MISSED_BEATS, Snapshot
-from gaetk_longtask.queues import Delivery, FollowingQueue, Objection
+from gaetk_longtask.queues import Delivery, Objection
 from gaetk_longtask.runtime import Runtime, TaskOptions
 from gaetk_longtask.splits import Address, Split, lane_id, lane_in, number_in
 from gaetk_longtask.status import Status
@@ -36,7 +35,7 @@ def deliver(
     An NDB context must be active. The reply is never 503, because App Engine then slows down the whole queue.
     """
     if delivery.healing:
-        runtime = replace(runtime, queue=FollowingQueue(runtime.queue))
+        runtime = runtime.following_healing()
     try:
         if delivery.part is not None:
             return _deliver_part(runtime, delivery, delivery.part, options, work, report_exception)

@@ -29,7 +29,7 @@ _LONGEST_LOOK = timedelta(seconds=5)  #: for enqueuing up to a hundred parts, on
 
 def begin(runtime: Runtime, task: LongTask, split: Split) -> bool:
     """Enqueue the first part of each lane after a split; return whether all of that is certain."""
-    names = (split.name(task.id, number) for number in range(min(split.lanes, split.count)))
+    names = (split.name(task.id, lane) for lane in split.used_lanes())  # it has the number of its lane
     return enqueue_parts(runtime, task, split, names)
 
 
@@ -44,8 +44,8 @@ def tend(runtime: Runtime, task: LongTask, *, healing: bool = False, early: bool
     store = PartStore(runtime, task, split)
     firsts = store.firsts_open(split.used_lanes())
     open_parts = split.count - sum(split.done(lane, firsts.get(lane)) for lane in split.used_lanes())
-    note = partial(transitions.note, run=split.run, fence=task.fence, open_parts=open_parts)
     if open_parts != split.open_at_last_tend:
+        note = partial(transitions.note, run=split.run, fence=task.fence, open_parts=open_parts)
         runtime.store.change(task.id, note)
     if not firsts:
         return Followed(certain=begin_join(runtime, task, split))
